@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ports::{CachedSession, Clock, Layer, SessionCache};
+use domain::{Session, SessionId, UserId};
+use quick_cache::sync::Cache;
+
+/// How long an entry is answered after it was set.
+const TIME_TO_LIVE: TimeDelta = TimeDelta::seconds(60);
+
+/// [`SessionCache`] in the memory of this process: bounded by its number of entries, and each entry by a minute.
+///
+/// Exact only where every write to the store goes through this process, as with an embedded store: it hears of nobody else's.
+pub struct MemorySessionCache {
+    /// `None` where there is no room for anything.
+    entries: Option<Cache<(SessionId, UserId), Entry>>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    session: Arc<Session>,
+    set_at: DateTime<Utc>,
+}
+
+impl MemorySessionCache {
+    /// A cache of at most `capacity` sessions; of none, it never knows any.
+    pub fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
+        Self { entries: (capacity > 0).then(|| Cache::new(capacity)), clock }
+    }
+}
+
+#[async_trait]
+impl SessionCache for MemorySessionCache {
+    async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
+        let entries = self.entries.as_ref()?;
+        let key = (session_id, user_id);
+        let entry = entries.get(&key)?;
+        // An entry from the future means that the clock was set back: of unknown age, so not answered.
+        let age = self.clock.now() - entry.set_at;
+        if age < TimeDelta::zero() || age >= TIME_TO_LIVE {
+            entries.remove(&key);
+            return None;
+        }
+        Some(CachedSession { session: entry.session, layer: Layer::Near })
+    }
+
+    async fn set(&self, session: &Arc<Session>) {
+        let Some(entries) = &self.entries else { return };
+        if session.is_revoked() {
+            return;
+        }
+        let session = match session.user_agent {
+            None => session.clone(),
+            Some(_) => Arc::new(Session { user_agent: None, ..Session::clone(session) }),
+        };
+        entries.insert((session.id, session.user_id), Entry { session, set_at: self.clock.now() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::{FixedClock, fixtures};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_entry_is_answered_for_a_minute() {
+        let clock = Arc::new(FixedClock::at(fixtures::now()));
+        let cache = MemorySessionCache::new(10, clock.clone());
+        let session = Arc::new(fixtures::session());
+        cache.set(&session).await;
+
+        clock.advance(TIME_TO_LIVE - TimeDelta::microseconds(1));
+        assert!(cache.get(session.id, session.user_id).await.is_some());
+        clock.advance(TimeDelta::microseconds(1));
+        assert!(cache.get(session.id, session.user_id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_clock_set_back_makes_entries_misses() {
+        let clock = Arc::new(FixedClock::at(fixtures::now()));
+        let cache = MemorySessionCache::new(10, clock.clone());
+        let session = Arc::new(fixtures::session());
+        cache.set(&session).await;
+
+        clock.advance(TimeDelta::seconds(-1));
+        assert!(cache.get(session.id, session.user_id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn it_holds_no_more_than_its_capacity() {
+        let cache = MemorySessionCache::new(10, fixtures::clock());
+        for n in 0..1000 {
+            cache.set(&Arc::new(fixtures::session_number(n))).await;
+        }
+        assert!(cache.entries.as_ref().is_some_and(|entries| (1..=10).contains(&entries.len())));
+    }
+
+    #[tokio::test]
+    async fn without_capacity_it_never_knows_anything() {
+        let cache = MemorySessionCache::new(0, fixtures::clock());
+        let session = Arc::new(fixtures::session());
+        cache.set(&session).await;
+        assert!(cache.get(session.id, session.user_id).await.is_none());
+    }
+}

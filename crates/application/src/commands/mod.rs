@@ -1,0 +1,6 @@
+//! What can be changed.
+
+pub mod handlers;
+mod session_commands;
+
+pub use session_commands::CreateSession;

@@ -1,0 +1,51 @@
+//! The use cases of sessiond: what can be asked ([`queries`]) and what can be changed ([`commands`]).
+//!
+//! This crate knows the domain and nothing else: no HTTP, no SQL, no Redis, no runtime. What it needs from outside it takes
+//! as [`Ports`]; what it offers is [`Application`], one field a handler. The whole application is on this screen.
+//!
+//! To add a query: its struct in `queries/session_queries.rs`, its handler and error in a file of `queries/handlers/`, one
+//! line in `queries/handlers/mod.rs`, one field below. `docs/extending.md` walks through it.
+
+pub mod commands;
+pub mod queries;
+
+use std::sync::Arc;
+
+use commands::handlers::CreateSessionHandler;
+use domain::SessionPolicy;
+use domain::ports::{Clock, IdGenerator, SessionCache, SessionRepository};
+use queries::handlers::{GetSessionHandler, InspectSessionHandler};
+
+/// What the application needs from outside. `app::wiring` is where the adapters are chosen.
+#[derive(Clone)]
+pub struct Ports {
+    /// The truth about sessions.
+    pub session_repo: Arc<dyn SessionRepository>,
+    /// What remembers them.
+    pub session_cache: Arc<dyn SessionCache>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// New identifiers.
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+/// Every use case, ready to be called by whatever interface: HTTP, a command line, a library user.
+pub struct Application {
+    /// One session, for its owner: cache, then database, then populate.
+    pub get_session: GetSessionHandler,
+    /// One session, for an operator.
+    pub inspect_session: InspectSessionHandler,
+    /// A sign-in.
+    pub create_session: CreateSessionHandler,
+}
+
+impl Application {
+    /// Puts the handlers together.
+    pub fn new(ports: Ports, policy: SessionPolicy) -> Self {
+        Self {
+            get_session: GetSessionHandler::new(ports.session_repo.clone(), ports.session_cache),
+            inspect_session: InspectSessionHandler::new(ports.session_repo.clone()),
+            create_session: CreateSessionHandler::new(ports.session_repo, ports.clock, ports.ids, policy),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Get session query handler.
+//!
+//! Retrieves a single session by id, with an authorization check. Cache first, for speed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::ports::{CachedSession, Layer, PortError, SessionCache, SessionRepository};
+use domain::{Session, SessionId, UserId};
+use thiserror::Error;
+
+use crate::queries::GetSession;
+
+/// Why a session was not answered.
+#[derive(Debug, Error)]
+pub enum GetSessionError {
+    /// There is no such session.
+    #[error("{}", Self::SESSION_NOT_FOUND)]
+    SessionNotFound,
+    /// There is one, of another user.
+    #[error("{}", Self::NOT_OWNER)]
+    NotOwner,
+    /// It could not be found out. Never the same as "not found".
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl GetSessionError {
+    /// The code of [`GetSessionError::SessionNotFound`].
+    pub const SESSION_NOT_FOUND: &'static str = "session_not_found";
+    /// The code of [`GetSessionError::NotOwner`].
+    pub const NOT_OWNER: &'static str = "not_session_owner";
+}
+
+/// The answer to [`GetSession`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionResult {
+    /// The session's id.
+    pub id: SessionId,
+    /// Its owner.
+    pub user_id: UserId,
+    /// The device in words.
+    pub device_info: Option<String>,
+    /// The client's address at sign-in.
+    pub ip_address: Option<IpAddr>,
+    /// The place of that address in words.
+    pub location: Option<String>,
+    /// When the user signed in.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When the session was last used.
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// When it is over, at the latest.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Whether somebody has ended it. An ended session is an answer too: an owner may look at an old device.
+    pub is_revoked: bool,
+    /// Whether it is the one the question was asked in. The caller sets this.
+    pub is_current: bool,
+}
+
+/// A session that its owner may see, with the layer that had it.
+#[derive(Clone, Debug)]
+pub struct FoundSession {
+    /// The session. Its user agent is only there if the database answered.
+    pub session: Arc<Session>,
+    /// Where the answer came from.
+    pub layer: Layer,
+}
+
+/// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on a miss.
+pub struct GetSessionHandler {
+    session_repo: Arc<dyn SessionRepository>,
+    session_cache: Arc<dyn SessionCache>,
+}
+
+impl GetSessionHandler {
+    /// A handler over its two ports.
+    pub fn new(session_repo: Arc<dyn SessionRepository>, session_cache: Arc<dyn SessionCache>) -> Self {
+        Self { session_repo, session_cache }
+    }
+
+    /// The session as data, whatever state it is in.
+    ///
+    /// # Errors
+    /// See [`GetSessionError`]. A port that fails is never "not found".
+    pub async fn handle(&self, query: GetSession) -> Result<SessionResult, GetSessionError> {
+        let found = self.find(query).await?;
+        Ok(SessionResult::from(&*found.session))
+    }
+
+    /// The steps of [`handle`](Self::handle), answering the entity, whose rules (`status`, `is_live`) the caller may want to
+    /// ask, and the layer that had it.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle).
+    pub async fn find(&self, query: GetSession) -> Result<FoundSession, GetSessionError> {
+        // Step 1: try the cache first. It is looked up by session and user, so a hit is the owner's.
+        if let Some(CachedSession { session, layer }) = self.session_cache.get(query.session_id, query.user_id).await {
+            return Ok(FoundSession { session, layer });
+        }
+
+        // Step 2: fall back to the database
+        let session = self.session_repo.find_by_id(query.session_id).await?;
+
+        // Step 3: check found
+        let session = Arc::new(session.ok_or(GetSessionError::SessionNotFound)?);
+
+        // Step 4: check ownership
+        if session.user_id != query.user_id {
+            return Err(GetSessionError::NotOwner);
+        }
+
+        // Populate the cache on a miss (if found and not revoked); after the owner check, so that a stranger leaves no trace
+        if !session.is_revoked() {
+            self.session_cache.set(&session).await;
+        }
+
+        // Step 5: answer
+        Ok(FoundSession { session, layer: Layer::Database })
+    }
+}
+
+impl From<&Session> for SessionResult {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id,
+            user_id: session.user_id,
+            device_info: session.device_info.clone(),
+            ip_address: session.ip_address,
+            location: session.location.clone(),
+            created_at: Some(session.created_at),
+            last_activity_at: Some(session.last_activity_at),
+            expires_at: Some(session.expires_at),
+            is_revoked: session.is_revoked(),
+            is_current: false, // Caller sets this
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use async_trait::async_trait;
+    use domain::Revocation;
+    use testkit::fixtures;
+
+    use super::*;
+
+    /// A repository that counts its reads, and fails them while it is told to.
+    struct Watched {
+        inner: MemorySessionRepository,
+        reads: AtomicUsize,
+        down: bool,
+    }
+
+    #[async_trait]
+    impl SessionRepository for Watched {
+        async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            if self.down {
+                return Err(PortError::unavailable("down for the test"));
+            }
+            self.inner.find_by_id(session_id).await
+        }
+
+        async fn insert(&self, session: &Session) -> Result<(), PortError> {
+            self.inner.insert(session).await
+        }
+    }
+
+    struct Setting {
+        repo: Arc<Watched>,
+        cache: Arc<MemorySessionCache>,
+        handler: GetSessionHandler,
+    }
+
+    async fn setting(sessions: &[&Session], down: bool) -> Setting {
+        let repo = Arc::new(Watched { inner: MemorySessionRepository::default(), reads: AtomicUsize::new(0), down });
+        for session in sessions {
+            repo.insert(session).await.unwrap();
+        }
+        let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
+        let handler = GetSessionHandler::new(repo.clone(), cache.clone());
+        Setting { repo, cache, handler }
+    }
+
+    fn query(session: &Session) -> GetSession {
+        GetSession { session_id: session.id, user_id: session.user_id }
+    }
+
+    #[tokio::test]
+    async fn a_miss_is_answered_by_the_database_and_populates_the_cache() {
+        let session = fixtures::session();
+        let s = setting(&[&session], false).await;
+
+        assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Database);
+        assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Near);
+        assert_eq!(s.repo.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn the_answer_has_the_seeds_fields() {
+        let session = fixtures::session();
+        let s = setting(&[&session], false).await;
+
+        let from_database = s.handler.handle(query(&session)).await.unwrap();
+        let from_cache = s.handler.handle(query(&session)).await.unwrap();
+        assert_eq!(from_database, from_cache);
+        assert_eq!(
+            from_database,
+            SessionResult {
+                id: session.id,
+                user_id: session.user_id,
+                device_info: session.device_info,
+                ip_address: session.ip_address,
+                location: session.location,
+                created_at: Some(session.created_at),
+                last_activity_at: Some(session.last_activity_at),
+                expires_at: Some(session.expires_at),
+                is_revoked: false,
+                is_current: false,
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_found_is_session_not_found() {
+        let s = setting(&[], false).await;
+        let error = s.handler.handle(query(&fixtures::session())).await.unwrap_err();
+        assert!(matches!(error, GetSessionError::SessionNotFound));
+        assert_eq!(error.to_string(), "session_not_found");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_refused_and_leaves_no_trace() {
+        let session = fixtures::session();
+        let s = setting(&[&session], false).await;
+        let stranger = GetSession { user_id: fixtures::another_user(), ..query(&session) };
+
+        for _ in 0..2 {
+            let error = s.handler.handle(stranger).await.unwrap_err();
+            assert!(matches!(error, GetSessionError::NotOwner));
+            assert_eq!(error.to_string(), "not_session_owner");
+        }
+        assert!(s.cache.get(session.id, session.user_id).await.is_none());
+        assert!(s.cache.get(session.id, stranger.user_id).await.is_none());
+
+        // Nor does an entry of the owner's let the stranger in.
+        s.handler.handle(query(&session)).await.unwrap();
+        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
+    }
+
+    #[tokio::test]
+    async fn a_revoked_session_is_answered_as_data_and_never_cached() {
+        let mut session = fixtures::session();
+        session.revocation = Some(Revocation { at: session.created_at, reason: Some("lost phone".into()) });
+        let s = setting(&[&session], false).await;
+
+        for _ in 0..2 {
+            let found = s.handler.find(query(&session)).await.unwrap();
+            assert_eq!(found.layer, Layer::Database);
+            assert!(found.session.is_revoked());
+        }
+        assert!(s.handler.handle(query(&session)).await.unwrap().is_revoked);
+    }
+
+    #[tokio::test]
+    async fn a_dead_database_is_neither_not_found_nor_an_obstacle_to_a_hit() {
+        let session = fixtures::session();
+        let s = setting(&[], true).await;
+        assert!(matches!(
+            s.handler.handle(query(&session)).await,
+            Err(GetSessionError::Port(PortError::Unavailable(_)))
+        ));
+
+        s.cache.set(&Arc::new(session.clone())).await;
+        assert!(s.handler.handle(query(&session)).await.is_ok());
+    }
+}

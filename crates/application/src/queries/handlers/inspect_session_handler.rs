@@ -1,0 +1,66 @@
+//! An operator's read of one session.
+
+use std::sync::Arc;
+
+use domain::Session;
+use domain::ports::{PortError, SessionRepository};
+use thiserror::Error;
+
+use crate::queries::InspectSession;
+
+/// Why a session was not answered to an operator.
+#[derive(Debug, Error)]
+pub enum InspectSessionError {
+    /// There is no such session.
+    #[error("session_not_found")]
+    SessionNotFound,
+    /// It could not be found out.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Answers [`InspectSession`] from the database alone: caches are looked up by session *and* user, and an operator names no
+/// user.
+pub struct InspectSessionHandler {
+    session_repo: Arc<dyn SessionRepository>,
+}
+
+impl InspectSessionHandler {
+    /// A handler over its port.
+    pub fn new(session_repo: Arc<dyn SessionRepository>) -> Self {
+        Self { session_repo }
+    }
+
+    /// The session, in whatever state it is.
+    ///
+    /// # Errors
+    /// See [`InspectSessionError`].
+    pub async fn handle(&self, query: InspectSession) -> Result<Session, InspectSessionError> {
+        self.session_repo.find_by_id(query.session_id).await?.ok_or(InspectSessionError::SessionNotFound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::MemorySessionRepository;
+    use testkit::fixtures;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_operator_sees_any_session() {
+        let repo = Arc::new(MemorySessionRepository::default());
+        let session = fixtures::session();
+        repo.insert(&session).await.unwrap();
+        let handler = InspectSessionHandler::new(repo);
+
+        assert_eq!(handler.handle(InspectSession { session_id: session.id }).await.unwrap(), session);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_session_is_not_found() {
+        let handler = InspectSessionHandler::new(Arc::new(MemorySessionRepository::default()));
+        let query = InspectSession { session_id: fixtures::session().id };
+        assert!(matches!(handler.handle(query).await, Err(InspectSessionError::SessionNotFound)));
+    }
+}

@@ -1,0 +1,7 @@
+//! One handler a file, its error above it.
+
+mod get_session_handler;
+mod inspect_session_handler;
+
+pub use get_session_handler::{FoundSession, GetSessionError, GetSessionHandler, SessionResult};
+pub use inspect_session_handler::{InspectSessionError, InspectSessionHandler};

@@ -1,0 +1,6 @@
+//! What can be asked. A query changes nothing but caches.
+
+pub mod handlers;
+mod session_queries;
+
+pub use session_queries::{GetSession, InspectSession};

@@ -1,0 +1,69 @@
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// The identifier of a session: a UUID (version 7 when made by sessiond, RFC 9562 section 5.7).
+///
+/// An identifier, never a credential: knowing one proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
+/// The identifier of a user, as the application or its identity provider knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub Uuid);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hyphenated(text).map(Self)
+    }
+}
+
+impl FromStr for UserId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hyphenated(text).map(Self)
+    }
+}
+
+/// One spelling only: `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits, which would give one session
+/// several addresses.
+fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
+    uuid::fmt::Hyphenated::from_str(text).map(uuid::fmt::Hyphenated::into_uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hyphenated_spelling_is_an_id() {
+        let text = "01890a5d-ac96-774b-bcce-b302099a8057";
+        assert_eq!(SessionId::from_str(text).map(|id| id.to_string()).as_deref(), Ok(text));
+        for other in [
+            "01890a5dac96774bbcceb302099a8057",
+            "{01890a5d-ac96-774b-bcce-b302099a8057}",
+            "urn:uuid:01890a5d-ac96-774b-bcce-b302099a8057",
+            "",
+            "not-a-uuid",
+        ] {
+            assert!(SessionId::from_str(other).is_err(), "{other}");
+            assert!(UserId::from_str(other).is_err(), "{other}");
+        }
+    }
+}

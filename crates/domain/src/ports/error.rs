@@ -1,0 +1,38 @@
+use std::error::Error;
+
+use thiserror::Error;
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// Why a port could not do what it was asked to. Absence is no error: it is an `Option`.
+///
+/// The source is for the log. It is never shown to a caller: it may name hosts, statements or values.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// What was to be written exists already.
+    #[error("the record exists already")]
+    Conflict(#[source] Source),
+    /// The dependency did not answer in time, or refused. Trying again later can help.
+    #[error("a dependency is unavailable")]
+    Unavailable(#[source] Source),
+    /// What was read breaks the rules of the domain. Trying again does not help.
+    #[error("a stored record is corrupt")]
+    Corrupt(#[source] Source),
+}
+
+impl PortError {
+    /// A [`PortError::Conflict`] from whatever the library said.
+    pub fn conflict(source: impl Into<Source>) -> Self {
+        Self::Conflict(source.into())
+    }
+
+    /// A [`PortError::Unavailable`] from whatever the library said.
+    pub fn unavailable(source: impl Into<Source>) -> Self {
+        Self::Unavailable(source.into())
+    }
+
+    /// A [`PortError::Corrupt`]; the source should name table, column and row.
+    pub fn corrupt(source: impl Into<Source>) -> Self {
+        Self::Corrupt(source.into())
+    }
+}

@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Session, SessionId, UserId};
+
+/// Where the answer to a read came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// A cache in this process.
+    Near,
+    /// A cache that several processes share.
+    Shared,
+    /// The truth: [`SessionRepository`](super::SessionRepository).
+    Database,
+}
+
+/// A session that a cache had, with the layer that had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedSession {
+    /// The session, without its user agent.
+    pub session: Arc<Session>,
+    /// Which cache answered.
+    pub layer: Layer,
+}
+
+/// Remembers sessions, so that reading one need not ask [`SessionRepository`](super::SessionRepository).
+///
+/// A cache cannot fail: one that is slow, full, down or holds rubbish is a cache that does not know. That is why no method
+/// returns an error; an adapter counts and logs its failures itself, and answers within a fixed budget of milliseconds.
+///
+/// - `set_then_get_answers_the_session`: what was set MUST be answered equal in every field but the user agent, which a cache
+///   MUST leave out (it is large, and no single read shows it).
+/// - `unknown_session_is_a_miss`
+/// - `another_user_is_a_miss`: look-ups are by session *and* user; a stranger's probe MUST look like an unknown id, and MUST
+///   leave the owner's entry as it was.
+/// - `later_set_replaces_earlier`
+/// - `revoked_session_is_never_cached`: `set` MUST ignore a session that is revoked.
+#[async_trait]
+pub trait SessionCache: Send + Sync {
+    /// The session, if it is remembered for this user.
+    async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession>;
+
+    /// Remembers the session for its owner. Best effort.
+    async fn set(&self, session: &Arc<Session>);
+}
+

@@ -1,0 +1,166 @@
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use crate::{SessionId, UserId};
+
+/// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
+pub const USER_AGENT_MAX_BYTES: usize = 512;
+
+/// One sign-in of one user on one device.
+///
+/// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never used again, and a
+/// revocation is never taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whose identity this row has; made by the server.
+    pub id: SessionId,
+    /// Who signed in.
+    pub user_id: UserId,
+    /// The device in words, such as "Chrome on macOS".
+    pub device_info: Option<String>,
+    /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out by caches.
+    pub user_agent: Option<String>,
+    /// The client's address at sign-in.
+    pub ip_address: Option<IpAddr>,
+    /// The client's address when it was last seen.
+    pub last_ip_address: Option<IpAddr>,
+    /// The place of the address in words, such as "Berlin, DE".
+    pub location: Option<String>,
+    /// The user's own name for the device.
+    pub name: Option<String>,
+    /// When the user signed in.
+    pub created_at: DateTime<Utc>,
+    /// When the session was last used.
+    pub last_activity_at: DateTime<Utc>,
+    /// The moment from which on the session is over, whatever happens.
+    pub expires_at: DateTime<Utc>,
+    /// Present once the session was ended by somebody.
+    pub revocation: Option<Revocation>,
+}
+
+/// That a session was ended before its time, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// When it was ended.
+    pub at: DateTime<Utc>,
+    /// Why, in the words of whoever ended it.
+    pub reason: Option<String>,
+}
+
+/// The verdict on a session at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// Good: neither ended nor over.
+    Live,
+    /// Ended by somebody.
+    Revoked,
+    /// Over by its absolute lifetime.
+    Expired,
+}
+
+impl SessionStatus {
+    /// The word users see in the field `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A rule of sessions that was broken by what somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// A session was asked for that would be over at once.
+    #[error("must be in the future")]
+    ExpiresInThePast,
+}
+
+impl Session {
+    /// Whether somebody has ended the session.
+    pub fn is_revoked(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    /// The verdict at `now`. A revocation outweighs expiry: it says what somebody did, not only what time did.
+    ///
+    /// The session is over *at* `expires_at`, not after it.
+    pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
+        if self.is_revoked() {
+            SessionStatus::Revoked
+        } else if now >= self.expires_at {
+            SessionStatus::Expired
+        } else {
+            SessionStatus::Live
+        }
+    }
+
+    /// Whether the session is good at `now`.
+    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
+        self.status(now) == SessionStatus::Live
+    }
+}
+
+/// `user_agent` cut to [`USER_AGENT_MAX_BYTES`], at a character boundary.
+pub fn truncated_user_agent(user_agent: &str) -> &str {
+    let mut end = user_agent.len().min(USER_AGENT_MAX_BYTES);
+    while !user_agent.is_char_boundary(end) {
+        end -= 1;
+    }
+    &user_agent[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn session() -> Session {
+        let created_at = DateTime::UNIX_EPOCH;
+        Session {
+            id: SessionId(Uuid::from_u128(1)),
+            user_id: UserId(Uuid::from_u128(2)),
+            device_info: None,
+            user_agent: None,
+            ip_address: None,
+            last_ip_address: None,
+            location: None,
+            name: None,
+            created_at,
+            last_activity_at: created_at,
+            expires_at: created_at + TimeDelta::seconds(60),
+            revocation: None,
+        }
+    }
+
+    #[test]
+    fn a_session_is_over_at_its_expiry_to_the_microsecond() {
+        let session = session();
+        assert_eq!(session.status(session.expires_at - TimeDelta::microseconds(1)), SessionStatus::Live);
+        assert_eq!(session.status(session.expires_at), SessionStatus::Expired);
+        assert!(!session.is_live(session.expires_at));
+    }
+
+    #[test]
+    fn a_revocation_outweighs_expiry() {
+        let mut session = session();
+        session.revocation = Some(Revocation { at: session.created_at, reason: None });
+        assert_eq!(session.status(session.created_at), SessionStatus::Revoked);
+        assert_eq!(session.status(session.expires_at), SessionStatus::Revoked);
+    }
+
+    #[test]
+    fn a_long_user_agent_is_cut_at_a_character_boundary() {
+        let short = "curl/8.0";
+        assert_eq!(truncated_user_agent(short), short);
+        let long = "é".repeat(USER_AGENT_MAX_BYTES);
+        assert_eq!(truncated_user_agent(&long).len(), USER_AGENT_MAX_BYTES);
+        let odd = format!("x{long}");
+        assert_eq!(truncated_user_agent(&odd).len(), USER_AGENT_MAX_BYTES - 1);
+    }
+}

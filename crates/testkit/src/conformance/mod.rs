@@ -1,0 +1,30 @@
+//! One suite a port: each function is one MUST clause of the port's documentation, over `&dyn Port`.
+//!
+//! An adapter's `tests/contract.rs` runs a suite in one line, giving an async expression that answers a guard, which is held
+//! while the test runs, and a fresh, empty adapter:
+//!
+//! ```ignore
+//! testkit::session_repository_contract!(async { ((), Arc::new(MySessionRepository::default())) });
+//! ```
+
+pub mod session_cache;
+pub mod session_repository;
+
+/// One named test a behaviour.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_tests {
+    ($suite:ident, $fixture:expr, [$($name:ident),* $(,)?]) => {
+        mod $suite {
+            #[allow(unused_imports, reason = "the fixture may need what the file imports")]
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let (_guard, subject) = $fixture.await;
+                    $crate::conformance::$suite::$name(&*subject).await;
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,70 @@
+//! What every [`SessionCache`] does.
+
+use std::sync::Arc;
+
+use domain::ports::SessionCache;
+use domain::{Revocation, Session};
+
+use crate::fixtures;
+
+/// Runs the suite against the adapter that the expression makes.
+#[macro_export]
+macro_rules! session_cache_contract {
+    ($fixture:expr) => {
+        $crate::contract_tests!(
+            session_cache,
+            $fixture,
+            [
+                set_then_get_answers_the_session,
+                unknown_session_is_a_miss,
+                another_user_is_a_miss,
+                later_set_replaces_earlier,
+                revoked_session_is_never_cached,
+            ]
+        );
+    };
+}
+
+async fn get(cache: &dyn SessionCache, session: &Session) -> Option<Session> {
+    cache.get(session.id, session.user_id).await.map(|cached| Session::clone(&cached.session))
+}
+
+/// Every field comes back, but the user agent.
+pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
+    for (n, template) in [fixtures::session(), fixtures::bare_session()].into_iter().enumerate() {
+        let session = Session { id: fixtures::session_number(n as u64 + 1).id, ..template };
+        cache.set(&Arc::new(session.clone())).await;
+        assert_eq!(get(cache, &session).await, Some(Session { user_agent: None, ..session }));
+    }
+}
+
+/// What was never set is a miss.
+pub async fn unknown_session_is_a_miss(cache: &dyn SessionCache) {
+    cache.set(&Arc::new(fixtures::session())).await;
+    assert_eq!(get(cache, &fixtures::session_number(404)).await, None);
+}
+
+/// A stranger sees a miss, and the owner's entry stays.
+pub async fn another_user_is_a_miss(cache: &dyn SessionCache) {
+    let session = fixtures::session();
+    cache.set(&Arc::new(session.clone())).await;
+    assert!(cache.get(session.id, fixtures::another_user()).await.is_none());
+    assert!(get(cache, &session).await.is_some());
+}
+
+/// The last word counts.
+pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
+    let first = fixtures::session();
+    let second = Session { name: Some("renamed".into()), ..first.clone() };
+    cache.set(&Arc::new(first.clone())).await;
+    cache.set(&Arc::new(second)).await;
+    assert_eq!(get(cache, &first).await.and_then(|session| session.name).as_deref(), Some("renamed"));
+}
+
+/// A revoked session is not remembered.
+pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
+    let revocation = Some(Revocation { at: fixtures::now(), reason: None });
+    let session = Session { revocation, ..fixtures::session() };
+    cache.set(&Arc::new(session.clone())).await;
+    assert_eq!(get(cache, &session).await, None);
+}

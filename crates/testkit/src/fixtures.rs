@@ -1,0 +1,60 @@
+//! Sessions and moments that tests start from.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use domain::{Session, SessionId, UserId};
+use uuid::Uuid;
+
+use crate::FixedClock;
+
+/// The moment at which the fixtures live, with microseconds, because stores must keep them.
+pub fn now() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap() + TimeDelta::microseconds(123_456)
+}
+
+/// A clock that stands at [`now`].
+pub fn clock() -> Arc<FixedClock> {
+    Arc::new(FixedClock::at(now()))
+}
+
+/// A live session with every field filled in.
+pub fn session() -> Session {
+    Session {
+        id: SessionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
+        user_id: UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00aa)),
+        device_info: Some("Chrome on macOS".into()),
+        user_agent: Some("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/140.0 Safari/537.36".into()),
+        ip_address: Some("192.0.2.7".parse().unwrap()),
+        last_ip_address: Some("2001:db8::7".parse().unwrap()),
+        location: Some("Berlin, DE".into()),
+        name: Some("work laptop".into()),
+        created_at: now(),
+        last_activity_at: now(),
+        expires_at: now() + TimeDelta::days(30),
+        revocation: None,
+    }
+}
+
+/// [`session`] under another id.
+pub fn session_number(n: u64) -> Session {
+    Session { id: SessionId(Uuid::from_u128(u128::from(n))), ..session() }
+}
+
+/// [`session`] with every field that may be absent absent.
+pub fn bare_session() -> Session {
+    Session {
+        device_info: None,
+        user_agent: None,
+        ip_address: None,
+        last_ip_address: None,
+        location: None,
+        name: None,
+        ..session()
+    }
+}
+
+/// Somebody who owns none of the fixtures.
+pub fn another_user() -> UserId {
+    UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00bb))
+}

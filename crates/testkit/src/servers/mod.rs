@@ -1,0 +1,9 @@
+//! Servers of a test's own: started on demand, stopped and removed with the test process, however that ends.
+
+mod postgres;
+mod redis;
+mod supervised;
+
+pub use postgres::{PostgresServer, TestDatabase};
+pub use redis::{RedisCluster, RedisServer};
+pub use supervised::{Supervised, free_port};
