@@ -1,1 +1,15 @@
-//! x
+//! [`SessionRepository`](domain::ports::SessionRepository) on one SQLite file, by sea-orm: the embedded default.
+//!
+//! The file belongs to one process, which holds an operating-system lock on `<file>.lock`. One connection writes, several
+//! read (WAL); a commit is on the disk before it is acknowledged (`synchronous = FULL`).
+//!
+//! To change the schema: a new file in `migrations/`, one line in `migrations/mod.rs`, and [`SCHEMA_VERSION`] one higher.
+
+mod database_file;
+mod migrations;
+mod schema;
+mod sqlite_session_repository;
+
+pub use database_file::{DatabaseFile, OpenError};
+pub use schema::{Migrated, SCHEMA_VERSION, inspect, migrate};
+pub use sqlite_session_repository::SqliteSessionRepository;

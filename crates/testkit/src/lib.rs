@@ -12,6 +12,8 @@ pub mod conformance;
 pub mod fixtures;
 mod ids;
 pub mod servers;
+mod temporary_dir;
 
 pub use clock::FixedClock;
 pub use ids::SequentialIds;
+pub use temporary_dir::TemporaryDir;

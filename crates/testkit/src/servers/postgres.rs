@@ -1,13 +1,13 @@
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{OnceLock, Weak};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::supervised::{Supervised, free_port, temporary_dir};
+use super::supervised::{Supervised, free_port};
+use crate::temporary_dir::temporary_dir;
 
 /// The superuser's password over TCP; the Unix socket asks for none.
 const PASSWORD: &str = "correct-horse";
@@ -31,28 +31,28 @@ pub struct TestDatabase {
 }
 
 impl PostgresServer {
-    /// The server that the tests of this process share while any of them uses it.
+    /// The server that the tests of this process share. Statics are never dropped; its supervisor stops it when the process
+    /// ends.
     ///
     /// # Panics
     /// If there is neither `DATABASE_URL` nor a PostgreSQL installation: a test that lacks its server fails.
     pub fn shared() -> Arc<Self> {
-        static SHARED: OnceLock<Mutex<Weak<PostgresServer>>> = OnceLock::new();
-        let mut shared = SHARED.get_or_init(Mutex::default).lock().expect("a PostgreSQL server that started");
-        shared.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(match std::env::var("DATABASE_URL") {
-                Ok(url) => Self { process: None, bin: installation(), admin_url: url, port: 0 },
-                Err(_) => Self::start(),
-            });
-            *shared = Arc::downgrade(&server);
-            server
-        })
+        static SHARED: OnceLock<Arc<PostgresServer>> = OnceLock::new();
+        let start = || match std::env::var("DATABASE_URL") {
+            Ok(url) => Self { process: None, bin: installation(), admin_url: url, port: 0 },
+            Err(_) => Self::start(),
+        };
+        SHARED.get_or_init(|| Arc::new(start())).clone()
     }
 
     /// A private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
     pub fn start() -> Self {
         let bin = installation();
         let owner = unprivileged_owner();
-        let dir = temporary_dir("postgres", owner);
+        let dir = temporary_dir("postgres");
+        if let Some((uid, gid)) = owner {
+            chown(&dir, Some(uid), Some(gid)).expect("the right to give a directory away");
+        }
         let data = dir.join("data");
         let password_file = dir.join("password");
         std::fs::write(&password_file, PASSWORD).expect("a password file");

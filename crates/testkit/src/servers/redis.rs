@@ -3,7 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::supervised::{Supervised, free_port, temporary_dir};
+use super::supervised::{Supervised, free_port};
+use crate::temporary_dir::temporary_dir;
 
 /// How long a server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,7 +36,7 @@ impl RedisServer {
 
     /// A new, empty server on this port: to bring back one that was killed.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
-        let dir = temporary_dir("redis", None);
+        let dir = temporary_dir("redis");
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
         let mut command = vec!["redis-server", "--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
         command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);

@@ -1,10 +1,8 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Runs the server, prints its pid, waits until its own standard input ends (this process dropped it, or died), then stops
 /// the server and removes its directory. A shell, because a test process that was killed cannot clean up after itself.
@@ -84,20 +82,6 @@ impl Drop for Supervised {
 pub(super) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill(1)");
     assert!(status.success(), "no process {pid} to send {name} to");
-}
-
-/// A new directory for a server's files, belonging to `owner`.
-pub(super) fn temporary_dir(kind: &str, owner: Option<(u32, u32)>) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("sessiond-test-{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let dir = std::env::temp_dir().join(name);
-    // Left by an earlier process with the same id, killed together with its supervisor.
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir(&dir).expect("a directory for temporary files");
-    if let Some((uid, gid)) = owner {
-        chown(&dir, Some(uid), Some(gid)).expect("the right to give a directory away");
-    }
-    dir
 }
 
 /// A TCP port of the loopback interface that was free a moment ago.

@@ -1,0 +1,165 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
+use sea_orm::sqlx::{self, Connection, Row};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use thiserror::Error;
+
+/// How long starting up waits for a connection.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a connection of the pool, a new one's handshake included.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the server works on one statement of a request.
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a statement waits for a lock.
+const LOCK_TIMEOUT: &str = "250ms";
+/// How long the server leaves a transaction open that nobody speaks in.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "5s";
+/// A connection that rested this long is pinged before it is used: it may have died meanwhile.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// How long a connection in doubt may take to show that it lives.
+const PING_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Why the database cannot be used at all. One line each, without secrets.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The URL is none.
+    #[error("not a PostgreSQL URL: {0}")]
+    Url(#[source] sqlx::Error),
+    /// The server did not let us in.
+    #[error("cannot connect to PostgreSQL: {}", one_line(.0))]
+    Connect(#[source] sqlx::Error),
+    /// The server did not answer.
+    #[error("PostgreSQL did not answer within {} seconds", START_TIMEOUT.as_secs())]
+    Timeout,
+    /// The server may only be read.
+    #[error("this PostgreSQL server is a standby; connect to the primary")]
+    Standby,
+    /// A newer sessiond has been here, and this one is too old for what it left.
+    #[error("the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+             this one knows {known}: install a newer sessiond")]
+    NewerSchema {
+        /// The version of the database.
+        found: i32,
+        /// The oldest version that may work with it.
+        needed: i32,
+        /// The version of this binary.
+        known: i32,
+    },
+    /// A statement of the set-up failed.
+    #[error("cannot prepare the database: {0}")]
+    Setup(#[from] DbErr),
+}
+
+/// One connection outside any pool, which tells what is wrong: a pool would only say that it timed out.
+pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
+    let options = parse(url)?.application_name("sessiond");
+    let connect = PgConnection::connect_with(&options);
+    let mut connection =
+        tokio::time::timeout(START_TIMEOUT, connect).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Connect)?;
+    let in_recovery = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
+    let row = tokio::time::timeout(START_TIMEOUT, in_recovery)
+        .await
+        .map_err(|_| OpenError::Timeout)?
+        .map_err(OpenError::Connect)?;
+    if row.get::<bool, _>(0) { Err(OpenError::Standby) } else { Ok(connection) }
+}
+
+/// What calls have seen of the connections, for the pool's hooks to act on.
+#[derive(Default)]
+pub(crate) struct PoolHealth {
+    silent: AtomicBool,
+    broke_at: Mutex<Option<Instant>>,
+}
+
+impl PoolHealth {
+    /// Whether the last call got no answer in time.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// A connection broke under a call. Those that rest in the pool since before then are probably dead too.
+    pub(crate) fn connection_broke(&self) {
+        *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn must_ping_before_use(&self, idle_for: Duration) -> bool {
+        let broke_at = *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner);
+        idle_for >= PING_AFTER_IDLE || broke_at.is_some_and(|at| idle_for >= at.elapsed())
+    }
+}
+
+/// Pings within a bound: sqlx's own pings have none, and would lose the place in the pool to a server that is silent. An
+/// error makes the pool drop the connection without a farewell, which a silent server would never read.
+async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(PING_TIMEOUT, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+/// The pool that requests use.
+pub(crate) async fn connect_pool(
+    url: &str,
+    pool_size: u32,
+    health: Arc<PoolHealth>,
+) -> Result<DatabaseConnection, OpenError> {
+    let at_release = health.clone();
+    let mut options = ConnectOptions::new(normalised(url));
+    options
+        .max_connections(pool_size)
+        .connect_lazy(true)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(Duration::from_secs(30 * 60))
+        .idle_timeout(Duration::from_secs(10 * 60))
+        .test_before_acquire(false)
+        .statement_timeout(STATEMENT_TIMEOUT)
+        .sqlx_logging(false)
+        .set_application_name("sessiond")
+        .map_sqlx_postgres_opts(|options| {
+            options.options([
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
+            ])
+        })
+        .map_sqlx_postgres_before_acquire(move |connection, meta| {
+            let ping = health.must_ping_before_use(meta.idle_for);
+            Box::pin(async move { if ping { bounded_ping(connection).await } else { Ok(true) } })
+        })
+        .map_sqlx_postgres_pool_opts(move |options| {
+            let health = at_release.clone();
+            options.after_release(move |connection, _| {
+                let silent = health.silent.load(Ordering::Relaxed);
+                Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
+            })
+        });
+    Ok(Database::connect(options).await?)
+}
+
+/// One connection for migrations, which may take their time.
+pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnection, OpenError> {
+    let mut options = ConnectOptions::new(normalised(url));
+    options.max_connections(1).acquire_timeout(START_TIMEOUT).sqlx_logging(false).set_application_name("sessiond migrate");
+    Ok(Database::connect(options).await?)
+}
+
+fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
+    url.parse().map_err(OpenError::Url)
+}
+
+/// sea-orm knows `postgres://` only; libpq's users write `postgresql://` as well.
+fn normalised(url: &str) -> String {
+    url.strip_prefix("postgresql://").map_or_else(|| url.to_owned(), |rest| format!("postgres://{rest}"))
+}
+
+/// What the server said, without the client library's preamble, on one line.
+fn one_line(error: &sqlx::Error) -> String {
+    let text = match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    text.replace(['\r', '\n'], " ")
+}

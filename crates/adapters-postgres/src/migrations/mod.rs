@@ -1,0 +1,14 @@
+//! The schema's history. A file that was released is never edited.
+
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
+mod m0001_create_sessions;
+
+/// Every migration, oldest first.
+pub(crate) struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_create_sessions::Migration)]
+    }
+}

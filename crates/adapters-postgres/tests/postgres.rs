@@ -1,0 +1,148 @@
+//! What only PostgreSQL can show: its own types, migrations by many at once, and a server that dies or hangs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adapters_postgres::{Migrated, OpenError, PostgresSessionRepository, SCHEMA_VERSION, inspect, migrate};
+use domain::ports::{HealthCheck, PortError, SessionRepository};
+use testkit::fixtures;
+use testkit::servers::{PostgresServer, TestDatabase};
+
+async fn open(database: &TestDatabase) -> PostgresSessionRepository {
+    PostgresSessionRepository::open(&database.url(), 4).await.unwrap()
+}
+
+#[tokio::test]
+async fn columns_have_native_types() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    repository.insert(&fixtures::session()).await.unwrap();
+
+    let row = database.psql(
+        "SELECT pg_typeof(id), pg_typeof(created_at), pg_typeof(ip_address), host(ip_address), extract(microseconds FROM created_at) FROM sessions",
+    );
+    assert_eq!(row, "uuid|timestamp with time zone|inet|192.0.2.7|5123456");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_migrate_an_empty_database_at_once() {
+    let database = PostgresServer::shared().database();
+    let url = database.url();
+    let nodes: Vec<_> = (0..5).map(|_| tokio::spawn({ let url = url.clone(); async move { migrate(&url).await } })).collect();
+    let mut worked = 0;
+    for node in nodes {
+        let migrated = node.await.unwrap().unwrap();
+        assert_eq!(migrated.to, SCHEMA_VERSION);
+        worked += usize::from(migrated.from.is_none());
+    }
+    assert_eq!(worked, 1);
+    assert_eq!(database.psql("SELECT count(*) FROM seaql_migrations"), SCHEMA_VERSION.to_string());
+    assert_eq!(database.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_only_if_it_says_so() {
+    let database = PostgresServer::shared().database();
+    open(&database).await;
+
+    // A newer sessiond has been here, but says that this one can work beside it.
+    database.psql("UPDATE sessiond_schema SET version = 99");
+    assert_eq!(migrate(&database.url()).await.unwrap(), Migrated { from: Some(99), to: 99 });
+    assert_eq!(inspect(&database.url()).await.unwrap().schema_version, Some(99));
+
+    database.psql("UPDATE sessiond_schema SET oldest_able = 98");
+    let error = PostgresSessionRepository::open(&database.url(), 4).await.err().unwrap();
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
+    assert!(error.to_string().contains("install a newer sessiond"));
+}
+
+#[tokio::test]
+async fn an_infinite_time_is_refused_by_the_table() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    repository.insert(&fixtures::session()).await.unwrap();
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        database.psql("UPDATE sessions SET expires_at = 'infinity'");
+    }));
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_without_repeating_it() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    assert!(migrate(&database.tcp_url_with_password()).await.is_ok());
+
+    let error = migrate(&database.tcp_url("tr0ub4dor")).await.unwrap_err().to_string();
+    assert!(error.contains("password authentication failed"), "{error}");
+    assert!(!error.contains("tr0ub4dor") && !error.contains('\n'), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_there_and_no_such_database_are_told_apart() {
+    let nowhere = format!("postgres://postgres@127.0.0.1:{}/x", testkit::servers::free_port());
+    let error = migrate(&nowhere).await.unwrap_err().to_string();
+    assert!(error.contains("refused"), "{error}");
+
+    let database = PostgresServer::shared().database();
+    let error = migrate(&database.url().replace("sessiond_test", "absent")).await.unwrap_err().to_string();
+    assert!(error.contains("does not exist"), "{error}");
+}
+
+/// A server that hangs costs every call its time-out and no more, and is used again when it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let repository = Arc::new(open(&database).await);
+    let session = fixtures::session();
+    repository.insert(&session).await.unwrap();
+
+    server.signal("STOP");
+    for _ in 0..3 {
+        // More at once than the pool has places.
+        let calls: Vec<_> = (0..12)
+            .map(|_| {
+                let repository = repository.clone();
+                tokio::spawn(async move {
+                    let started = Instant::now();
+                    (repository.find_by_id(fixtures::session().id).await, started.elapsed())
+                })
+            })
+            .collect();
+        for call in calls {
+            let (result, took) = call.await.unwrap();
+            assert!(matches!(result, Err(PortError::Unavailable(_))), "{result:?}");
+            assert!(took < Duration::from_millis(1100), "{took:?}");
+        }
+    }
+    assert!(repository.check().await.is_err());
+
+    server.signal("CONT");
+    let healed = Instant::now();
+    while repository.find_by_id(session.id).await.is_err() {
+        assert!(healed.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(repository.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));
+    }
+}
+
+/// Connections that the server has ended are no error for a read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminated_connections_cost_a_read_nothing() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    let session = fixtures::session();
+    repository.insert(&session).await.unwrap();
+    for _ in 0..20 {
+        let find = || repository.find_by_id(session.id);
+        let all = tokio::join!(find(), find(), find(), find());
+        assert!([all.0, all.1, all.2, all.3].iter().all(Result::is_ok));
+        database.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        assert_eq!(find().await.unwrap().as_ref(), Some(&session));
+    }
+}

@@ -1,0 +1,159 @@
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use thiserror::Error;
+
+/// How long a call waits for a connection of a pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a statement waits for a lock inside the file.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Why the file cannot be used. One line each.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The URL names no file.
+    #[error("not a SQLite URL that names a file, such as sqlite://sessiond.db")]
+    Url,
+    /// Another process has the file.
+    #[error("{} is in use by another sessiond{}: one SQLite file serves one process; stop that one, or talk to it over HTTP",
+             .path.display(), .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+        /// Who has it, where that is known.
+        process: Option<u32>,
+    },
+    /// The file, or the one beside it, cannot be opened.
+    #[error("cannot open {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A newer sessiond has been here, and this one is too old for what it left.
+    #[error("the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+             this one knows {known}: install a newer sessiond")]
+    NewerSchema {
+        /// The version of the file.
+        found: i32,
+        /// The oldest version that may work with it.
+        needed: i32,
+        /// The version of this binary.
+        known: i32,
+    },
+    /// The file is no database, or a statement of the set-up failed.
+    #[error("cannot use {}: {source}", .path.display())]
+    Setup {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: DbErr,
+    },
+}
+
+/// A database file that is locked for this process for as long as this value lives.
+pub struct DatabaseFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DatabaseFile {
+    /// The path in a URL such as `sqlite://sessiond.db` or `sqlite:///var/lib/sessiond/sessiond.db`.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] if it names no file.
+    pub fn path_of(url: &str) -> Result<PathBuf, OpenError> {
+        let path = url.strip_prefix("sqlite:").ok_or(OpenError::Url)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains([':', '?', '#', '%']) {
+            return Err(OpenError::Url);
+        }
+        Ok(path.into())
+    }
+
+    /// Locks the file that the URL names, and makes it (readable by its owner alone) if it is not there.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] if another process has it; [`OpenError::Io`] if it cannot be opened.
+    pub fn lock(url: &str) -> Result<Self, OpenError> {
+        let path = Self::path_of(url)?;
+        let lock_path = with_suffix(&path, ".lock");
+        let mut lock = open_private(&lock_path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                return Err(OpenError::InUse { path, process: holder.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
+        }
+        // Only a hint for whoever is refused, so a failure to write it is none.
+        let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        open_private(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The one connection that may write.
+    pub(crate) async fn writer(&self) -> Result<DatabaseConnection, OpenError> {
+        self.connect(1, false).await
+    }
+
+    /// `connections` that read, and cannot write.
+    pub(crate) async fn readers(&self, connections: u32) -> Result<DatabaseConnection, OpenError> {
+        self.connect(connections, true).await
+    }
+
+    async fn connect(&self, connections: u32, read_only: bool) -> Result<DatabaseConnection, OpenError> {
+        let path = self.path.clone();
+        // The path is set below, because a URL would have to be escaped.
+        let mut options = ConnectOptions::new("sqlite://");
+        options
+            .max_connections(connections)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .sqlx_logging(false)
+            .map_sqlx_sqlite_opts(move |options| {
+                options
+                    .filename(&path)
+                    .in_memory(false)
+                    .shared_cache(false)
+                    .read_only(read_only)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(BUSY_TIMEOUT)
+                    .foreign_keys(true)
+            });
+        Database::connect(options).await.map_err(|source| self.setup_error(source))
+    }
+
+    pub(crate) fn setup_error(&self, source: DbErr) -> OpenError {
+        OpenError::Setup { path: self.path.clone(), source }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+fn open_private(path: &Path) -> Result<File, OpenError> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    open.map_err(|source| OpenError::Io { path: path.into(), source })
+}

@@ -1,0 +1,160 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::{Revocation, Session, SessionId, UserId};
+use sea_orm::{DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, RuntimeErr, SqlErr, sqlx};
+
+use crate::database_file::{DatabaseFile, OpenError};
+use crate::schema;
+
+/// How long one call may take altogether. Under the second that a request has.
+const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// [`SessionRepository`] on one SQLite file.
+pub struct SqliteSessionRepository {
+    writer: DatabaseConnection,
+    readers: DatabaseConnection,
+    _file: DatabaseFile,
+}
+
+impl SqliteSessionRepository {
+    /// Brings the schema up to date and opens the file with `readers` reading connections.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
+        schema::migrate(&file).await?;
+        Ok(Self { writer: file.writer().await?, readers: file.readers(readers).await?, _file: file })
+    }
+
+    /// Closes every connection, which also folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        let _ = self.readers.close_by_ref().await;
+        let _ = self.writer.close_by_ref().await;
+    }
+}
+
+#[async_trait]
+impl SessionRepository for SqliteSessionRepository {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+        let row = bounded(row::Entity::find_by_id(session_id.0).one(&self.readers)).await?;
+        row.map(Session::try_from).transpose()
+    }
+
+    async fn insert(&self, session: &Session) -> Result<(), PortError> {
+        let row = row::Model::from(session).into_active_model();
+        bounded(row::Entity::insert(row).exec_without_returning(&self.writer)).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl HealthCheck for SqliteSessionRepository {
+    async fn check(&self) -> Result<(), PortError> {
+        bounded(self.readers.ping()).await
+    }
+}
+
+async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+    match tokio::time::timeout(CALL_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(port_error),
+        Err(elapsed) => Err(PortError::unavailable(elapsed)),
+    }
+}
+
+fn port_error(error: DbErr) -> PortError {
+    if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+        return PortError::conflict(error);
+    }
+    match &error {
+        DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
+        DbErr::Query(RuntimeErr::SqlxError(source))
+            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
+        {
+            PortError::corrupt(error)
+        }
+        _ => PortError::unavailable(error),
+    }
+}
+
+/// A row of `sessions`, private to this file.
+mod row {
+    use sea_orm::entity::prelude::{
+        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, PrimaryKeyTrait, Uuid,
+    };
+
+    #[derive(Clone, Debug, DeriveEntityModel)]
+    #[sea_orm(table_name = "sessions")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(super) id: Uuid,
+        pub(super) user_id: Uuid,
+        pub(super) device_info: Option<String>,
+        pub(super) user_agent: Option<String>,
+        pub(super) ip_address: Option<String>,
+        pub(super) last_ip_address: Option<String>,
+        pub(super) location: Option<String>,
+        pub(super) name: Option<String>,
+        pub(super) created_at: i64,
+        pub(super) last_activity_at: i64,
+        pub(super) expires_at: i64,
+        pub(super) revoked_at: Option<i64>,
+        pub(super) revoked_reason: Option<String>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+impl TryFrom<row::Model> for Session {
+    type Error = PortError;
+
+    fn try_from(row: row::Model) -> Result<Self, PortError> {
+        let id = row.id;
+        let corrupt = |column| PortError::corrupt(format!("sessions.{column} of row {id} cannot be read"));
+        let time = |column, micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| corrupt(column));
+        let address = |column, text: Option<String>| {
+            text.map(|text| text.parse::<IpAddr>()).transpose().map_err(|_| corrupt(column))
+        };
+        let revoked_at = row.revoked_at.map(|micros| time("revoked_at", micros)).transpose()?;
+        Ok(Self {
+            id: SessionId(id),
+            user_id: UserId(row.user_id),
+            device_info: row.device_info,
+            user_agent: row.user_agent,
+            ip_address: address("ip_address", row.ip_address)?,
+            last_ip_address: address("last_ip_address", row.last_ip_address)?,
+            location: row.location,
+            name: row.name,
+            created_at: time("created_at", row.created_at)?,
+            last_activity_at: time("last_activity_at", row.last_activity_at)?,
+            expires_at: time("expires_at", row.expires_at)?,
+            // The table refuses a reason without a time.
+            revocation: revoked_at.map(|at| Revocation { at, reason: row.revoked_reason }),
+        })
+    }
+}
+
+impl From<&Session> for row::Model {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id.0,
+            user_id: session.user_id.0,
+            device_info: session.device_info.clone(),
+            user_agent: session.user_agent.clone(),
+            ip_address: session.ip_address.map(|address| address.to_string()),
+            last_ip_address: session.last_ip_address.map(|address| address.to_string()),
+            location: session.location.clone(),
+            name: session.name.clone(),
+            created_at: session.created_at.timestamp_micros(),
+            last_activity_at: session.last_activity_at.timestamp_micros(),
+            expires_at: session.expires_at.timestamp_micros(),
+            revoked_at: session.revocation.as_ref().map(|revocation| revocation.at.timestamp_micros()),
+            revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.clone()),
+        }
+    }
+}

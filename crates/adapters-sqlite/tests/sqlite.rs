@@ -1,0 +1,128 @@
+//! What only SQLite can show: one process a file, and what is on the disk.
+
+use std::os::unix::fs::PermissionsExt;
+
+use adapters_sqlite::{DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteSessionRepository, inspect, migrate};
+use domain::Session;
+use domain::ports::{HealthCheck, PortError, SessionRepository};
+use sea_orm::{ConnectionTrait, Database};
+use testkit::{TemporaryDir, fixtures};
+
+fn url(dir: &TemporaryDir) -> String {
+    format!("sqlite://{}", dir.path().join("sessions.db").display())
+}
+
+async fn open(dir: &TemporaryDir) -> SqliteSessionRepository {
+    SqliteSessionRepository::open(DatabaseFile::lock(&url(dir)).unwrap(), 2).await.unwrap()
+}
+
+/// Runs SQL on the file as an operator's tool would, beside the lock.
+async fn sql(dir: &TemporaryDir, sql: &str) {
+    let database = Database::connect(url(dir)).await.unwrap();
+    database.execute_unprepared(sql).await.unwrap();
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_with_the_first_ones_id() {
+    let dir = TemporaryDir::new();
+    let first = open(&dir).await;
+    let error = DatabaseFile::lock(&url(&dir)).err().unwrap();
+    assert!(matches!(error, OpenError::InUse { process: Some(id), .. } if id == std::process::id()));
+    assert!(error.to_string().contains("one SQLite file serves one process"), "{error}");
+
+    drop(first);
+    assert!(DatabaseFile::lock(&url(&dir)).is_ok());
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let dir = TemporaryDir::new();
+    let session = fixtures::session();
+    let repository = open(&dir).await;
+    repository.insert(&session).await.unwrap();
+    repository.close().await;
+    drop(repository);
+
+    assert_eq!(open(&dir).await.find_by_id(session.id).await.unwrap(), Some(session));
+}
+
+#[tokio::test]
+async fn the_file_is_its_owners_alone_and_in_wal_mode() {
+    let dir = TemporaryDir::new();
+    let repository = open(&dir).await;
+    repository.insert(&fixtures::session()).await.unwrap();
+    let file = dir.path().join("sessions.db");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(dir.path().join("sessions.db-wal").exists());
+}
+
+#[tokio::test]
+async fn migrating_again_changes_nothing() {
+    let dir = TemporaryDir::new();
+    let file = DatabaseFile::lock(&url(&dir)).unwrap();
+    assert_eq!(inspect(&file).await.unwrap(), None);
+    assert_eq!(migrate(&file).await.unwrap(), Migrated { from: None, to: SCHEMA_VERSION });
+    assert_eq!(migrate(&file).await.unwrap(), Migrated { from: Some(SCHEMA_VERSION), to: SCHEMA_VERSION });
+    assert_eq!(inspect(&file).await.unwrap(), Some(SCHEMA_VERSION));
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_only_if_it_says_so() {
+    let dir = TemporaryDir::new();
+    drop(open(&dir).await);
+
+    sql(&dir, "UPDATE sessiond_schema SET version = 99").await;
+    assert_eq!(migrate(&DatabaseFile::lock(&url(&dir)).unwrap()).await.unwrap(), Migrated { from: Some(99), to: 99 });
+
+    sql(&dir, "UPDATE sessiond_schema SET oldest_able = 98").await;
+    let error = migrate(&DatabaseFile::lock(&url(&dir)).unwrap()).await.unwrap_err();
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
+}
+
+#[tokio::test]
+async fn a_corrupt_row_is_named_and_is_no_absence() {
+    let dir = TemporaryDir::new();
+    let repository = open(&dir).await;
+    let session = fixtures::session();
+    repository.insert(&session).await.unwrap();
+    for (column, value) in [("ip_address", "'nonsense'"), ("last_ip_address", "'1.2.3'")] {
+        sql(&dir, &format!("UPDATE sessions SET {column} = {value}")).await;
+        let error = repository.find_by_id(session.id).await.unwrap_err();
+        let PortError::Corrupt(source) = error else { panic!("{error:?}") };
+        assert_eq!(source.to_string(), format!("sessions.{column} of row {} cannot be read", session.id));
+        sql(&dir, &format!("UPDATE sessions SET {column} = NULL")).await;
+    }
+}
+
+#[tokio::test]
+async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leaves_reads_alone() {
+    let dir = TemporaryDir::new();
+    let repository = open(&dir).await;
+    repository.insert(&fixtures::session()).await.unwrap();
+    let other = Database::connect(url(&dir)).await.unwrap();
+    other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+
+    let second = Session { id: fixtures::session_number(2).id, ..fixtures::session() };
+    assert!(matches!(repository.insert(&second).await, Err(PortError::Unavailable(_))));
+    assert!(repository.find_by_id(fixtures::session().id).await.unwrap().is_some());
+    assert!(repository.check().await.is_ok());
+
+    other.execute_unprepared("ROLLBACK").await.unwrap();
+    repository.insert(&second).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_usable_file_is_said_so() {
+    let dir = TemporaryDir::new();
+    for url in ["sqlite://", "sqlite::memory:", "postgres://x", "sqlite://a.db?mode=ro"] {
+        assert!(matches!(DatabaseFile::lock(url), Err(OpenError::Url)), "{url}");
+    }
+    let absent = format!("sqlite://{}/absent/sessions.db", dir.path().display());
+    assert!(DatabaseFile::lock(&absent).err().unwrap().to_string().contains("No such file or directory"));
+
+    std::fs::write(dir.path().join("sessions.db"), "This is a text, not a database.".repeat(100)).unwrap();
+    let file = DatabaseFile::lock(&url(&dir)).unwrap();
+    let error = migrate(&file).await.unwrap_err().to_string();
+    assert!(error.contains("sessions.db") && error.contains("not a database"), "{error}");
+}
