@@ -38,8 +38,10 @@ pub enum OpenError {
     #[error("this PostgreSQL server is a standby; connect to the primary")]
     Standby,
     /// A newer sessiond has been here, and this one is too old for what it left.
-    #[error("the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
-             this one knows {known}: install a newer sessiond")]
+    #[error(
+        "the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+             this one knows {known}: install a newer sessiond"
+    )]
     NewerSchema {
         /// The version of the database.
         found: i32,
@@ -57,8 +59,10 @@ pub enum OpenError {
 pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
     let options = parse(url)?.application_name("sessiond");
     let connect = PgConnection::connect_with(&options);
-    let mut connection =
-        tokio::time::timeout(START_TIMEOUT, connect).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Connect)?;
+    let mut connection = tokio::time::timeout(START_TIMEOUT, connect)
+        .await
+        .map_err(|_| OpenError::Timeout)?
+        .map_err(OpenError::Connect)?;
     let in_recovery = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
     let row = tokio::time::timeout(START_TIMEOUT, in_recovery)
         .await
@@ -141,7 +145,11 @@ pub(crate) async fn connect_pool(
 /// One connection for migrations, which may take their time.
 pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnection, OpenError> {
     let mut options = ConnectOptions::new(normalised(url));
-    options.max_connections(1).acquire_timeout(START_TIMEOUT).sqlx_logging(false).set_application_name("sessiond migrate");
+    options
+        .max_connections(1)
+        .acquire_timeout(START_TIMEOUT)
+        .sqlx_logging(false)
+        .set_application_name("sessiond migrate");
     Ok(Database::connect(options).await?)
 }
 

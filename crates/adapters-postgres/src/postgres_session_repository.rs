@@ -114,8 +114,8 @@ fn port_error(error: DbErr) -> PortError {
 mod row {
     use chrono::{DateTime, Utc};
     use sea_orm::entity::prelude::{
-        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter,
-        IpNetwork, PrimaryKeyTrait, Uuid,
+        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, IpNetwork,
+        PrimaryKeyTrait, Uuid,
     };
 
     #[derive(Clone, Debug, DeriveEntityModel)]

@@ -28,7 +28,14 @@ async fn columns_have_native_types() {
 async fn five_nodes_migrate_an_empty_database_at_once() {
     let database = PostgresServer::shared().database();
     let url = database.url();
-    let nodes: Vec<_> = (0..5).map(|_| tokio::spawn({ let url = url.clone(); async move { migrate(&url).await } })).collect();
+    let nodes: Vec<_> = (0..5)
+        .map(|_| {
+            tokio::spawn({
+                let url = url.clone();
+                async move { migrate(&url).await }
+            })
+        })
+        .collect();
     let mut worked = 0;
     for node in nodes {
         let migrated = node.await.unwrap().unwrap();

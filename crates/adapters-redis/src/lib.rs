@@ -1,1 +1,13 @@
-//! x
+//! [`SessionCache`](domain::ports::SessionCache) on Redis or Valkey by fred: a single server, Sentinel or Cluster, with or
+//! without TLS, as the URL says.
+//!
+//! Only `GET`, `SET PX` and `PING` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
+//! checked, whatever it does costs a request a few milliseconds at most ([`RedisSessionCache`]).
+
+mod cached_value;
+mod circuit_breaker;
+mod connection;
+mod redis_session_cache;
+
+pub use connection::OpenError;
+pub use redis_session_cache::RedisSessionCache;

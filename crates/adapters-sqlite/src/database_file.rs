@@ -38,8 +38,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A newer sessiond has been here, and this one is too old for what it left.
-    #[error("the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
-             this one knows {known}: install a newer sessiond")]
+    #[error(
+        "the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+             this one knows {known}: install a newer sessiond"
+    )]
     NewerSchema {
         /// The version of the file.
         found: i32,

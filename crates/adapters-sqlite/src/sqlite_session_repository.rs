@@ -82,7 +82,8 @@ fn port_error(error: DbErr) -> PortError {
 /// A row of `sessions`, private to this file.
 mod row {
     use sea_orm::entity::prelude::{
-        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, PrimaryKeyTrait, Uuid,
+        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter,
+        PrimaryKeyTrait, Uuid,
     };
 
     #[derive(Clone, Debug, DeriveEntityModel)]

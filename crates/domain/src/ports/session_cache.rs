@@ -44,4 +44,3 @@ pub trait SessionCache: Send + Sync {
     /// Remembers the session for its owner. Best effort.
     async fn set(&self, session: &Arc<Session>);
 }
-

@@ -68,7 +68,9 @@ pub async fn revoked_session_is_found_revoked(repo: &dyn SessionRepository) {
 
 /// Quotes, emoji, line breaks and the empty text are data.
 pub async fn text_is_kept_verbatim(repo: &dyn SessionRepository) {
-    for (n, text) in ["'; DROP TABLE sessions; --", "📱 Anaïs' phone", "two\r\nlines", "$1 ? %s {}", ""].iter().enumerate() {
+    for (n, text) in
+        ["'; DROP TABLE sessions; --", "📱 Anaïs' phone", "two\r\nlines", "$1 ? %s {}", ""].iter().enumerate()
+    {
         let session = Session {
             name: Some((*text).into()),
             user_agent: Some((*text).into()),

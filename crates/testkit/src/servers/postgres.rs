@@ -189,7 +189,9 @@ fn installation() -> PathBuf {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file()).unwrap_or_else(|| {
-        panic!("this test needs PostgreSQL: install it (Debian: apt-get install postgresql), or set PG_BIN or DATABASE_URL")
+        panic!(
+            "this test needs PostgreSQL: install it (Debian: apt-get install postgresql), or set PG_BIN or DATABASE_URL"
+        )
     })
 }
 

@@ -119,7 +119,9 @@ fn answers_ping(port: u16) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
     let mut answer = [0; 5];
     // A server that asks for a password is up too.
-    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && matches!(&answer, b"+PONG" | b"-NOAU")
+    stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && matches!(&answer, b"+PONG" | b"-NOAU")
 }
 
 fn redis_cli(arguments: &[&str]) -> String {

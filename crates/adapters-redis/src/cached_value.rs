@@ -1,0 +1,168 @@
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use domain::{Session, SessionId, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The first byte of every value. A value of any other version is a miss, so that two releases can share one Redis.
+pub(crate) const VERSION: u8 = 1;
+
+/// The longest value that is written or looked at, in bytes.
+pub(crate) const MAX_BYTES: usize = 512;
+
+/// Why a value was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reject {
+    /// Longer than [`MAX_BYTES`]; nobody has decoded it.
+    Oversized,
+    /// Of another [`VERSION`], or empty.
+    Version,
+    /// Not what [`encode`] writes.
+    Malformed,
+    /// Another session's or another user's.
+    Mismatched,
+}
+
+impl Reject {
+    /// The label of the metric.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Oversized => "oversized",
+            Self::Version => "version",
+            Self::Malformed => "malformed",
+            Self::Mismatched => "mismatched",
+        }
+    }
+}
+
+/// What a read of one session shows, as postcard writes it: field by field, without names. The user agent is left out. A
+/// revoked session is never cached, so there is no revocation either.
+#[derive(Serialize, Deserialize)]
+struct Body<'a> {
+    id: Uuid,
+    user_id: Uuid,
+    device_info: Option<&'a str>,
+    ip_address: Option<IpAddr>,
+    last_ip_address: Option<IpAddr>,
+    location: Option<&'a str>,
+    name: Option<&'a str>,
+    created_at: i64,
+    last_activity_at: i64,
+    expires_at: i64,
+}
+
+/// The value for a session; `None` if it would be longer than [`MAX_BYTES`], or the session is revoked.
+pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
+    if session.is_revoked() {
+        return None;
+    }
+    let body = Body {
+        id: session.id.0,
+        user_id: session.user_id.0,
+        device_info: session.device_info.as_deref(),
+        ip_address: session.ip_address,
+        last_ip_address: session.last_ip_address,
+        location: session.location.as_deref(),
+        name: session.name.as_deref(),
+        created_at: session.created_at.timestamp_micros(),
+        last_activity_at: session.last_activity_at.timestamp_micros(),
+        expires_at: session.expires_at.timestamp_micros(),
+    };
+    let value = postcard::to_extend(&body, vec![VERSION]).ok()?;
+    (value.len() <= MAX_BYTES).then_some(value)
+}
+
+/// The session in a value that was found under the key of this session and user.
+pub(crate) fn decode(value: &[u8], session_id: SessionId, user_id: UserId) -> Result<Session, Reject> {
+    if value.len() > MAX_BYTES {
+        return Err(Reject::Oversized);
+    }
+    let (&VERSION, body) = value.split_first().ok_or(Reject::Version)? else {
+        return Err(Reject::Version);
+    };
+    let (body, rest) = postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Reject::Malformed)?;
+    if !rest.is_empty() {
+        return Err(Reject::Malformed);
+    }
+    if (body.id, body.user_id) != (session_id.0, user_id.0) {
+        return Err(Reject::Mismatched);
+    }
+    let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or(Reject::Malformed);
+    Ok(Session {
+        id: session_id,
+        user_id,
+        device_info: body.device_info.map(str::to_owned),
+        user_agent: None,
+        ip_address: body.ip_address,
+        last_ip_address: body.last_ip_address,
+        location: body.location.map(str::to_owned),
+        name: body.name.map(str::to_owned),
+        created_at: time(body.created_at)?,
+        last_activity_at: time(body.last_activity_at)?,
+        expires_at: time(body.expires_at)?,
+        revocation: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Revocation;
+    use testkit::fixtures;
+
+    use super::*;
+
+    fn round_trip(session: &Session) -> Result<Session, Reject> {
+        decode(&encode(session).unwrap(), session.id, session.user_id)
+    }
+
+    #[test]
+    fn a_session_comes_back_without_its_user_agent() {
+        for session in [fixtures::session(), fixtures::bare_session()] {
+            assert_eq!(round_trip(&session), Ok(Session { user_agent: None, ..session }));
+        }
+    }
+
+    #[test]
+    fn it_is_compact() {
+        assert!(encode(&fixtures::session()).unwrap().len() <= 140);
+    }
+
+    #[test]
+    fn what_is_too_long_or_revoked_has_no_value() {
+        let long = Session { location: Some("x".repeat(MAX_BYTES)), ..fixtures::session() };
+        assert_eq!(encode(&long), None);
+        let revocation = Some(Revocation { at: fixtures::now(), reason: None });
+        assert_eq!(encode(&Session { revocation, ..fixtures::session() }), None);
+    }
+
+    #[test]
+    fn every_truncation_and_every_addition_is_a_miss() {
+        let session = fixtures::session();
+        let value = encode(&session).unwrap();
+        for length in 0..value.len() {
+            assert!(decode(&value[..length], session.id, session.user_id).is_err(), "{length}");
+        }
+        let longer = [value.as_slice(), b"x"].concat();
+        assert_eq!(decode(&longer, session.id, session.user_id), Err(Reject::Malformed));
+    }
+
+    #[test]
+    fn rubbish_is_a_miss_with_its_reason() {
+        let session = fixtures::session();
+        let decode = |value: &[u8]| decode(value, session.id, session.user_id).unwrap_err();
+        assert_eq!(decode(b""), Reject::Version);
+        assert_eq!(decode(b"{\"id\": 1}"), Reject::Version);
+        assert_eq!(decode(&[VERSION + 1]), Reject::Version);
+        assert_eq!(decode(&[VERSION; MAX_BYTES + 1]), Reject::Oversized);
+        assert_eq!(decode(&[&[VERSION][..], &[0xff; 100]].concat()), Reject::Malformed);
+    }
+
+    #[test]
+    fn another_sessions_or_users_value_is_a_miss() {
+        let session = fixtures::session();
+        let value = encode(&session).unwrap();
+        assert_eq!(decode(&value, fixtures::session_number(2).id, session.user_id), Err(Reject::Mismatched));
+        assert_eq!(decode(&value, session.id, fixtures::another_user()), Err(Reject::Mismatched));
+    }
+}

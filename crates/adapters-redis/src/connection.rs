@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use fred::prelude::{Builder, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Pool, ReconnectPolicy};
+use fred::types::config::{PerformanceConfig, TcpConfig, UnresponsiveConfig};
+use thiserror::Error;
+
+/// How long one command may take, and with it one look-up: the Redis budget of a request.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_millis(30);
+/// How long a connection may take to be made.
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a connection may be silent while an answer is due.
+const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many commands may wait in a client; more are refused at once.
+const MAX_WAITING_COMMANDS: usize = 10_000;
+/// Reconnecting waits this long at first, twice as long each time, at most the second number; in milliseconds.
+const RECONNECT_DELAY_MS: (u32, u32) = (50, 2_000);
+/// How long starting up waits for Redis; without it, reads ask the database.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections a process holds to each server.
+const CONNECTIONS: usize = 2;
+
+/// Why Redis can never be used as configured. One line each, without secrets. A Redis that is merely down is no error.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The URL is none.
+    #[error("not a Redis URL: {0}")]
+    Url(String),
+    /// Redis wants another user or password.
+    #[error("Redis refused the credentials: {0}")]
+    Credentials(String),
+    /// The server's certificate is not to be trusted.
+    #[error("no trusted TLS connection to Redis: {0}")]
+    Tls(String),
+}
+
+/// A pool that connects in the background and never stops trying.
+///
+/// # Errors
+/// [`OpenError`] for what trying again will not mend.
+pub(crate) async fn connect_pool(url: &str) -> Result<Pool, OpenError> {
+    let config = parse(url)?;
+    if let Err(error) = try_once(&config).await {
+        match error.kind() {
+            ErrorKind::Auth => return Err(OpenError::Credentials(one_line(&error))),
+            ErrorKind::Tls => return Err(OpenError::Tls(one_line(&error))),
+            // fred hands on what rustls said as text; this is how every `rustls::Error::InvalidCertificate` begins.
+            _ if error.details().contains("invalid peer certificate") => return Err(OpenError::Tls(one_line(&error))),
+            _ => tracing::warn!(error = %one_line(&error), "redis does not answer; reads ask the database meanwhile"),
+        }
+    }
+
+    let (first_delay, longest_delay) = RECONNECT_DELAY_MS;
+    let pool = builder(config)
+        .set_policy(ReconnectPolicy::new_exponential(0, first_delay, longest_delay, 2))
+        .build_pool(CONNECTIONS)
+        .map_err(|error| OpenError::Url(one_line(&error)))?;
+    pool.connect_pool();
+    // Best effort: the first reads of a process should find its cache.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, pool.wait_for_connect()).await;
+    Ok(pool)
+}
+
+/// One connection without a second try, for the sake of its error.
+async fn try_once(config: &Config) -> Result<(), Error> {
+    let client = builder(Config { fail_fast: true, ..config.clone() }).build()?;
+    let timeout = |_| Error::new(ErrorKind::Timeout, "no answer in time");
+    tokio::time::timeout(START_TIMEOUT, client.init()).await.map_err(timeout)??;
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, client.quit()).await;
+    Ok(())
+}
+
+/// The schemes that say which kind of Redis there is; fred itself takes any other for a single server.
+const SCHEMES: [&str; 7] =
+    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
+
+fn parse(url: &str) -> Result<Config, OpenError> {
+    if !url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
+        return Err(OpenError::Url(format!("it has to start with one of {}, and ://", SCHEMES.join(", "))));
+    }
+    let mut config = Config::from_url(url).map_err(|error| OpenError::Url(one_line(&error)))?;
+    config.fail_fast = false;
+    Ok(config)
+}
+
+fn builder(config: Config) -> Builder {
+    let mut builder = Builder::from_config(config);
+    builder.set_performance_config(PerformanceConfig {
+        default_command_timeout: COMMAND_TIMEOUT,
+        ..PerformanceConfig::default()
+    });
+    builder.set_connection_config(ConnectionConfig {
+        connection_timeout: CONNECTION_TIMEOUT,
+        internal_command_timeout: CONNECTION_TIMEOUT,
+        max_command_attempts: 1,
+        max_command_buffer_len: MAX_WAITING_COMMANDS,
+        unresponsive: UnresponsiveConfig {
+            max_timeout: Some(UNRESPONSIVE_TIMEOUT),
+            interval: Duration::from_millis(100),
+        },
+        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+        ..ConnectionConfig::default()
+    });
+    builder
+}
+
+pub(crate) fn one_line(error: &Error) -> String {
+    error.details().replace(['\r', '\n'], " ")
+}

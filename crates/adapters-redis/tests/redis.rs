@@ -1,0 +1,193 @@
+//! What only Redis can show: keys, expiry, poisoned values, a server that dies, hangs or refuses, and a cluster.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adapters_redis::{OpenError, RedisSessionCache};
+use chrono::TimeDelta;
+use domain::Session;
+use domain::ports::{HealthCheck, Layer, SessionCache};
+use testkit::fixtures;
+use testkit::servers::{RedisCluster, RedisServer, free_port};
+
+async fn open(url: &str) -> RedisSessionCache {
+    RedisSessionCache::open(url, "sess:", fixtures::clock()).await.unwrap()
+}
+
+async fn hits(cache: &RedisSessionCache, session: &Session) -> bool {
+    cache.get(session.id, session.user_id).await.is_some()
+}
+
+/// Waits until the cache remembers the session, setting it again and again as reads do.
+async fn assert_used_again(cache: &RedisSessionCache, session: &Arc<Session>, within: Duration) {
+    let started = Instant::now();
+    while !hits(cache, session).await {
+        assert!(started.elapsed() < within, "not used again within {within:?}");
+        cache.set(session).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_small_and_expires_with_its_session_or_after_ten_minutes() {
+    let server = RedisServer::start();
+    let cache = open(&server.url()).await;
+    let long = Arc::new(fixtures::session());
+    cache.set(&long).await;
+    let ttl: i64 =
+        server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:1:*')[1])", "0"]).parse().unwrap();
+    assert!((590_000..=600_000).contains(&ttl), "{ttl}");
+    let bytes = server.cli(&["EVAL", "return redis.call('STRLEN', redis.call('KEYS', 'sess:1:*')[1])", "0"]);
+    assert!(bytes.parse::<usize>().unwrap() <= 512, "{bytes}");
+    assert_eq!(cache.get(long.id, long.user_id).await.unwrap().layer, Layer::Shared);
+
+    server.cli(&["FLUSHALL"]);
+    cache.set(&Arc::new(Session { expires_at: fixtures::now() + TimeDelta::seconds(5), ..fixtures::session() })).await;
+    let ttl: i64 =
+        server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:1:*')[1])", "0"]).parse().unwrap();
+    assert!((4_000..=5_000).contains(&ttl), "{ttl}");
+
+    server.cli(&["FLUSHALL"]);
+    cache.set(&Arc::new(Session { expires_at: fixtures::now(), ..fixtures::session() })).await;
+    assert_eq!(server.cli(&["DBSIZE"]), "0");
+}
+
+#[tokio::test]
+async fn poisoned_values_are_misses() {
+    let server = RedisServer::start();
+    let cache = open(&server.url()).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+    let poison = "local key = redis.call('KEYS', 'sess:1:*')[1] redis.call('DEL', key) ";
+    for value in [
+        "redis.call('SET', key, '')",
+        "redis.call('SET', key, '{\"is_revoked\": false}')",
+        "redis.call('SET', key, '\\1' .. string.rep('\\255', 200))",
+        "redis.call('SET', key, string.rep('x', 1000000))",
+        "redis.call('LPUSH', key, 'wrong type')",
+    ] {
+        cache.set(&session).await;
+        server.cli(&["EVAL", &format!("{poison} {value}"), "0"]);
+        assert!(!hits(&cache, &session).await, "{value}");
+        // It is no reason to distrust Redis: the next answer is believed again.
+        server.cli(&["FLUSHALL"]);
+        cache.set(&session).await;
+        assert!(hits(&cache, &session).await, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_is_a_miss_at_once_and_used_again() {
+    let server = RedisServer::start();
+    let port = server.port();
+    let cache = open(&server.url()).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+    assert!(hits(&cache, &session).await);
+
+    server.signal("KILL");
+    for _ in 0..50 {
+        let started = Instant::now();
+        assert!(!hits(&cache, &session).await);
+        cache.set(&session).await;
+        assert!(started.elapsed() < Duration::from_millis(60));
+    }
+    assert!(cache.check().await.is_err());
+
+    let _back = RedisServer::start_on(port, &[]);
+    assert_used_again(&cache, &session, Duration::from_secs(5)).await;
+    assert!(cache.check().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_stopped_server_costs_one_budget_until_the_breaker_opens_and_then_nothing() {
+    let server = RedisServer::start();
+    let cache = open(&server.url()).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+
+    server.signal("STOP");
+    let mut slow = 0;
+    for _ in 0..200 {
+        let started = Instant::now();
+        assert!(!hits(&cache, &session).await);
+        cache.set(&session).await;
+        let took = started.elapsed();
+        assert!(took < Duration::from_millis(60), "{took:?}");
+        slow += u32::from(took > Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Five until the breaker opens; then a probe each 250 ms of the second or so that this took.
+    assert!(slow <= 15, "{slow} of 200 calls waited");
+
+    server.signal("CONT");
+    assert_used_again(&cache, &session, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_yet_is_used_when_it_comes() {
+    let port = free_port();
+    let cache = open(&format!("redis://127.0.0.1:{port}")).await;
+    let session = Arc::new(fixtures::session());
+    assert!(!hits(&cache, &session).await);
+    assert!(cache.check().await.is_err());
+
+    let _server = RedisServer::start_on(port, &[]);
+    assert_used_again(&cache, &session, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_writes_and_reads_go_on() {
+    let server = RedisServer::start();
+    let cache = open(&server.url()).await;
+    let (first, second) = (Arc::new(fixtures::session()), Arc::new(fixtures::session_number(2)));
+    cache.set(&first).await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    for _ in 0..10 {
+        cache.set(&second).await;
+        assert!(hits(&cache, &first).await);
+    }
+    assert!(!hits(&cache, &second).await);
+}
+
+#[tokio::test]
+async fn it_needs_no_more_rights_than_get_set_and_ping() {
+    let server = RedisServer::start();
+    server.cli(&["ACL", "SETUSER", "sessiond", "on", ">secret", "~sess:*", "+get", "+set", "+ping", "+client|setname"]);
+    let cache = open(&format!("redis://sessiond:secret@127.0.0.1:{}", server.port())).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+    assert!(hits(&cache, &session).await);
+    assert!(cache.check().await.is_ok());
+}
+
+#[tokio::test]
+async fn what_waiting_will_not_mend_is_said_at_the_start() {
+    let open = async |url: String| RedisSessionCache::open(&url, "sess:", fixtures::clock()).await.err();
+    assert!(matches!(open("http://127.0.0.1".into()).await, Some(OpenError::Url(_))));
+    assert!(matches!(open("nonsense".into()).await, Some(OpenError::Url(_))));
+
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    for url in [server.url(), format!("redis://:wr0ng@127.0.0.1:{}", server.port())] {
+        let error = open(url.clone()).await.unwrap_or_else(|| panic!("{url} was let in"));
+        assert!(matches!(error, OpenError::Credentials(_)), "{error}");
+        assert!(!error.to_string().contains("wr0ng") && !error.to_string().contains('\n'), "{error}");
+    }
+    assert!(open(format!("redis://:right@127.0.0.1:{}", server.port())).await.is_none());
+}
+
+#[tokio::test]
+async fn a_cluster_of_three_masters_remembers_sessions_of_every_slot() {
+    let cluster = RedisCluster::start();
+    let cache = open(&cluster.url()).await;
+    let sessions: Vec<_> = (1..=60).map(|n| Arc::new(fixtures::session_number(n))).collect();
+    for session in &sessions {
+        cache.set(session).await;
+    }
+    for session in &sessions {
+        assert!(hits(&cache, session).await, "{}", session.id);
+    }
+    for node in cluster.nodes() {
+        assert_ne!(node.cli(&["DBSIZE"]), "0");
+    }
+}
