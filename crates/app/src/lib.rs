@@ -1,1 +1,12 @@
-//! x
+//! The service around the application: configuration, wiring, HTTP, command line.
+//!
+//! This is the only crate that knows everybody, and [`wiring`] is the only file in it that names concrete adapters. To embed
+//! sessiond, call [`wiring::wire`] and use [`application::Application`] directly, as `examples/library_call.rs` does.
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod system;
+mod telemetry;
+pub mod wiring;

@@ -1,2 +1,9 @@
-//! x
-fn main() {}
+//! The binary `sessiond`.
+
+use std::process::ExitCode;
+
+use app::cli;
+
+fn main() -> ExitCode {
+    cli::run()
+}

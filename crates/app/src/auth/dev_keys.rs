@@ -1,0 +1,118 @@
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aws_lc_rs::rand;
+use secrecy::SecretString;
+
+/// Keys for trying things out, in files (mode 0600) beside the database: made when nothing is configured, and good on
+/// loopback only.
+pub struct DevKeys {
+    dir: PathBuf,
+}
+
+impl DevKeys {
+    /// The keys in this directory.
+    pub fn beside(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Where the secret of HS256 tokens is.
+    pub fn token_secret_path(&self) -> PathBuf {
+        self.dir.join("sessiond-dev-token-secret")
+    }
+
+    /// Where the service key is.
+    pub fn service_key_path(&self) -> PathBuf {
+        self.dir.join("sessiond-dev-service-key")
+    }
+
+    /// The secret of HS256 tokens; made if it is not there.
+    ///
+    /// # Errors
+    /// If the file can neither be read nor made.
+    pub fn token_secret(&self) -> Result<SecretString> {
+        read_or_make(&self.token_secret_path())
+    }
+
+    /// The service key; made if it is not there.
+    ///
+    /// # Errors
+    /// If the file can neither be read nor made.
+    pub fn service_key(&self) -> Result<SecretString> {
+        read_or_make(&self.service_key_path())
+    }
+
+    /// A development key that some node has made before.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(path: &Path) -> Result<SecretString> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let key = text.trim();
+        if key.len() < 32 {
+            bail!("{} holds no development key; remove it, and sessiond makes a new one", path.display());
+        }
+        Ok(key.to_owned().into())
+    }
+}
+
+/// Of several processes that start at once, one makes the file, whole, and all read it.
+fn read_or_make(path: &Path) -> Result<SecretString> {
+    if !path.exists() {
+        let temporary = path.with_extension(std::process::id().to_string());
+        let made =
+            write_private(&temporary, &random_hex()?).and_then(|()| match std::fs::hard_link(&temporary, path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked,
+            });
+        let _ = std::fs::remove_file(&temporary);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    DevKeys::read(path)
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
+
+/// 256 random bits.
+fn random_hex() -> Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).context("the operating system has no randomness")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use secrecy::ExposeSecret;
+    use testkit::TemporaryDir;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_random_and_their_owners_alone() {
+        let dir = TemporaryDir::new();
+        let keys = DevKeys::beside(dir.path().to_owned());
+        let secret = keys.token_secret().unwrap();
+        assert_eq!(secret.expose_secret().len(), 64);
+        assert_eq!(keys.token_secret().unwrap().expose_secret(), secret.expose_secret());
+        assert_ne!(keys.service_key().unwrap().expose_secret(), secret.expose_secret());
+        let mode = std::fs::metadata(keys.token_secret_path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn an_emptied_file_is_an_error_not_an_empty_key() {
+        let dir = TemporaryDir::new();
+        let keys = DevKeys::beside(dir.path().to_owned());
+        std::fs::write(keys.service_key_path(), "\n").unwrap();
+        assert!(keys.service_key().unwrap_err().to_string().contains("holds no development key"));
+    }
+}

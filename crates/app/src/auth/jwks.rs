@@ -1,0 +1,130 @@
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use jsonwebtoken::Algorithm;
+use tokio::sync::Mutex;
+
+use super::jwt::VerificationKey;
+
+/// Keys this old are fetched again, in the background.
+const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
+/// Keys this old are used no more: an issuer that was unreachable for so long may have withdrawn them.
+const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The least time between two fetches, however many unknown key ids are presented.
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
+/// The same while there are no keys at all.
+const MIN_INTERVAL_WITHOUT_KEYS: Duration = Duration::from_secs(1);
+/// How long a fetch may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one request waits for a fetch; the fetch goes on.
+const REQUEST_WAIT: Duration = Duration::from_millis(900);
+/// The largest JWK Set that is read.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// The keys that a token issuer publishes at a URL (RFC 7517 section 5): cached, refreshed ahead, fetched again when a token
+/// names an unknown key, by one task at a time.
+#[derive(Clone)]
+pub struct RemoteJwks(Arc<Shared>);
+
+struct Shared {
+    url: String,
+    client: reqwest::Client,
+    state: RwLock<State>,
+    /// Held by the one task that fetches.
+    fetching: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Arc<Vec<VerificationKey>>,
+    fetched_at: Option<Instant>,
+    tried_at: Option<Instant>,
+}
+
+impl RemoteJwks {
+    /// The keys at `url`, not fetched yet.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn new(url: String) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(FETCH_TIMEOUT)
+            // A redirect could lead anywhere; the operator names the place.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self(Arc::new(Shared { url, client, state: RwLock::default(), fetching: Mutex::default() })))
+    }
+
+    /// The present keys, among them one that fits if the issuer has one; `None` if there are none that may be used.
+    pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<Vec<VerificationKey>>> {
+        let (keys, age) = self.present();
+        let known = keys.iter().any(|key| key.fits(algorithm, key_id));
+        match age {
+            Some(age) if known && age < MAX_AGE => {
+                if age >= REFRESH_AFTER {
+                    tokio::spawn(self.clone().refresh());
+                }
+                Some(keys)
+            }
+            _ => {
+                // In a task of its own: a caller who goes away does not cancel what others wait for.
+                let _ = tokio::time::timeout(REQUEST_WAIT, tokio::spawn(self.clone().refresh())).await;
+                let (keys, age) = self.present();
+                age.filter(|age| *age < MAX_AGE).map(|_| keys)
+            }
+        }
+    }
+
+    /// Fetches the keys once, whatever is there already: for the operator's `doctor`.
+    ///
+    /// # Errors
+    /// If the issuer does not answer, or with something else.
+    pub async fn fetch(&self) -> Result<usize> {
+        let keys = self.download().await?;
+        Ok(keys.len())
+    }
+
+    fn present(&self) -> (Arc<Vec<VerificationKey>>, Option<Duration>) {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.keys.clone(), state.fetched_at.map(|at| at.elapsed()))
+    }
+
+    /// Fetches the keys unless somebody did a moment ago. Whoever comes while one fetches waits for its outcome.
+    async fn refresh(self) {
+        let _fetching = self.0.fetching.lock().await;
+        {
+            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+            let interval = if state.fetched_at.is_some() { MIN_INTERVAL } else { MIN_INTERVAL_WITHOUT_KEYS };
+            if state.tried_at.is_some_and(|at| at.elapsed() < interval) {
+                return;
+            }
+        }
+        let fetched = self.download().await;
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        state.tried_at = Some(now);
+        match fetched {
+            Ok(keys) => {
+                tracing::info!(keys = keys.len(), "fetched the token issuer's keys");
+                state.keys = Arc::new(keys);
+                state.fetched_at = Some(now);
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot fetch the token issuer's keys"),
+        }
+    }
+
+    async fn download(&self) -> Result<Vec<VerificationKey>> {
+        let response = self.0.client.get(&self.0.url).send().await.map_err(reqwest::Error::without_url)?;
+        let mut response = response.error_for_status().map_err(reqwest::Error::without_url)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_BYTES {
+                bail!("the JWK Set is larger than {MAX_BYTES} bytes");
+            }
+        }
+        VerificationKey::from_jwk_set(&body)
+    }
+}

@@ -1,0 +1,290 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use chrono::TimeDelta;
+use domain::ports::Clock;
+use domain::{SessionId, UserId};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::jwks::RemoteJwks;
+
+/// Longer tokens are refused unread.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// How far the issuer's clock may be ahead or behind.
+const LEEWAY: TimeDelta = TimeDelta::seconds(5);
+/// How many keys are tried for one token.
+const MAX_CANDIDATES: usize = 8;
+
+/// A token that was verified: whose it is, and which session it speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedToken {
+    /// `sub`
+    pub user_id: UserId,
+    /// The session claim.
+    pub session_id: SessionId,
+}
+
+/// Why a token was not accepted.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// It is no good. The reason is for the log; callers are told one and the same thing.
+    #[error("token refused: {0}")]
+    Invalid(&'static str),
+    /// It could not be found out: there are no keys to verify it with, for now.
+    #[error("the token issuer's keys are unavailable")]
+    KeysUnavailable,
+}
+
+/// What a token has to say, apart from being signed.
+pub struct TokenRules {
+    /// Accepted `iss`; any, if empty.
+    pub issuers: Vec<String>,
+    /// Accepted `aud`; any, if empty.
+    pub audiences: Vec<String>,
+    /// The claim with the session's id.
+    pub session_claim: String,
+    /// Accepted `typ` headers, in lower case.
+    pub types: Vec<String>,
+}
+
+/// A public key and the one algorithm it is for: the key decides, never the token.
+pub struct VerificationKey {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+impl VerificationKey {
+    /// The key in a PEM file (SubjectPublicKeyInfo), of whichever of the accepted kinds it is.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no such key.
+    pub fn from_pem_file(path: &Path) -> Result<Self> {
+        let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (algorithm, key) = [
+            (Algorithm::RS256, DecodingKey::from_rsa_pem(&pem)),
+            (Algorithm::ES256, DecodingKey::from_ec_pem(&pem)),
+            (Algorithm::EdDSA, DecodingKey::from_ed_pem(&pem)),
+        ]
+        .into_iter()
+        .find_map(|(algorithm, key)| Some((algorithm, key.ok()?)))
+        .with_context(|| format!("{} holds no RSA, EC P-256 or Ed25519 public key in PEM", path.display()))?;
+        Ok(Self { id: None, algorithm, key })
+    }
+
+    /// The usable keys of a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed over, as the
+    /// section says; so are symmetric ones, which nobody may publish.
+    ///
+    /// # Errors
+    /// If the text is no JWK Set, or has no usable key.
+    pub fn from_jwk_set(text: &[u8]) -> Result<Vec<Self>> {
+        #[derive(Deserialize)]
+        struct JwkSet {
+            keys: Vec<Value>,
+        }
+        let set: JwkSet = serde_json::from_slice(text).context("not a JWK Set")?;
+        let jwks = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
+        let keys: Vec<_> = jwks.filter_map(|jwk| Self::from_jwk(&jwk)).collect();
+        if keys.is_empty() {
+            bail!("the JWK Set has no RSA, EC P-256 or Ed25519 key for signatures");
+        }
+        Ok(keys)
+    }
+
+    fn from_jwk(jwk: &Jwk) -> Option<Self> {
+        let algorithm = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+            _ => return None,
+        };
+        let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+        let for_algorithm = jwk.common.key_algorithm.is_none_or(|name| name.to_string() == format!("{algorithm:?}"));
+        if !for_signatures || !for_algorithm {
+            return None;
+        }
+        Some(Self { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+    }
+
+    /// Whether a token with this header may have been signed by this key.
+    pub(super) fn fits(&self, algorithm: Algorithm, key_id: Option<&str>) -> bool {
+        self.algorithm == algorithm
+            && match (&self.id, key_id) {
+                (Some(id), Some(key_id)) => id == key_id,
+                _ => true,
+            }
+    }
+}
+
+/// Verifies end users' tokens (RFC 7519, RFC 9068), with the algorithms HS256, RS256, ES256 and EdDSA and no others.
+///
+/// A key is used with its own algorithm only, so a public key is never taken for a secret. Keys come from the configuration
+/// alone: `jku`, `jwk`, `x5u` and `x5c` headers are ignored.
+pub struct TokenVerifier {
+    secret: Option<DecodingKey>,
+    keys: Vec<VerificationKey>,
+    remote: Option<RemoteJwks>,
+    rules: TokenRules,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenVerifier {
+    /// A verifier without keys, which refuses everything.
+    pub fn new(rules: TokenRules, clock: Arc<dyn Clock>) -> Self {
+        Self { secret: None, keys: Vec::new(), remote: None, rules, clock }
+    }
+
+    /// Also accepts HS256 tokens made with this secret.
+    #[must_use]
+    pub fn with_secret(mut self, secret: &[u8]) -> Self {
+        self.secret = Some(DecodingKey::from_secret(secret));
+        self
+    }
+
+    /// Also accepts tokens signed with these keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = VerificationKey>) -> Self {
+        self.keys.extend(keys);
+        self
+    }
+
+    /// Also accepts tokens signed with the keys that the issuer publishes.
+    #[must_use]
+    pub fn with_remote_keys(mut self, remote: RemoteJwks) -> Self {
+        self.remote = Some(remote);
+        self
+    }
+
+    /// Whose token this is. Nothing is believed before the signature is verified, but the choice of the key.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] for a token that is no good; [`TokenError::KeysUnavailable`] if its issuer's keys cannot be
+    /// had.
+    pub async fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Invalid("too long"));
+        }
+        let header =
+            decode_header(token).map_err(|_| TokenError::Invalid("not a token, or of an unknown algorithm"))?;
+        self.check_header(&header)?;
+        let claims = self.claims(token, &header).await?;
+        self.check_claims(&claims)
+    }
+
+    fn check_header(&self, header: &Header) -> Result<(), TokenError> {
+        if header.crit.is_some() {
+            // RFC 7515 section 4.1.11: what is critical and not understood makes a token invalid. We understand none.
+            return Err(TokenError::Invalid("critical header"));
+        }
+        // RFC 7515 section 4.1.9: "application/" may be left out.
+        let kind = header.typ.as_deref().unwrap_or("jwt").to_lowercase();
+        let kind = kind.strip_prefix("application/").unwrap_or(&kind);
+        if !self.rules.types.iter().any(|accepted| accepted == kind) {
+            return Err(TokenError::Invalid("type not accepted"));
+        }
+        Ok(())
+    }
+
+    /// The claims, once one of the keys has verified the signature.
+    async fn claims(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
+        let (algorithm, key_id) = (header.alg, header.kid.as_deref());
+        match algorithm {
+            Algorithm::HS256 => {
+                let secret = self.secret.as_ref().ok_or(TokenError::Invalid("algorithm not accepted"))?;
+                self.decode(token, algorithm, secret)
+            }
+            Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
+                let local = self.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
+                for key in local {
+                    if let Ok(claims) = self.decode(token, algorithm, &key.key) {
+                        return Ok(claims);
+                    }
+                }
+                let Some(remote) = &self.remote else { return Err(TokenError::Invalid("no key verifies it")) };
+                let published = remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
+                let fitting = published.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
+                let mut decoded = fitting.map(|key| self.decode(token, algorithm, &key.key));
+                decoded.find_map(Result::ok).ok_or(TokenError::Invalid("no key verifies it"))
+            }
+            _ => Err(TokenError::Invalid("algorithm not accepted")),
+        }
+    }
+
+    fn decode(&self, token: &str, algorithm: Algorithm, key: &DecodingKey) -> Result<Claims, TokenError> {
+        let mut validation = Validation::new(algorithm);
+        validation.required_spec_claims.clear();
+        // Times are checked below, by the Clock port.
+        validation.validate_exp = false;
+        validation.validate_aud = !self.rules.audiences.is_empty();
+        if !self.rules.audiences.is_empty() {
+            validation.set_audience(&self.rules.audiences);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        if !self.rules.issuers.is_empty() {
+            validation.set_issuer(&self.rules.issuers);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        let data = decode::<Claims>(token, key, &validation).map_err(|_| TokenError::Invalid("signature or claims"))?;
+        Ok(data.claims)
+    }
+
+    fn check_claims(&self, claims: &Claims) -> Result<VerifiedToken, TokenError> {
+        let now = self.clock.now().timestamp() as f64;
+        let leeway = LEEWAY.num_seconds() as f64;
+        let number = |name: &str| claims.0.get(name).map(|value| value.as_f64().ok_or(TokenError::Invalid("time")));
+        // RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted.
+        let expires = number("exp").ok_or(TokenError::Invalid("no exp"))??;
+        if now >= expires + leeway {
+            return Err(TokenError::Invalid("expired"));
+        }
+        if let Some(not_before) = number("nbf").transpose()? {
+            if now < not_before - leeway {
+                return Err(TokenError::Invalid("not yet valid"));
+            }
+        }
+        let text = |name: &str| claims.0.get(name).and_then(Value::as_str);
+        let user_id = text("sub").and_then(|text| text.parse().ok()).ok_or(TokenError::Invalid("sub"))?;
+        let session_id = text(&self.rules.session_claim).and_then(|text| text.parse().ok());
+        Ok(VerifiedToken { user_id, session_id: session_id.ok_or(TokenError::Invalid("session claim"))? })
+    }
+}
+
+/// The claims by name. A name that occurs twice makes a token invalid (RFC 7519 section 4): verifiers would differ on it.
+struct Claims(HashMap<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ClaimsVisitor;
+
+        impl<'de> Visitor<'de> for ClaimsVisitor {
+            type Value = Claims;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of claims")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+                let mut claims = HashMap::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if claims.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a claim occurs twice"));
+                    }
+                }
+                Ok(Claims(claims))
+            }
+        }
+
+        deserializer.deserialize_map(ClaimsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests;

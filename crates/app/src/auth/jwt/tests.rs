@@ -1,0 +1,207 @@
+use jsonwebtoken::{EncodingKey, encode};
+use serde_json::json;
+use testkit::fixtures;
+
+use super::*;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn rules() -> TokenRules {
+    TokenRules {
+        issuers: Vec::new(),
+        audiences: Vec::new(),
+        session_claim: "sid".into(),
+        types: vec!["at+jwt".into(), "jwt".into()],
+    }
+}
+
+fn verifier() -> TokenVerifier {
+    TokenVerifier::new(rules(), fixtures::clock()).with_secret(SECRET)
+}
+
+fn now() -> i64 {
+    fixtures::now().timestamp()
+}
+
+fn claims() -> Value {
+    let session = fixtures::session();
+    json!({ "sub": session.user_id.to_string(), "sid": session.id.to_string(), "exp": now() + 60 })
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+fn sign(header: &Header, claims: &Value) -> String {
+    encode(header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+fn hs256(claims: &Value) -> String {
+    sign(&Header::new(Algorithm::HS256), claims)
+}
+
+async fn refused(verifier: &TokenVerifier, token: &str) -> bool {
+    matches!(verifier.verify(token).await, Err(TokenError::Invalid(_)))
+}
+
+#[tokio::test]
+async fn a_good_token_names_user_and_session() {
+    let session = fixtures::session();
+    let expected = VerifiedToken { user_id: session.user_id, session_id: session.id };
+    assert_eq!(verifier().verify(&hs256(&claims())).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn times_are_checked_with_five_seconds_of_leeway() {
+    for (name, offset, accepted) in [
+        ("exp", -4, true),
+        ("exp", -5, false),
+        ("exp", -3600, false),
+        ("nbf", 5, true),
+        ("nbf", 6, false),
+        ("nbf", -60, true),
+    ] {
+        let token = hs256(&with(name, json!(now() + offset)));
+        assert_eq!(verifier().verify(&token).await.is_ok(), accepted, "{name} {offset}");
+    }
+    for exp in [json!("9999999999"), json!(null), json!(true), json!([]), json!(-1)] {
+        assert!(refused(&verifier(), &hs256(&with("exp", exp.clone()))).await, "exp {exp}");
+    }
+    assert!(verifier().verify(&hs256(&with("exp", json!(now() as f64 + 0.5)))).await.is_ok());
+}
+
+#[tokio::test]
+async fn claims_have_to_be_there_and_to_be_ids() {
+    for name in ["sub", "sid", "exp"] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove(name);
+        assert!(refused(&verifier(), &hs256(&claims)).await, "without {name}");
+    }
+    for (name, value) in [("sub", json!("alice")), ("sub", json!(7)), ("sid", json!("' OR 1=1")), ("sid", json!(null))]
+    {
+        assert!(refused(&verifier(), &hs256(&with(name, value.clone()))).await, "{name} = {value}");
+    }
+}
+
+#[tokio::test]
+async fn the_session_claim_is_configurable() {
+    let rules = TokenRules { session_claim: "session_id".into(), ..rules() };
+    let verifier = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    assert!(verifier.verify(&hs256(&with("session_id", json!(fixtures::session().id.to_string())))).await.is_ok());
+    assert!(refused(&verifier, &hs256(&claims())).await);
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_required_where_they_are_configured() {
+    let rules = TokenRules { issuers: vec!["https://id".into()], audiences: vec!["a".into(), "b".into()], ..rules() };
+    let strict = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    let token = |iss: Value, aud: Value| {
+        let mut claims = claims();
+        (claims["iss"], claims["aud"]) = (iss, aud);
+        hs256(&claims)
+    };
+    assert!(strict.verify(&token(json!("https://id"), json!("b"))).await.is_ok());
+    assert!(strict.verify(&token(json!("https://id"), json!(["x", "a"]))).await.is_ok());
+    for (iss, aud) in [
+        (json!("https://evil"), json!("a")),
+        (json!("https://id"), json!("x")),
+        (json!("https://id"), json!([])),
+        (json!(null), json!("a")),
+        (json!("https://id"), json!(null)),
+    ] {
+        assert!(refused(&strict, &token(iss.clone(), aud.clone())).await, "{iss} {aud}");
+    }
+    assert!(refused(&strict, &hs256(&claims())).await);
+    // Not configured, they do not matter.
+    assert!(verifier().verify(&token(json!("anybody"), json!("anything"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn types_are_an_allow_list() {
+    let typed =
+        |typ: Option<&str>| sign(&Header { typ: typ.map(str::to_owned), ..Header::new(Algorithm::HS256) }, &claims());
+    for typ in [None, Some("JWT"), Some("at+jwt"), Some("application/at+JWT")] {
+        assert!(verifier().verify(&typed(typ)).await.is_ok(), "{typ:?}");
+    }
+    for typ in ["id+jwt", "logout+jwt", "", "application/"] {
+        assert!(refused(&verifier(), &typed(Some(typ))).await, "{typ}");
+    }
+    let rules = TokenRules { types: vec!["at+jwt".into()], ..rules() };
+    let strict = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    assert!(strict.verify(&typed(Some("at+jwt"))).await.is_ok());
+    assert!(refused(&strict, &typed(Some("JWT"))).await && refused(&strict, &typed(None)).await);
+}
+
+#[tokio::test]
+async fn forged_tokens_are_refused() {
+    let good = hs256(&claims());
+    let [header, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let other_body = hs256(&with("sub", json!(fixtures::another_user().to_string())));
+    let other_body = other_body.split('.').nth(1).unwrap();
+    let none = |alg: &str| {
+        use std::fmt::Write;
+        // Base64url without padding of a small JSON text, by hand.
+        let json = format!("{{\"alg\":\"{alg}\",\"typ\":\"JWT\"}}");
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = String::new();
+        for chunk in json.as_bytes().chunks(3) {
+            let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for i in 0..=chunk.len() {
+                write!(text, "{}", alphabet[(bits >> (18 - 6 * i) & 63) as usize] as char).unwrap();
+            }
+        }
+        text
+    };
+    let tokens = [
+        String::new(),
+        "nonsense".into(),
+        "..".into(),
+        format!("{header}.{body}."),
+        format!("{header}.{body}"),
+        format!("{header}.{other_body}.{signature}"),
+        format!("{header}.{body}.{}", signature.chars().rev().collect::<String>()),
+        format!("{good}.{good}"),
+        format!("{}.{body}.", none("none")),
+        format!("{}.{body}.", none("None")),
+        format!("{}.{body}.{signature}", none("HS384")),
+        format!("{}.{body}.{signature}", none("RS256")),
+        encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"another secret")).unwrap(),
+        encode(&Header::new(Algorithm::HS512), &claims(), &EncodingKey::from_secret(SECRET)).unwrap(),
+        sign(&Header { crit: Some(vec!["exp".into()]), ..Header::new(Algorithm::HS256) }, &claims()),
+        hs256(&with("padding", json!("x".repeat(MAX_TOKEN_BYTES)))),
+    ];
+    for token in tokens {
+        assert!(refused(&verifier(), &token).await, "{token}");
+    }
+    assert!(refused(&TokenVerifier::new(rules(), fixtures::clock()), &good).await, "without any key");
+}
+
+#[test]
+fn a_claim_that_occurs_twice_is_refused() {
+    assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "sid": "b"}"#).is_ok());
+    assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "sub": "a"}"#).is_err());
+    assert!(serde_json::from_str::<Claims>(r#"["sub"]"#).is_err());
+}
+
+#[test]
+fn a_jwk_set_yields_its_usable_keys() {
+    let ed25519 =
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let others = json!([
+        { "kty": "oct", "kid": "2", "k": "AAAA" },
+        { "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" },
+        { "kty": "unheard-of" },
+        { "kty": "OKP", "crv": "Ed25519", "use": "enc", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
+    ]);
+    let mut all = others.as_array().unwrap().clone();
+    all.push(ed25519);
+    let keys = VerificationKey::from_jwk_set(json!({ "keys": all }).to_string().as_bytes()).unwrap();
+    assert_eq!(keys.len(), 1);
+    assert!(keys[0].fits(Algorithm::EdDSA, Some("1")) && keys[0].fits(Algorithm::EdDSA, None));
+    assert!(!keys[0].fits(Algorithm::EdDSA, Some("2")) && !keys[0].fits(Algorithm::HS256, Some("1")));
+
+    assert!(VerificationKey::from_jwk_set(json!({ "keys": others }).to_string().as_bytes()).is_err());
+    assert!(VerificationKey::from_jwk_set(b"<html>").is_err());
+}

@@ -1,0 +1,13 @@
+//! Who is calling: end users by signed tokens, the application's backend by service keys.
+//!
+//! Knows nothing about HTTP: it is given the text of a credential and answers whose it is.
+
+mod dev_keys;
+mod jwks;
+mod jwt;
+mod service_keys;
+
+pub use dev_keys::DevKeys;
+pub use jwks::RemoteJwks;
+pub use jwt::{TokenError, TokenRules, TokenVerifier, VerificationKey, VerifiedToken};
+pub use service_keys::ServiceKeys;

@@ -1,0 +1,133 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use clap::Args;
+use domain::ports::Clock;
+
+use super::{print, table};
+use crate::auth::RemoteJwks;
+use crate::config::Settings;
+use crate::system::SystemClock;
+use crate::wiring::{self, StoreInspection};
+
+/// The clocks of a node and its database may differ by this much: times of one are compared with the other's.
+const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(1);
+
+#[derive(Args)]
+pub(super) struct Doctor {
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+struct Check {
+    name: &'static str,
+    outcome: Result<String, String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, outcome: Ok(text.into()) }
+    }
+
+    fn failed(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, outcome: Err(text.into()) }
+    }
+
+    fn of(name: &'static str, result: Result<String>) -> Self {
+        Self { name, outcome: result.map_err(|error| format!("{error:#}")) }
+    }
+}
+
+/// Looks at everything that the configuration names, and changes nothing. 1 if anything is wrong.
+pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode> {
+    let mut checks = store(settings).await;
+    checks.push(match &settings.cache.url {
+        None => Check::ok("redis", "not configured"),
+        Some(_) => Check::of("redis", wiring::inspect_cache(settings).await.map(|()| "answers".to_owned())),
+    });
+    checks.push(token_keys(settings).await);
+    checks.push(service_keys(settings));
+
+    let failed = checks.iter().any(|check| check.outcome.is_err());
+    if command.json {
+        let checks: Vec<_> = checks.iter().map(as_json).collect();
+        print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&serde_json::json!({ "ok": !failed, "checks": checks }))?
+        ))?;
+    } else {
+        let rows: Vec<_> = checks.iter().map(as_row).collect();
+        print(&table(&rows))?;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Database, schema and clock.
+async fn store(settings: &Settings) -> Vec<Check> {
+    let known = wiring::schema_version(&settings.store_url);
+    let schema = |found: Option<i32>| match found {
+        None => Check::ok("schema", format!("none yet; `sessiond migrate` or the first start makes version {known}")),
+        Some(found) if found == known => Check::ok("schema", format!("version {found}")),
+        Some(found) if found < known => {
+            Check::ok("schema", format!("version {found}; `sessiond migrate` or the next start makes it {known}"))
+        }
+        Some(found) => Check::ok("schema", format!("version {found}, newer than this binary's {known}")),
+    };
+    match wiring::inspect_store(&settings.store_url).await {
+        Err(error) => vec![Check::failed("database", format!("{error:#}"))],
+        Ok(StoreInspection::NoFile) => vec![Check::ok("database", "SQLite; the first start makes the file")],
+        Ok(StoreInspection::InUse) => vec![Check::ok("database", "SQLite; a running node uses the file")],
+        Ok(StoreInspection::Sqlite { schema_version }) => {
+            vec![Check::ok("database", "SQLite; nobody uses the file"), schema(schema_version)]
+        }
+        Ok(StoreInspection::Postgres { server_version, schema_version, now }) => {
+            let skew = SystemClock.now() - now;
+            let text = format!("{} ms apart from the database's", skew.num_milliseconds().abs());
+            let clock = if skew.abs() <= MAX_CLOCK_SKEW {
+                Check::ok("clock", text)
+            } else {
+                Check::failed("clock", format!("{text}; synchronise both machines' clocks"))
+            };
+            vec![Check::ok("database", format!("PostgreSQL {server_version}")), schema(schema_version), clock]
+        }
+    }
+}
+
+async fn token_keys(settings: &Settings) -> Check {
+    const NAME: &str = "token keys";
+    if !settings.auth.has_token_keys() {
+        return Check::ok(NAME, "none configured; development keys, on loopback only");
+    }
+    if let Err(error) = wiring::token_verifier(&settings.auth) {
+        return Check::failed(NAME, format!("{error:#}"));
+    }
+    let Some(url) = &settings.auth.jwks_url else { return Check::ok(NAME, "configured and readable") };
+    let fetched = async { RemoteJwks::new(url.clone())?.fetch().await };
+    match fetched.await {
+        Ok(count) => Check::ok(NAME, format!("{count} at auth.jwt.jwks_url")),
+        Err(error) => Check::failed(NAME, format!("auth.jwt.jwks_url: {error:#}")),
+    }
+}
+
+fn service_keys(settings: &Settings) -> Check {
+    match settings.auth.service_key_hashes.len() {
+        0 => Check::ok("service keys", "none configured; a development key, on loopback only"),
+        count => Check::ok("service keys", format!("{count} configured")),
+    }
+}
+
+fn as_row(check: &Check) -> Vec<String> {
+    let (mark, text) = match &check.outcome {
+        Ok(text) => ("ok", text),
+        Err(text) => ("FAILED", text),
+    };
+    vec![mark.to_owned(), check.name.to_owned(), text.replace(['\r', '\n'], " ")]
+}
+
+fn as_json(check: &Check) -> serde_json::Value {
+    let (Ok(text) | Err(text)) = &check.outcome;
+    serde_json::json!({ "name": check.name, "ok": check.outcome.is_ok(), "text": text })
+}

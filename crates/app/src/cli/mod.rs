@@ -1,0 +1,131 @@
+//! The command line: one command, one file.
+
+mod client;
+mod config;
+mod doctor;
+mod migrate;
+mod serve;
+mod session;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::config::{Settings, Values};
+
+/// The place where an application's user sessions live.
+///
+/// Without a command, `sessiond` serves. With nothing configured it keeps its data in ./sessiond.db, listens on loopback only,
+/// and prints what to try first.
+#[derive(Parser)]
+#[command(name = "sessiond", version, max_term_width = 100)]
+struct Cli {
+    /// Configuration file [default: sessiond.toml in the working directory, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT (this is what happens without a command)
+    Serve,
+    /// Bring the database's schema up to date, and exit
+    Migrate,
+    /// Create and read sessions on a running node
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Make tokens for trying things out
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Check database, Redis, schema version, keys and clock
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the command line of this process: 0 if all is well, 1 if it failed, 2 if it was called wrongly.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::from(error).context("cannot start")),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let values = Values::load(cli.config.as_deref())?;
+    if let Some(Command::Config(command)) = &cli.command {
+        config::run(command, &values)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = Settings::from_values(&values)?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(settings).await?,
+        Command::Migrate => migrate::run(&settings).await?,
+        Command::Session(command) => session::run(command, &settings).await?,
+        Command::Token(command) => token::run(command, &settings)?,
+        Command::Doctor(command) => return doctor::run(command, &settings).await,
+        Command::Config(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line: what failed, and why.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", format!("{error:#}").replace(['\r', '\n'], " "));
+    ExitCode::FAILURE
+}
+
+/// Prints for people or programs; a reader that went away (`sessiond ... | head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        _ => Ok(()),
+    }
+}
+
+/// Lines of two or more columns, each as wide as its widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_table_is_aligned() {
+        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["longer".to_owned(), "x".to_owned()]];
+        assert_eq!(table(&rows), "a       b\nlonger  x\n");
+    }
+}

@@ -1,0 +1,86 @@
+/// One configuration key.
+pub struct Key {
+    /// Its path, such as `store.url`.
+    pub name: &'static str,
+    /// Its value where nobody sets it; `None`: it is absent then.
+    pub default: Option<&'static str>,
+    /// Whether the value may be shown.
+    pub shown: Shown,
+    /// What it is, in one sentence.
+    pub about: &'static str,
+}
+
+/// How much of a value `config show` shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// All of it.
+    Whole,
+    /// All but the password in a URL.
+    WithoutPassword,
+    /// That it is set.
+    Never,
+}
+
+const fn key(name: &'static str, default: Option<&'static str>, about: &'static str) -> Key {
+    Key { name, default, shown: Shown::Whole, about }
+}
+
+const fn url(name: &'static str, default: Option<&'static str>, about: &'static str) -> Key {
+    Key { name, default, shown: Shown::WithoutPassword, about }
+}
+
+const fn secret(name: &'static str, about: &'static str) -> Key {
+    Key { name, default: None, shown: Shown::Never, about }
+}
+
+/// Every key there is; any other is an error. `docs/operating.md` has the same table, held to this one by a test.
+pub const KEYS: &[Key] = &[
+    key("server.listen", Some("127.0.0.1:8080"), "address of the public listener: end users' tokens"),
+    key(
+        "server.service_listen",
+        Some("127.0.0.1:8081"),
+        "address of the service listener: service keys, health, metrics",
+    ),
+    url(
+        "store.url",
+        Some("sqlite://sessiond.db"),
+        "the database: `sqlite://FILE`, made if absent, or `postgres://...`",
+    ),
+    key("store.url_file", None, "a file that holds `store.url`"),
+    key(
+        "store.pool_size",
+        Some("16"),
+        "database connections of this node, 1 to 1000 (SQLite: reading ones, at most 4)",
+    ),
+    url(
+        "cache.url",
+        Some("none"),
+        "the shared cache: `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://`, or `none`",
+    ),
+    key("cache.url_file", None, "a file that holds `cache.url`"),
+    key("cache.key_prefix", Some("sess:"), "what every key in Redis starts with"),
+    key("cache.near_entries", Some("100000"), "sessions remembered in the process; 0 = none"),
+    secret("auth.jwt.hs256_secret", "secret of HS256 tokens, at least 32 bytes"),
+    key("auth.jwt.hs256_secret_file", None, "a file that holds `auth.jwt.hs256_secret`"),
+    key("auth.jwt.public_key_file", None, "PEM file with the public key of RS256, ES256 or EdDSA tokens"),
+    key("auth.jwt.jwks_file", None, "JWK Set file with public keys"),
+    key("auth.jwt.jwks_url", None, "where the issuer publishes its JWK Set: `https://`, or `http://` on loopback"),
+    key("auth.jwt.issuer", None, "accepted `iss`, comma separated; any, if not set"),
+    key("auth.jwt.audience", None, "accepted `aud`, comma separated; any, if not set"),
+    key("auth.jwt.session_claim", Some("sid"), "the claim with the caller's session id"),
+    key(
+        "auth.jwt.types",
+        Some("at+jwt,jwt"),
+        "accepted `typ` headers, comma separated; a token without one counts as `jwt`",
+    ),
+    key("auth.service_key_hashes", None, "SHA-256 of each service key, hex, comma separated"),
+    key("sessions.lifetime", Some("30d"), "how long a session lives at most"),
+    secret("client.service_key", "service key that the command line uses"),
+    key("client.service_key_file", None, "a file that holds `client.service_key`"),
+    key(
+        "log.level",
+        Some("info"),
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,app::http=debug`",
+    ),
+    key("log.format", Some("text"), "`text` or `json`"),
+];

@@ -1,0 +1,140 @@
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long the head of a request may take to arrive, from its first byte, or from the connection for the first request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may rest between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer may take to accept a part of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a connection is between two requests; shared by the stream and the service.
+#[derive(Clone, Default)]
+pub(super) struct Deadlines(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    /// A request is being answered: its body and its answer have time-outs of their own.
+    answering: AtomicBool,
+    /// How many requests were answered.
+    answers: AtomicUsize,
+}
+
+impl Deadlines {
+    /// The head of a request is complete.
+    pub(super) fn head_arrived(&self) {
+        self.0.answering.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer is ready to be written.
+    pub(super) fn answered(&self) {
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A TCP stream that ends with an error when its peer is too slow (slowloris) or silent for too long.
+pub(super) struct TimedStream {
+    stream: TcpStream,
+    deadlines: Deadlines,
+    reading: Pin<Box<Sleep>>,
+    /// What `reading` runs for; `None`: it does not run.
+    waiting_for: Option<Waiting>,
+    writing: Option<Pin<Box<Sleep>>>,
+    /// The answers that were given when `waiting_for` was last looked at.
+    answers_seen: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The rest of a head.
+    Head,
+    /// Another request.
+    Request,
+}
+
+impl TimedStream {
+    pub(super) fn new(stream: TcpStream, deadlines: Deadlines) -> Self {
+        let reading = Box::pin(sleep(HEAD_TIMEOUT));
+        Self { stream, deadlines, reading, waiting_for: Some(Waiting::Head), writing: None, answers_seen: 0 }
+    }
+
+    fn wait_for(&mut self, what: Waiting) {
+        if self.waiting_for != Some(what) {
+            self.waiting_for = Some(what);
+            let timeout = if what == Waiting::Head { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+            self.reading.as_mut().reset(Instant::now() + timeout);
+        }
+    }
+
+    fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.writing = None;
+            return written;
+        }
+        ready!(self.writing.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for TimedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let answering = self.deadlines.0.answering.load(Ordering::Relaxed);
+        let answers = self.deadlines.0.answers.load(Ordering::Relaxed);
+        if answers != self.answers_seen {
+            self.answers_seen = answers;
+            self.waiting_for = None;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if answering {
+            self.waiting_for = None;
+            return read;
+        }
+        if read.is_ready() {
+            // Bytes of a head; whether it is complete, the service will say.
+            self.wait_for(Waiting::Head);
+            return read;
+        }
+        if self.waiting_for.is_none() {
+            self.wait_for(if answers > 0 { Waiting::Request } else { Waiting::Head });
+        }
+        ready!(self.reading.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for TimedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.poll_written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.poll_written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use domain::SessionId;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// The largest request body.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// How long a request body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The `{id}` of a path.
+pub(crate) struct SessionIdInPath(pub(crate) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionIdInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let invalid = || Problem::invalid_request("id", "must be a UUID");
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
+        text.parse().map(Self).map_err(|_| invalid())
+    }
+}
+
+/// The parameters of a query string; unknown ones are refused by `T`.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(parameters) = Query::try_from_uri(&parts.uri).map_err(|rejection| {
+            // axum says "Failed to deserialize query string: user_id: UUID parsing failed: ...".
+            let text = rejection.body_text();
+            let cause = text.split_once(": ").map_or(text.as_str(), |(_, cause)| cause);
+            match cause.split_once(": ") {
+                Some((field, message)) => Problem::invalid_request(field, message),
+                None => Problem::invalid_request(quoted(cause).unwrap_or("query"), cause),
+            }
+        })?;
+        Ok(Self(parameters))
+    }
+}
+
+/// A JSON body; unknown fields are refused by `T`.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::unsupported_media_type());
+        }
+        let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_BODY_BYTES))
+            .await
+            .map_err(|_| Problem::request_timeout())?
+            .map_err(|error| too_large_or_broken(&error))?;
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid_body(&error))?;
+        json.end().map_err(|error| Problem::invalid_request("body", error.to_string()))?;
+        Ok(Self(value))
+    }
+}
+
+fn too_large_or_broken(error: &axum::Error) -> Problem {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Problem::payload_too_large();
+        }
+        source = error.source();
+    }
+    Problem::invalid_request("body", "did not arrive whole")
+}
+
+/// Names the field: by its path, or, where it is missing, unknown or there twice, by what serde quotes.
+fn invalid_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let message = error.inner().to_string();
+    let (message, _position) = message.rsplit_once(" at line ").unwrap_or((&message, ""));
+    let about_a_name =
+        ["missing field", "unknown field", "duplicate field"].iter().any(|kind| message.starts_with(kind));
+    let path = error.path().to_string();
+    let field = match quoted(message) {
+        Some(name) if about_a_name => name,
+        _ if path == "." => "body",
+        _ => &path,
+    };
+    Problem::invalid_request(field, message)
+}
+
+fn quoted(text: &str) -> Option<&str> {
+    text.split('`').nth(1)
+}
+
+/// What answers a path that is none.
+pub(crate) async fn not_found() -> Problem {
+    Problem::not_found()
+}
+
+/// What answers a method that the path does not know.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::method_not_allowed()
+}

@@ -1,0 +1,87 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::ports::HealthCheck;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::service::ServiceState;
+
+/// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load the database.
+const REMEMBER_FOR: Duration = Duration::from_millis(500);
+
+/// Whether this node can do its work.
+pub struct Health {
+    store: Arc<dyn HealthCheck>,
+    cache: Option<Arc<dyn HealthCheck>>,
+    stopping: AtomicBool,
+    last: Mutex<Option<(Instant, Readiness)>>,
+}
+
+/// The answer of `/readyz`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+struct Readiness {
+    /// Whether to send requests here.
+    ready: bool,
+    /// `up` or `down`; without it nothing can be answered.
+    store: &'static str,
+    /// `up`, `down` or `none`; without it answers are slower.
+    cache: &'static str,
+}
+
+impl Health {
+    /// Health of a node with this store and this shared cache.
+    pub fn new(store: Arc<dyn HealthCheck>, cache: Option<Arc<dyn HealthCheck>>) -> Self {
+        Self { store, cache, stopping: AtomicBool::new(false), last: Mutex::new(None) }
+    }
+
+    /// From now on the node is not ready: it is finishing what it has begun.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let mut last = self.last.lock().await;
+        let readiness = match *last {
+            Some((at, readiness)) if at.elapsed() < REMEMBER_FOR => readiness,
+            _ => self.ask().await,
+        };
+        if last.is_none_or(|(at, _)| at.elapsed() >= REMEMBER_FOR) {
+            *last = Some((Instant::now(), readiness));
+        }
+        Readiness { ready: readiness.ready && !self.stopping.load(Ordering::Relaxed), ..readiness }
+    }
+
+    async fn ask(&self) -> Readiness {
+        let word = |up: bool| if up { "up" } else { "down" };
+        let cache = async {
+            match &self.cache {
+                None => "none",
+                Some(cache) => word(cache.check().await.is_ok()),
+            }
+        };
+        let (store, cache) = tokio::join!(self.store.check(), cache);
+        Readiness { ready: store.is_ok(), store: word(store.is_ok()), cache }
+    }
+}
+
+/// The process runs.
+pub(super) async fn livez() -> Response {
+    (no_store(), "ok\n").into_response()
+}
+
+/// The process can do its work.
+pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
+    let readiness = state.health.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, no_store(), Json(readiness)).into_response()
+}
+
+fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
+}

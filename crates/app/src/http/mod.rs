@@ -1,0 +1,20 @@
+//! The HTTP interface: two listeners, one router each, and the errors they share.
+//!
+//! To add a route: its handler in `sessions.rs` (public) or `service.rs`, one line in the router there. A public handler
+//! takes [`auth::LiveCaller`]; the routes under `/service` are behind the service key already.
+
+mod auth;
+mod connection;
+mod extract;
+mod health;
+mod observe;
+mod problem;
+mod server;
+mod service;
+mod session_body;
+mod sessions;
+
+pub use health::Health;
+pub use server::{DRAIN_TIMEOUT, serve};
+pub use service::{ServiceState, router as service_router};
+pub use sessions::{PublicState, router as public_router};

@@ -1,0 +1,63 @@
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use domain::ports::IdGenerator;
+use tracing::Instrument;
+
+use crate::system::SystemIds;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives every request an id, a span and its place in the metrics.
+pub(super) fn layer(router: Router, listener: &'static str) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| observe(listener, request, next)))
+}
+
+async fn observe(listener: &'static str, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = known_method(request.method());
+    // The route, not the path: paths hold ids, and would make metrics without end.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    let took = started.elapsed();
+    let status = response.status().as_u16().to_string();
+    span.in_scope(|| tracing::debug!(status, took_us = took.as_micros() as u64, "answered"));
+    let labels =
+        [("listener", listener.to_owned()), ("method", method.to_owned()), ("route", route), ("status", status)];
+    metrics::counter!("sessiond_http_requests_total", &labels).increment(1);
+    metrics::histogram!("sessiond_http_request_duration_seconds", &labels[..3]).record(took);
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The caller's own id if it is short and plain, so that it can be followed through logs; else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let plain = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=64).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    let own = || HeaderValue::try_from(SystemIds.next_id().to_string()).unwrap_or(HeaderValue::from_static("none"));
+    request.headers().get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(own)
+}
+
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,85 @@
+use std::net::IpAddr;
+
+use axum::Json;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::Session;
+use domain::ports::Layer;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// A session as users see it. Every field is always there; what is not known is null. Never a secret, and not the user
+/// agent.
+#[derive(Serialize)]
+pub(crate) struct SessionBody<'a> {
+    id: Uuid,
+    user_id: Uuid,
+    device_info: Option<&'a str>,
+    ip_address: Option<IpAddr>,
+    location: Option<&'a str>,
+    #[serde(serialize_with = "micros")]
+    created_at: DateTime<Utc>,
+    #[serde(serialize_with = "micros")]
+    last_activity_at: DateTime<Utc>,
+    #[serde(serialize_with = "micros")]
+    expires_at: DateTime<Utc>,
+    is_revoked: bool,
+    is_current: bool,
+    status: &'static str,
+    #[serde(serialize_with = "optional_micros")]
+    revoked_at: Option<DateTime<Utc>>,
+    revoked_reason: Option<&'a str>,
+    name: Option<&'a str>,
+    last_ip_address: Option<IpAddr>,
+}
+
+impl<'a> SessionBody<'a> {
+    /// The session as it is at `now`; `is_current`: whether the question was asked in it.
+    pub(crate) fn new(session: &'a Session, now: DateTime<Utc>, is_current: bool) -> Self {
+        Self {
+            id: session.id.0,
+            user_id: session.user_id.0,
+            device_info: session.device_info.as_deref(),
+            ip_address: session.ip_address,
+            location: session.location.as_deref(),
+            created_at: session.created_at,
+            last_activity_at: session.last_activity_at,
+            expires_at: session.expires_at,
+            is_revoked: session.is_revoked(),
+            is_current,
+            status: session.status(now).as_str(),
+            revoked_at: session.revocation.as_ref().map(|revocation| revocation.at),
+            revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.as_deref()),
+            name: session.name.as_deref(),
+            last_ip_address: session.last_ip_address,
+        }
+    }
+
+    /// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
+    pub(crate) fn into_read(self, layer: Layer) -> Response {
+        let (status, label) = match layer {
+            Layer::Near => ("sessiond; hit; detail=near", "near"),
+            Layer::Shared => ("sessiond; hit; detail=redis", "redis"),
+            Layer::Database => ("sessiond; fwd=miss; detail=database", "database"),
+        };
+        metrics::counter!("sessiond_reads_total", "layer" => label).increment(1);
+        let headers = [
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::HeaderName::from_static("cache-status"), HeaderValue::from_static(status)),
+        ];
+        (headers, Json(self)).into_response()
+    }
+}
+
+/// RFC 3339, UTC, always six digits of a second.
+fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+fn optional_micros<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => micros(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,43 @@
+//! The real clock and the real ids: the one file that may ask the operating system for them (`clippy.toml`).
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use domain::ports::{Clock, IdGenerator};
+use uuid::Uuid;
+
+/// The operating system's wall clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the Clock port's real adapter")]
+    fn now(&self) -> DateTime<Utc> {
+        let now = Utc::now();
+        now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+    }
+}
+
+/// Version 7 UUIDs, of the wall clock and the operating system's randomness.
+pub struct SystemIds;
+
+impl IdGenerator for SystemIds {
+    #[expect(clippy::disallowed_methods, reason = "this is the IdGenerator port's real adapter")]
+    fn next_id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_cut_to_microseconds() {
+        assert_eq!(SystemClock.now().timestamp_subsec_nanos() % 1000, 0);
+    }
+
+    #[test]
+    fn ids_are_version_7_and_ascend() {
+        let (first, second) = (SystemIds.next_id(), SystemIds.next_id());
+        assert_eq!(first.get_version_num(), 7);
+        assert!(first < second);
+    }
+}
