@@ -55,8 +55,8 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         tracing::info!("stopping: finishing what has begun");
     });
     tokio::join!(
-        serve(public, public_router(public_state), shutdown.clone()),
-        serve(service, service_router(service_state), shutdown),
+        serve("public", public, public_router(public_state), shutdown.clone()),
+        serve("service", service, service_router(service_state), shutdown),
     );
     node.close().await;
     tracing::info!("stopped");

@@ -1,6 +1,5 @@
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,10 +31,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the router until `shutdown` is cancelled, then lets open requests finish, [`DRAIN_TIMEOUT`] at most.
 ///
 /// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is our own.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+///
+/// `name` tells the listeners apart in metrics.
+pub async fn serve(name: &'static str, listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
-    let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = async {
             // The semaphore is never closed.
@@ -53,11 +53,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 }
             },
         };
-        let (router, shutdown, open) = (router.clone(), shutdown.clone(), open.clone());
+        let (router, shutdown) = (router.clone(), shutdown.clone());
         connections.spawn(async move {
-            metrics::gauge!("sessiond_http_connections").set(open.fetch_add(1, Ordering::Relaxed) as f64 + 1.0);
+            let gauge = metrics::gauge!("sessiond_http_connections", "listener" => name);
+            gauge.increment(1);
             serve_connection(stream, router, shutdown).await;
-            metrics::gauge!("sessiond_http_connections").set(open.fetch_sub(1, Ordering::Relaxed) as f64 - 1.0);
+            gauge.decrement(1);
             drop(place);
         });
     }

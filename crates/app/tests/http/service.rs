@@ -1,0 +1,239 @@
+use axum::body::Body;
+use axum::http::Request;
+use chrono::TimeDelta;
+use domain::ports::SessionRepository;
+use domain::{Revocation, Session};
+use serde_json::{Value, json};
+use testkit::fixtures;
+
+use crate::setting::{SERVICE_KEY, Setting, bearer};
+
+const SESSIONS: &str = "/service/v1/sessions";
+
+fn sign_in() -> Value {
+    json!({ "user_id": fixtures::session().user_id.to_string(), "ip_address": "2001:DB8::1", "user_agent": "curl/8.0" })
+}
+
+#[tokio::test]
+async fn a_sign_in_is_created_stored_and_read_back() {
+    let setting = Setting::new();
+    let answer = setting.service_post(SESSIONS, sign_in().to_string()).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let created = answer.json();
+    let id = created["id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("{SESSIONS}/{id}"));
+    assert_eq!(
+        created,
+        json!({
+            "id": id,
+            "user_id": "01900000-0000-4000-8000-0000000000aa",
+            "device_info": null,
+            "ip_address": "2001:db8::1",
+            "location": null,
+            "created_at": "2026-01-02T03:04:05.123456Z",
+            "last_activity_at": "2026-01-02T03:04:05.123456Z",
+            "expires_at": "2026-02-01T03:04:05.123456Z",
+            "is_revoked": false,
+            "is_current": false,
+            "status": "live",
+            "revoked_at": null,
+            "revoked_reason": null,
+            "name": null,
+            "last_ip_address": "2001:db8::1",
+            "evicted": [],
+        })
+    );
+
+    let stored = setting.repository.find_by_id(id.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(stored.user_agent.as_deref(), Some("curl/8.0"));
+    let location = answer.header("location").to_owned();
+    let read = setting.service_get(&location).await.json();
+    assert!(read.as_object().unwrap().iter().all(|(name, value)| created[name] == *value), "{read}");
+    let own = setting.get("/api/v1/sessions/current", Some(&bearer(stored.user_id, stored.id))).await;
+    assert_eq!(own.json()["status"], "live");
+}
+
+#[tokio::test]
+async fn a_wish_for_the_end_is_kept_to_the_microsecond_and_within_the_lifetime() {
+    let setting = Setting::new();
+    let expires = async |wish: &str| {
+        let body = json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": wish });
+        setting.service_post(SESSIONS, body.to_string()).await
+    };
+    assert_eq!(expires("2026-01-03T00:00:00.1234567+02:00").await.json()["expires_at"], "2026-01-02T22:00:00.123456Z");
+    assert_eq!(expires("2100-01-01T00:00:00Z").await.json()["expires_at"], "2026-02-01T03:04:05.123456Z");
+    for past in ["2026-01-02T03:04:05.123456Z", "1970-01-01T00:00:00Z"] {
+        let answer = expires(past).await;
+        assert_eq!(answer.problem(), (422, "unprocessable_content".into()));
+        assert_eq!(answer.bad_field(), "expires_at");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
+    let setting = Setting::new();
+    let with = |name: &str, value: Value| {
+        let mut body = sign_in();
+        body[name] = value;
+        body.to_string()
+    };
+    for (body, field) in [
+        (String::new(), "body"),
+        ("nonsense".into(), "body"),
+        ("[]".into(), "body"),
+        (format!("{} trailing", sign_in()), "body"),
+        ("{}".into(), "user_id"),
+        (with("user_id", json!("nonsense")), "user_id"),
+        (with("user_id", json!(7)), "user_id"),
+        (with("user_id", Value::Null), "user_id"),
+        (with("ip_address", json!("300.1.1.1")), "ip_address"),
+        (with("ip_address", json!("192.0.2.0/24")), "ip_address"),
+        (with("user_agent", json!(["x"])), "user_agent"),
+        (with("expires_at", json!("tomorrow")), "expires_at"),
+        (with("expires_at", json!(1_800_000_000)), "expires_at"),
+        (with("is_revoked", json!(false)), "is_revoked"),
+        (format!("{{\"user_id\": {0}, \"user_id\": {0}}}", sign_in()["user_id"]), "user_id"),
+    ] {
+        let answer = setting.service_post(SESSIONS, body.clone()).await;
+        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{body}");
+        assert_eq!(answer.bad_field(), field, "{body}");
+    }
+    let answer = setting.service_post(SESSIONS, with("user_agent", json!("a\u{0}b"))).await;
+    assert_eq!((answer.problem(), answer.bad_field()), ((422, "unprocessable_content".into()), "user_agent".into()));
+    let answer = setting.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
+    assert_eq!(answer.problem(), (413, "payload_too_large".into()));
+    assert!(setting.repository.find_by_id(fixtures::session_number(1).id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_json_is_read() {
+    let setting = Setting::new();
+    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"] {
+        let request = Request::post(SESSIONS)
+            .header("authorization", format!("Bearer {SERVICE_KEY}"))
+            .header("content-type", content_type)
+            .body(Body::from(sign_in().to_string()));
+        assert_eq!(setting.service(request.unwrap()).await.problem(), (415, "unsupported_media_type".into()));
+    }
+    let request = Request::post(SESSIONS)
+        .header("authorization", format!("Bearer {SERVICE_KEY}"))
+        .header("content-type", "Application/JSON; charset=utf-8")
+        .body(Body::from(sign_in().to_string()));
+    assert_eq!(setting.service(request.unwrap()).await.status, 201);
+}
+
+#[tokio::test]
+async fn the_seeds_two_errors_are_kept_apart() {
+    let setting = Setting::new();
+    let session = fixtures::session();
+    setting.store(&session).await;
+    let get = async |id, user| setting.service_get(&format!("{SESSIONS}/{id}?user_id={user}")).await;
+
+    let first = get(session.id, session.user_id).await;
+    assert_eq!((first.status.as_u16(), first.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));
+    assert_eq!(get(session.id, session.user_id).await.header("cache-status"), "sessiond; hit; detail=near");
+    assert_eq!(get(session.id, fixtures::another_user()).await.problem(), (403, "not_session_owner".into()));
+    let unknown = fixtures::session_number(404).id;
+    assert_eq!(get(unknown, session.user_id).await.problem(), (404, "session_not_found".into()));
+}
+
+#[tokio::test]
+async fn an_operator_reads_any_session_in_any_state() {
+    let setting = Setting::new();
+    let at = fixtures::now();
+    let revoked = Session { revocation: Some(Revocation { at, reason: None }), ..fixtures::session() };
+    setting.store(&revoked).await;
+    let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));
+    assert_eq!((&answer.json()["status"], &answer.json()["is_current"]), (&json!("revoked"), &json!(false)));
+    let unknown = setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
+    assert_eq!(unknown.problem(), (404, "session_not_found".into()));
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named() {
+    let setting = Setting::new();
+    let id = fixtures::session().id;
+    for (query, field) in [("user_id=nonsense", "user_id"), ("user_id=", "user_id"), ("userid=1", "userid")] {
+        let answer = setting.service_get(&format!("{SESSIONS}/{id}?{query}")).await;
+        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{query}");
+        assert_eq!(answer.bad_field(), field, "{query}");
+    }
+    let answer = setting.service_get(&format!("{SESSIONS}/nonsense")).await;
+    assert_eq!((answer.problem(), answer.bad_field()), ((400, "invalid_request".into()), "id".into()));
+}
+
+#[tokio::test]
+async fn every_service_route_wants_a_known_key() {
+    let setting = Setting::new();
+    let one = format!("{SESSIONS}/{}", fixtures::session().id);
+    for (method, path) in [("POST", SESSIONS), ("GET", one.as_str())] {
+        for (authorization, expected) in [
+            (None, (401, "unauthenticated")),
+            (Some("Basic YTpi"), (401, "unauthenticated")),
+            (Some("Bearer"), (401, "unauthenticated")),
+            (Some("Bearer wrong"), (403, "forbidden")),
+            (Some("Bearer a service key "), (0, "")),
+        ] {
+            let mut request = Request::builder().method(method).uri(path);
+            if let Some(value) = authorization {
+                request = request.header("authorization", value);
+            }
+            let answer = setting.service(request.body(Body::empty()).unwrap()).await;
+            match expected {
+                (0, _) => assert!(![401, 403].contains(&answer.status.as_u16())),
+                (status, code) => assert_eq!(answer.problem(), (status, code.into()), "{method} {authorization:?}"),
+            }
+        }
+    }
+    // An end user's token is no service key.
+    let session = fixtures::session();
+    let request = Request::get(&one).header("authorization", bearer(session.user_id, session.id));
+    assert_eq!(setting.service(request.body(Body::empty()).unwrap()).await.problem(), (403, "forbidden".into()));
+}
+
+#[tokio::test]
+async fn health_and_metrics_want_no_key() {
+    let setting = Setting::new();
+    let get = async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(get("/livez").await.status, 200);
+    assert_eq!(get("/metrics").await.status, 200);
+    let ready = get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.json()), (200, json!({ "ready": true, "store": "up", "cache": "none" })));
+
+    setting.health.stopping();
+    assert_eq!(get("/readyz").await.status, 503);
+    assert_eq!(get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_dead_database_makes_the_node_unready_and_every_answer_503() {
+    let setting = Setting::new();
+    setting.take_database_down();
+    let get = async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+    let ready = get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.json()["store"].clone()), (503, json!("down")));
+
+    let one = format!("{SESSIONS}/{}", fixtures::session().id);
+    let with_user = format!("{one}?user_id={}", fixtures::session().user_id);
+    for answer in [
+        setting.service_post(SESSIONS, sign_in().to_string()).await,
+        setting.service_get(&one).await,
+        setting.service_get(&with_user).await,
+    ] {
+        assert_eq!(answer.problem(), (503, "dependency_unavailable".into()));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_is_to() {
+    let setting = Setting::new();
+    let body =
+        json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": "2026-01-02T03:04:06.123456Z" });
+    let location = setting.service_post(SESSIONS, body.to_string()).await.header("location").to_owned();
+    assert_eq!(setting.service_get(&location).await.json()["status"], "live");
+    setting.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(setting.service_get(&location).await.json()["status"], "expired");
+}

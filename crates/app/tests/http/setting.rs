@@ -1,0 +1,203 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+use app::auth::{ServiceKeys, TokenRules, TokenVerifier};
+use app::http::{Health, PublicState, ServiceState, public_router, service_router};
+use application::{Application, Ports};
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use chrono::TimeDelta;
+use domain::ports::{Clock, HealthCheck, PortError, SessionRepository};
+use domain::{Session, SessionId, SessionPolicy, UserId};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use testkit::{FixedClock, SequentialIds, fixtures};
+use tower::ServiceExt;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(crate) const SERVICE_KEY: &str = "a service key";
+
+/// A repository that can be taken down.
+#[derive(Default)]
+pub(crate) struct FallibleRepository {
+    inner: MemorySessionRepository,
+    down: AtomicBool,
+}
+
+impl FallibleRepository {
+    fn state(&self) -> Result<(), PortError> {
+        if self.down.load(Ordering::SeqCst) { Err(PortError::unavailable("s3cret host is down")) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl SessionRepository for FallibleRepository {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+        self.state()?;
+        self.inner.find_by_id(session_id).await
+    }
+
+    async fn insert(&self, session: &Session) -> Result<(), PortError> {
+        self.state()?;
+        self.inner.insert(session).await
+    }
+}
+
+#[async_trait]
+impl HealthCheck for FallibleRepository {
+    async fn check(&self) -> Result<(), PortError> {
+        self.state()
+    }
+}
+
+/// Both routers over the same in-memory ports, at the fixtures' time.
+pub(crate) struct Setting {
+    public: Router,
+    service: Router,
+    pub(crate) repository: Arc<FallibleRepository>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) health: Arc<Health>,
+}
+
+/// An answer, read whole.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The status and the code of a problem document, after checking that it is one.
+    pub(crate) fn problem(&self) -> (u16, String) {
+        let body = self.json();
+        assert_eq!(self.header("content-type"), "application/problem+json", "{body}");
+        assert_eq!(self.header("cache-control"), "no-store");
+        assert_eq!(body["status"], self.status.as_u16());
+        let code = body["code"].as_str().unwrap().to_owned();
+        assert_eq!(body["type"], format!("urn:sessiond:problem:{code}"));
+        assert!(!body.to_string().contains("s3cret"), "{body}");
+        (self.status.as_u16(), code)
+    }
+
+    /// The one field that the problem document complains about.
+    pub(crate) fn bad_field(&self) -> String {
+        let body = self.json();
+        assert_eq!(body["errors"].as_array().map(Vec::len), Some(1), "{body}");
+        assert!(!body["errors"][0]["message"].as_str().unwrap().is_empty());
+        body["errors"][0]["field"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Setting {
+    pub(crate) fn new() -> Self {
+        let clock = Arc::new(FixedClock::at(fixtures::now()));
+        let repository = Arc::new(FallibleRepository::default());
+        let ports = Ports {
+            session_repo: repository.clone(),
+            session_cache: Arc::new(MemorySessionCache::new(100, clock.clone())),
+            clock: clock.clone(),
+            ids: Arc::new(SequentialIds::default()),
+        };
+        let application = Arc::new(Application::new(ports, SessionPolicy { lifetime: TimeDelta::days(30) }));
+        let rules = TokenRules {
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            session_claim: "sid".into(),
+            types: vec!["at+jwt".into(), "jwt".into()],
+        };
+        let tokens = Arc::new(TokenVerifier::new(rules, clock.clone()).with_secret(SECRET));
+        let health = Arc::new(Health::new(repository.clone(), None));
+        let as_clock: Arc<dyn Clock> = clock.clone();
+        Self {
+            public: public_router(PublicState { application: application.clone(), clock: as_clock.clone(), tokens }),
+            service: service_router(ServiceState {
+                application,
+                clock: as_clock,
+                service_keys: Arc::new(ServiceKeys::from_key(SERVICE_KEY)),
+                health: health.clone(),
+                metrics: PrometheusBuilder::new().build_recorder().handle(),
+            }),
+            repository,
+            clock,
+            health,
+        }
+    }
+
+    pub(crate) fn take_database_down(&self) {
+        self.repository.down.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn store(&self, session: &Session) {
+        self.repository.insert(session).await.unwrap();
+    }
+
+    /// A GET on the public listener with this `Authorization` header.
+    pub(crate) async fn get(&self, path: &str, authorization: Option<&str>) -> Answer {
+        let mut request = Request::get(path);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        send(&self.public, request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A GET on the public listener as the owner of this session, in it.
+    pub(crate) async fn get_in(&self, session: &Session, path: &str) -> Answer {
+        self.get(path, Some(&bearer(session.user_id, session.id))).await
+    }
+
+    /// A request to the public listener.
+    pub(crate) async fn public(&self, request: Request<Body>) -> Answer {
+        send(&self.public, request).await
+    }
+
+    /// A request to the service listener.
+    pub(crate) async fn service(&self, request: Request<Body>) -> Answer {
+        send(&self.service, request).await
+    }
+
+    /// A GET on the service listener with the service key.
+    pub(crate) async fn service_get(&self, path: &str) -> Answer {
+        let request = Request::get(path).header("authorization", format!("Bearer {SERVICE_KEY}"));
+        self.service(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A POST of JSON text to the service listener with the service key.
+    pub(crate) async fn service_post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path)
+            .header("authorization", format!("Bearer {SERVICE_KEY}"))
+            .header("content-type", "application/json");
+        self.service(request.body(body.into()).unwrap()).await
+    }
+}
+
+async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, 1 << 20).await.unwrap().to_vec();
+    Answer { status: parts.status, headers: parts.headers, bytes }
+}
+
+/// The `Authorization` header of a user in a session.
+pub(crate) fn bearer(user: UserId, session: SessionId) -> String {
+    bearer_of(
+        &json!({ "sub": user.to_string(), "sid": session.to_string(), "exp": fixtures::now().timestamp() + 3600 }),
+    )
+}
+
+/// The `Authorization` header with these claims.
+pub(crate) fn bearer_of(claims: &Value) -> String {
+    let token = encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap();
+    format!("Bearer {token}")
+}
