@@ -1,1 +1,1 @@
-//! x
+//! Tests of the whole; there is nothing here but them.

@@ -58,10 +58,10 @@ pub async fn migrate(url: &str) -> Result<Migrated, OpenError> {
         .map_err(OpenError::Connect)?;
 
     let from = version(&mut guard).await?;
-    if let Some((found, needed)) = from {
-        if needed > SCHEMA_VERSION {
-            return Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION });
-        }
+    if let Some((found, needed)) = from
+        && needed > SCHEMA_VERSION
+    {
+        return Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION });
     }
     let from = from.map(|(found, _)| found);
     if from.is_none_or(|found| found < SCHEMA_VERSION) {

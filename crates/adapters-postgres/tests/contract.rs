@@ -1,5 +1,7 @@
 //! The PostgreSQL repository keeps the contract of its port.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 use std::sync::Arc;
 
 use adapters_postgres::PostgresSessionRepository;

@@ -1,5 +1,7 @@
 //! What only PostgreSQL can show: its own types, migrations by many at once, and a server that dies or hangs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

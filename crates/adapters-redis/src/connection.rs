@@ -43,8 +43,8 @@ pub(crate) async fn connect_pool(url: &str) -> Result<Pool, OpenError> {
         match error.kind() {
             ErrorKind::Auth => return Err(OpenError::Credentials(one_line(&error))),
             ErrorKind::Tls => return Err(OpenError::Tls(one_line(&error))),
-            // fred hands on what rustls said as text; this is how every `rustls::Error::InvalidCertificate` begins.
-            _ if error.details().contains("invalid peer certificate") => return Err(OpenError::Tls(one_line(&error))),
+            // fred hands on what rustls said as text only.
+            _ if error.details().contains("InvalidCertificate") => return Err(OpenError::Tls(one_line(&error))),
             _ => tracing::warn!(error = %one_line(&error), "redis does not answer; reads ask the database meanwhile"),
         }
     }

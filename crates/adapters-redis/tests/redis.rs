@@ -1,5 +1,7 @@
 //! What only Redis can show: keys, expiry, poisoned values, a server that dies, hangs or refuses, and a cluster.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

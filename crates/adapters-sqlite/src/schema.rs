@@ -23,10 +23,10 @@ pub struct Migrated {
 pub async fn migrate(file: &DatabaseFile) -> Result<Migrated, OpenError> {
     let database = file.writer().await?;
     let from = version(&database).await.map_err(|source| file.setup_error(source))?;
-    if let Some((found, needed)) = from {
-        if needed > SCHEMA_VERSION {
-            return Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION });
-        }
+    if let Some((found, needed)) = from
+        && needed > SCHEMA_VERSION
+    {
+        return Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION });
     }
     let from = from.map(|(found, _)| found);
     if from.is_none_or(|found| found < SCHEMA_VERSION) {

@@ -1,5 +1,7 @@
 //! What only SQLite can show: one process a file, and what is on the disk.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 use std::os::unix::fs::PermissionsExt;
 
 use adapters_sqlite::{DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteSessionRepository, inspect, migrate};

@@ -287,5 +287,8 @@ pub fn dev_keys(settings: &Settings) -> Result<DevKeys> {
         StoreUrl::Postgres(_) => None,
     };
     let dir = dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."));
+    if !dir.is_dir() {
+        bail!("store.url: there is no folder {}; make it first", dir.display());
+    }
     Ok(DevKeys::beside(std::path::absolute(&dir).unwrap_or(dir)))
 }

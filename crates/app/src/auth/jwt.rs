@@ -245,10 +245,8 @@ impl TokenVerifier {
         if now >= expires + leeway {
             return Err(TokenError::Invalid("expired"));
         }
-        if let Some(not_before) = number("nbf").transpose()? {
-            if now < not_before - leeway {
-                return Err(TokenError::Invalid("not yet valid"));
-            }
+        if number("nbf").transpose()?.is_some_and(|not_before| now < not_before - leeway) {
+            return Err(TokenError::Invalid("not yet valid"));
         }
         let text = |name: &str| claims.0.get(name).and_then(Value::as_str);
         let user_id = text("sub").and_then(|text| text.parse().ok()).ok_or(TokenError::Invalid("sub"))?;

@@ -1,5 +1,7 @@
 //! The real routers over in-memory ports: what users of the HTTP interface can rely on.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 mod public;
 mod service;
 mod setting;

@@ -1,0 +1,16 @@
+# Everything: formatting, lints, tests
+test:
+    scripts/test.sh
+
+# Serve, embedded
+run:
+    cargo run
+
+# Format and let clippy mend what it can
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# One file that needs no other: target/release/sessiond
+release:
+    cargo build --release -p app

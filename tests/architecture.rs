@@ -1,0 +1,145 @@
+//! Who may import whom, as a test. The table is the rule; `docs/architecture.md` explains it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A crate, the crates of this workspace that it may use, and the libraries it may use.
+struct Rule(&'static str, &'static [&'static str], &'static [&'static str]);
+
+const ADAPTERS: [&str; 4] = ["adapters-memory", "adapters-postgres", "adapters-redis", "adapters-sqlite"];
+
+const RULES: [Rule; 9] = [
+    Rule("domain", &[], &["async-trait", "chrono", "thiserror", "uuid"]),
+    Rule("application", &["domain"], &["chrono", "thiserror"]),
+    Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache"]),
+    Rule(
+        "adapters-postgres",
+        &["domain"],
+        &["async-trait", "chrono", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
+    ),
+    Rule(
+        "adapters-sqlite",
+        &["domain"],
+        &["async-trait", "chrono", "sea-orm", "sea-orm-migration", "thiserror", "tokio"],
+    ),
+    Rule(
+        "adapters-redis",
+        &["domain"],
+        &["async-trait", "chrono", "fred", "metrics", "postcard", "serde", "thiserror", "tokio", "tracing", "uuid"],
+    ),
+    Rule("testkit", &["domain"], &["chrono", "tokio", "uuid"]),
+    Rule(
+        "app",
+        &["domain", "application", "adapters-memory", "adapters-postgres", "adapters-redis", "adapters-sqlite"],
+        &[
+            "anyhow",
+            "async-trait",
+            "aws-lc-rs",
+            "axum",
+            "chrono",
+            "clap",
+            "config",
+            "http-body-util",
+            "humantime",
+            "hyper",
+            "hyper-util",
+            "jsonwebtoken",
+            "metrics",
+            "metrics-exporter-prometheus",
+            "reqwest",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "thiserror",
+            "tokio",
+            "tokio-util",
+            "tower",
+            "tracing",
+            "tracing-subscriber",
+            "uuid",
+        ],
+    ),
+    Rule("sessiond-tests", &[], &[]),
+];
+
+fn workspace() -> Vec<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The names of a package's dependencies; `dev`: those of its tests.
+fn dependencies(package: &Value, dev: bool) -> BTreeSet<String> {
+    let all = package["dependencies"].as_array().unwrap().iter();
+    let wanted = all.filter(|dependency| (dependency["kind"] == "dev") == dev);
+    wanted.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_crate_uses_exactly_what_the_table_says() {
+    let packages = workspace();
+    let names: BTreeSet<_> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+    let ruled: BTreeSet<_> = RULES.iter().map(|rule| rule.0).collect();
+    assert_eq!(names, ruled, "every crate of the workspace has a row, and every row a crate");
+
+    for package in &packages {
+        let name = package["name"].as_str().unwrap();
+        let Rule(_, crates, libraries) = RULES.iter().find(|rule| rule.0 == name).unwrap();
+        let allowed: BTreeSet<_> = crates.iter().chain(*libraries).map(|name| (*name).to_owned()).collect();
+        let used = dependencies(package, false);
+        let forbidden: Vec<_> = used.difference(&allowed).collect();
+        assert!(forbidden.is_empty(), "{name} must not use {forbidden:?}: see docs/architecture.md");
+        let unused: Vec<_> = allowed.difference(&used).collect();
+        assert!(unused.is_empty(), "the table lets {name} use {unused:?}, which it does not: remove the entry");
+    }
+}
+
+#[test]
+fn adapters_see_neither_each_other_nor_the_application_not_even_in_tests() {
+    for package in workspace() {
+        let name = package["name"].as_str().unwrap();
+        if !ADAPTERS.contains(&name) && name != "testkit" && name != "domain" {
+            continue;
+        }
+        let used: BTreeSet<_> = dependencies(&package, false).union(&dependencies(&package, true)).cloned().collect();
+        for other in ADAPTERS.iter().chain(&["application", "app"]) {
+            assert!(!used.contains(*other), "{name} must not use {other}");
+        }
+    }
+}
+
+#[test]
+fn the_domain_has_no_tests_that_would_compile_it_twice() {
+    let packages = workspace();
+    let domain = packages.iter().find(|package| package["name"] == "domain").unwrap();
+    assert_eq!(dependencies(domain, true), BTreeSet::new());
+}
+
+#[test]
+fn only_wiring_names_concrete_adapters() {
+    let src = format!("{}/../crates/app/src", env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![std::path::PathBuf::from(src)];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("wiring.rs") {
+                files += 1;
+                assert!(!std::fs::read_to_string(&path).unwrap().contains("adapters_"), "{}", path.display());
+            }
+        }
+    }
+    assert!(files > 20, "looked at {files} files only");
+}

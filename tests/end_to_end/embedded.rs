@@ -1,0 +1,124 @@
+//! With nothing configured: SQLite, development keys, loopback.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testkit::TemporaryDir;
+
+use crate::node::{ALICE, BOB, Node, run, sessiond};
+
+#[tokio::test]
+async fn a_session_is_created_and_answered_from_database_and_cache() {
+    let node = Node::start(&[]).await;
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+
+    let first = node.read(&session, &token).await;
+    assert_eq!((first.status, first.cache_status.as_str()), (200, "sessiond; fwd=miss; detail=database"));
+    assert_eq!(first.body["status"], "live");
+    assert_eq!(first.body["ip_address"], "192.0.2.7");
+    let second = node.read(&session, &token).await;
+    assert_eq!((second.status, second.cache_status.as_str()), (200, "sessiond; hit; detail=near"));
+    assert_eq!(first.body, second.body);
+
+    let stranger = node.create(BOB).await;
+    let token = node.mint(BOB, &stranger);
+    let anothers = node.read(&session, &token).await;
+    let unknown = node.read("00000000-0000-7000-8000-000000000000", &token).await;
+    assert_eq!((anothers.status, unknown.status), (404, 404));
+    assert_eq!(anothers.body, unknown.body);
+
+    assert_eq!(node.service_read(&session, BOB).await.status, 403);
+    let (status, metrics) = node.page("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("sessiond_reads_total{layer=\"near\"} 1"), "{metrics}");
+}
+
+/// The lines that the node prints, pasted into a shell in another directory.
+#[tokio::test]
+async fn the_printed_lines_work_as_they_are() {
+    let node = Node::start(&[]).await;
+    let lines = node.greeting.split_once("in another terminal:\n").unwrap().1;
+    let elsewhere = TemporaryDir::new();
+    let output = run(Command::new("sh").args(["-euc", lines]).current_dir(elsewhere.path()));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+    assert!(text.contains("\"status\":\"live\"") && text.contains("\"is_current\":true"), "{text}");
+}
+
+#[tokio::test]
+async fn sessions_outlive_the_process_and_so_do_the_keys() {
+    let node = Node::start(&[]).await;
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+    let database = format!("sqlite://{}", node.dir.path().join("sessiond.db").display());
+    for name in ["sessiond.db", "sessiond-dev-token-secret", "sessiond-dev-service-key"] {
+        let mode = std::fs::metadata(node.dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+
+    // A second process on the same file is refused, with the reason.
+    let other = TemporaryDir::new();
+    let refused = run(&mut sessiond(other.path(), &[("SESSIOND_STORE__URL", &database)]));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let last = message.lines().last().unwrap();
+    assert!(
+        last.contains("is in use by another sessiond (process") && last.starts_with("error: store.url"),
+        "{message}"
+    );
+
+    // Killed, not stopped: what was acknowledged is there.
+    node.signal("KILL");
+    let mut node = node;
+    node.child.wait().unwrap();
+    let again = Node::start_in(other, &[("SESSIOND_STORE__URL", &database)]).await;
+    let read = again.read(&session, &token).await;
+    assert_eq!((read.status, read.body["status"].clone()), (200, json!("live")));
+}
+
+#[tokio::test]
+async fn the_session_verbs_talk_to_the_running_node() {
+    let node = Node::start(&[]).await;
+    let command = |arguments: &[&str]| {
+        let output = run(sessiond(node.dir.path(), &[]).args(arguments).args(["--url", &node.service]));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, created, _) = command(&["session", "create", "--user", ALICE, "--ip", "192.0.2.9", "--json"]);
+    assert_eq!(code, Some(0));
+    let created: Value = serde_json::from_str(&created).unwrap();
+    let id = created["id"].as_str().unwrap();
+    assert_eq!((&created["ip_address"], &created["evicted"]), (&json!("192.0.2.9"), &json!([])));
+
+    let (code, table, _) = command(&["session", "get", id]);
+    assert_eq!(code, Some(0));
+    assert!(table.contains("status            live") && table.contains(id), "{table}");
+    let (code, owned, _) = command(&["session", "get", id, "--user", ALICE, "--json"]);
+    assert_eq!((code, serde_json::from_str::<Value>(&owned).unwrap()["id"].as_str()), (Some(0), Some(id)));
+
+    let (code, out, error) = command(&["session", "get", id, "--user", BOB]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert_eq!(error, "error: not_session_owner: The session belongs to another user\n");
+    let (code, _, error) = command(&["session", "create", "--user", ALICE, "--expires-at", "2001-01-01T00:00:00Z"]);
+    assert_eq!((code, error.contains("expires_at: must be in the future")), (Some(1), true), "{error}");
+    assert_eq!(command(&["session", "get", "nonsense"]).0, Some(2));
+}
+
+#[tokio::test]
+async fn doctor_looks_beside_a_running_node_and_without_one() {
+    let doctor = |dir: &TemporaryDir| {
+        let output = run(sessiond(dir.path(), &[]).args(["doctor", "--json"]));
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap().to_string())
+    };
+    let dir = TemporaryDir::new();
+    let (code, text) = doctor(&dir);
+    assert!(code == Some(0) && text.contains("the first start makes the file"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "doctor makes nothing");
+
+    let node = Node::start_in(dir, &[]).await;
+    let (code, text) = doctor(&node.dir);
+    assert!(code == Some(0) && text.contains("a running node uses the file"), "{text}");
+}

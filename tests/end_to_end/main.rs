@@ -1,0 +1,12 @@
+//! The built binary, driven as its users drive it: over HTTP, from the command line, on real servers.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+
+mod bad_input;
+mod embedded;
+mod keys;
+mod node;
+mod openssl;
+mod production;
+mod shutdown;
+mod slow_clients;

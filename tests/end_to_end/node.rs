@@ -1,0 +1,197 @@
+//! A running `sessiond`, and a client that speaks to it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::TemporaryDir;
+
+pub(crate) const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
+pub(crate) const BOB: &str = "00000000-0000-4000-8000-00000000000b";
+
+/// The binary, built from the present sources.
+pub(crate) fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        // The same selection as the tests were built with, so that nothing but what has changed is compiled.
+        build.args(["build", "--quiet", "--workspace", "--bin", "sessiond"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "sessiond does not build");
+        // This test is target/<profile>/deps/<name>; the binary is beside `deps`.
+        let test = std::env::current_exe().unwrap();
+        test.parent().unwrap().parent().unwrap().join("sessiond")
+    })
+}
+
+/// A `sessiond` command in this directory, on free ports, with no configuration but `settings`.
+pub(crate) fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(dir);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SESSIOND_")) {
+        command.env_remove(name);
+    }
+    command.env("SESSIOND_SERVER__LISTEN", "127.0.0.1:0").env("SESSIOND_SERVER__SERVICE_LISTEN", "127.0.0.1:0");
+    command.envs(settings.iter().copied());
+    command
+}
+
+/// Runs a command to its end. Panics after 30 seconds: a command that should fail must not serve instead.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(30) {
+            let _ = child.kill();
+            panic!("{command:?} did not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// A running node; killed when dropped.
+pub(crate) struct Node {
+    pub(crate) child: Child,
+    pub(crate) dir: TemporaryDir,
+    pub(crate) public: String,
+    pub(crate) service: String,
+    /// Everything up to the line that says where the service listener is, and what followed at once.
+    pub(crate) greeting: String,
+    http: reqwest::Client,
+    service_key: String,
+}
+
+/// What was read of a session.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) cache_status: String,
+    pub(crate) body: Value,
+}
+
+impl Node {
+    /// Starts a node and waits until it serves.
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_in(TemporaryDir::new(), settings).await
+    }
+
+    /// Starts a node in this directory.
+    pub(crate) async fn start_in(dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
+        let mut command = sessiond(dir.path(), settings);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut greeting = String::new();
+        // The last line of the greeting that every node prints.
+        while !greeting.lines().any(|line| line.trim_start().starts_with("cache ")) {
+            if lines.read_line(&mut greeting).unwrap() == 0 {
+                panic!("sessiond ended: {}", rest(child.stderr.take().unwrap()));
+            }
+        }
+        // What follows is for whoever wants it; the pipes must not fill up.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let _ = sender.send(std::mem::take(&mut line));
+            }
+        });
+        let mut errors = child.stderr.take().unwrap();
+        let log = dir.path().join("log");
+        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::fs::File::create(log).unwrap()));
+        while let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
+            greeting.push_str(&line);
+        }
+        let address = |name: &str| {
+            let line = greeting.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+            line.split_whitespace().last().unwrap().to_owned()
+        };
+        let (public, service) = (address("end users"), address("service"));
+        let key = dir.path().join("sessiond-dev-service-key");
+        let service_key = std::fs::read_to_string(key).unwrap_or_default().trim().to_owned();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        Self { child, dir, public, service, greeting, http, service_key }
+    }
+
+    /// What the node has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Uses another service key than the development key.
+    pub(crate) fn with_service_key(mut self, key: &str) -> Self {
+        self.service_key = key.to_owned();
+        self
+    }
+
+    /// Signs a user in; the session's id.
+    pub(crate) async fn create(&self, user: &str) -> String {
+        let body = json!({ "user_id": user, "ip_address": "192.0.2.7", "user_agent": "curl/8.0" });
+        let response = self
+            .http
+            .post(format!("{}/service/v1/sessions", self.service))
+            .bearer_auth(&self.service_key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 201);
+        response.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A GET with a bearer token.
+    pub(crate) async fn get(&self, url: &str, token: &str) -> Reply {
+        let response = self.http.get(url).bearer_auth(token).send().await.unwrap();
+        let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let (status, cache_status) = (response.status().as_u16(), header("cache-status"));
+        Reply { status, cache_status, body: response.json().await.unwrap_or_default() }
+    }
+
+    /// A session, read by an end user.
+    pub(crate) async fn read(&self, session: &str, token: &str) -> Reply {
+        self.get(&format!("{}/api/v1/sessions/{session}", self.public), token).await
+    }
+
+    /// A session, read by the backend for a user.
+    pub(crate) async fn service_read(&self, session: &str, user: &str) -> Reply {
+        let url = format!("{}/service/v1/sessions/{session}?user_id={user}", self.service);
+        self.get(&url, &self.service_key).await
+    }
+
+    /// A page without a key, such as `/metrics`.
+    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("{}{path}", self.service)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// A development token for a user in a session.
+    pub(crate) fn mint(&self, user: &str, session: &str) -> String {
+        let arguments = ["token", "mint", "--user", user, "--session", session];
+        let output = run(sessiond(self.dir.path(), &[]).args(arguments));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Sends the node a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn rest(mut stderr: ChildStderr) -> String {
+    let mut text = String::new();
+    let _ = stderr.read_to_string(&mut text);
+    text
+}

@@ -1,0 +1,201 @@
+//! PostgreSQL and Redis, by configuration alone; and what happens when they fail.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use testkit::TemporaryDir;
+use testkit::servers::{PostgresServer, RedisCluster, RedisServer, TestDatabase, free_port};
+
+use crate::node::{ALICE, Node, Reply, run, sessiond};
+use crate::openssl;
+
+const MISS: &str = "sessiond; fwd=miss; detail=database";
+const HIT: &str = "sessiond; hit; detail=redis";
+
+async fn start(database: &TestDatabase, redis: &str) -> Node {
+    Node::start(&[("SESSIOND_STORE__URL", &database.url()), ("SESSIOND_CACHE__URL", redis)]).await
+}
+
+fn answered(reply: &Reply) -> (u16, &str) {
+    (reply.status, &reply.cache_status)
+}
+
+/// Reads until the answer comes from the shared cache again.
+async fn assert_hit_again(node: &Node, session: &str, token: &str) {
+    let started = Instant::now();
+    loop {
+        let reply = node.read(session, token).await;
+        assert_eq!(reply.status, 200);
+        if reply.cache_status == HIT {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "Redis is not used again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_first_read_asks_the_database_and_the_second_redis() {
+    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let node = start(&database, &redis.url()).await;
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+
+    let first = node.read(&session, &token).await;
+    assert_eq!(answered(&first), (200, MISS));
+    let second = node.read(&session, &token).await;
+    assert_eq!(answered(&second), (200, HIT));
+    assert_eq!(first.body, second.body);
+    // The near cache hears of no other node's writes yet, so it is not used here.
+    assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, HIT));
+    assert_eq!(database.psql("SELECT host(ip_address), user_agent FROM sessions"), "192.0.2.7|curl/8.0");
+}
+
+#[tokio::test]
+async fn a_cluster_of_three_masters_serves_the_same() {
+    let (database, cluster) = (PostgresServer::shared().database(), RedisCluster::start());
+    let node = start(&database, &cluster.url()).await;
+    for _ in 0..20 {
+        let session = node.create(ALICE).await;
+        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, HIT));
+    }
+    assert!(cluster.nodes().iter().all(|node| node.cli(&["DBSIZE"]) != "0"));
+}
+
+#[tokio::test]
+async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_where_it_is_not() {
+    let (database, dir, port) = (PostgresServer::shared().database(), TemporaryDir::new(), free_port());
+    let certificates = openssl::certificates(dir.path());
+    let port_text = port.to_string();
+    let settings = ["--tls-port", &port_text, "--tls-auth-clients", "no"];
+    let files = ["--tls-cert-file", &certificates.certificate, "--tls-key-file", &certificates.key];
+    let _redis = RedisServer::start_with(&[&settings[..], &files].concat());
+    let (store, cache) = (database.url(), format!("rediss://127.0.0.1:{port}"));
+    let urls = [("SESSIOND_STORE__URL", store.as_str()), ("SESSIOND_CACHE__URL", cache.as_str())];
+
+    let node = Node::start(&[&urls[..], &[("SSL_CERT_FILE", &certificates.authority)]].concat()).await;
+    let session = node.create(ALICE).await;
+    assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+    assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, HIT));
+
+    let refused = run(&mut sessiond(dir.path(), &urls));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(message.contains("error: cache.url: no trusted TLS connection to Redis"), "{message}");
+}
+
+/// `kill -STOP` of Redis under load: every read is answered all the while, and from Redis again afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_redis_is_a_slower_answer_and_never_an_error() {
+    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let node = Arc::new(start(&database, &redis.url()).await);
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+    node.read(&session, &token).await;
+    assert_eq!(node.read(&session, &token).await.cache_status, HIT);
+
+    redis.signal("STOP");
+    let until = Instant::now() + Duration::from_secs(3);
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let (node, session, token) = (node.clone(), session.clone(), token.clone());
+            tokio::spawn(async move {
+                let (mut reads, mut slowest) = (0_u32, Duration::ZERO);
+                while Instant::now() < until {
+                    let started = Instant::now();
+                    assert_eq!(answered(&node.read(&session, &token).await), (200, MISS));
+                    (reads, slowest) = (reads + 1, slowest.max(started.elapsed()));
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                (reads, slowest)
+            })
+        })
+        .collect();
+    let (mut reads, mut slowest) = (0, Duration::ZERO);
+    for reader in readers {
+        let (count, longest) = reader.await.unwrap();
+        (reads, slowest) = (reads + count, slowest.max(longest));
+    }
+    println!("{reads} reads while Redis stood still, the slowest took {slowest:?}");
+    // 30 ms of Redis and a look into the database; the rest is room for a busy machine.
+    assert!(reads > 100 && slowest < Duration::from_millis(500), "{reads} reads, slowest {slowest:?}");
+    let metrics = node.page("/metrics").await.1;
+    assert!(metrics.contains("sessiond_cache_up 0"), "{metrics}");
+    let ready = node.page("/readyz").await;
+    assert!(ready.0 == 200 && ready.1.contains("\"cache\":\"down\""), "{ready:?}");
+
+    redis.signal("CONT");
+    assert_hit_again(&node, &session, &token).await;
+    assert!(node.page("/metrics").await.1.contains("sessiond_cache_up 1"));
+}
+
+#[tokio::test]
+async fn a_killed_redis_is_used_again_without_a_restart() {
+    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let node = start(&database, &redis.url()).await;
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+    redis.signal("KILL");
+    for _ in 0..20 {
+        assert_eq!(answered(&node.read(&session, &token).await), (200, MISS));
+    }
+    let _back = RedisServer::start_on(redis.port(), &[]);
+    assert_hit_again(&node, &session, &token).await;
+}
+
+/// A database that hangs, and one that is gone: 503 with `Retry-After`, never 401 or 404, and well again by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
+    let (server, redis) = (Arc::new(PostgresServer::start()), RedisServer::start());
+    let database = server.database();
+    let node = start(&database, &redis.url()).await;
+    let (cached, uncached) = (node.create(ALICE).await, node.create(ALICE).await);
+    let (cached_token, uncached_token) = (node.mint(ALICE, &cached), node.mint(ALICE, &uncached));
+    node.read(&cached, &cached_token).await;
+
+    server.signal("STOP");
+    for _ in 0..2 {
+        assert_eq!(answered(&node.read(&cached, &cached_token).await), (200, HIT));
+        for (session, token) in [(&uncached, &uncached_token), (&uncached, &cached_token)] {
+            let started = Instant::now();
+            let reply = node.read(session, token).await;
+            assert_eq!((reply.status, reply.body["code"].as_str()), (503, Some("dependency_unavailable")));
+            assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+        }
+    }
+    assert_eq!(node.page("/readyz").await.0, 503);
+    assert_eq!(node.page("/livez").await.0, 200);
+
+    server.signal("CONT");
+    let healed = Instant::now();
+    while node.read(&uncached, &uncached_token).await.status != 200 {
+        assert!(healed.elapsed() < Duration::from_secs(5), "not well again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = node.log();
+    assert!(log.contains("a dependency is unavailable"), "{log}");
+    assert!(!log.contains(&cached_token), "a token in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_start_at_once_on_an_empty_database() {
+    let database = PostgresServer::shared().database();
+    let url = database.url();
+    let nodes: Vec<_> = (0..5)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { Node::start(&[("SESSIOND_STORE__URL", &url)]).await })
+        })
+        .collect();
+    let mut started = Vec::new();
+    for node in nodes {
+        started.push(node.await.unwrap());
+    }
+    let session = started[0].create(ALICE).await;
+    for node in &started {
+        // Without a shared cache, and with other nodes about, every read asks the database.
+        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+    }
+}

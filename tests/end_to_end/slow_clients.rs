@@ -1,0 +1,51 @@
+//! Clients that are slow, silent, or send more than anybody should.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::node::Node;
+
+/// Sends `bytes`, and answers what came back until the connection was closed, and how long that took.
+fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
+    let mut stream = TcpStream::connect(node.public.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+    // A server that has seen enough may close before it has read all.
+    let _ = stream.write_all(bytes);
+    let started = Instant::now();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unfinished_head_is_given_five_seconds_and_an_idle_connection_sixty() {
+    let node = Node::start(&[]).await;
+    std::thread::scope(|scope| {
+        let silent = scope.spawn(|| exchange(&node, b""));
+        let unfinished = scope.spawn(|| exchange(&node, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "));
+        let idle = scope.spawn(|| exchange(&node, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        for slow in [silent, unfinished] {
+            let (_, took) = slow.join().unwrap();
+            assert!((Duration::from_secs(4)..Duration::from_secs(8)).contains(&took), "{took:?}");
+        }
+        let (answer, took) = idle.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!((Duration::from_secs(55)..Duration::from_secs(70)).contains(&took), "{took:?}");
+    });
+}
+
+#[tokio::test]
+async fn an_oversized_head_is_refused() {
+    let node = Node::start(&[]).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: 1\r\n".repeat(1000));
+    for head in [long, many] {
+        let (answer, _) = exchange(&node, head.as_bytes());
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    let (answer, _) = exchange(&node, b"nonsense\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
