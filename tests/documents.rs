@@ -1,1 +1,129 @@
 //! What the documents say is so.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use app::config::KEYS;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every document of the project, by its path from the root.
+fn documents() -> Vec<PathBuf> {
+    let mut found: Vec<_> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from).into();
+    for folder in ["docs", "docs/decisions"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                found.push(Path::new(folder).join(name));
+            }
+        }
+    }
+    assert!(found.len() > 10, "{found:?}");
+    found
+}
+
+#[test]
+fn the_table_of_keys_is_the_one_in_the_code() {
+    let text = read("docs/operating.md");
+    let section = text.split("## Configuration").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected = KEYS.iter().map(|key| {
+        let default = key.default.map_or("none".to_owned(), |default| format!("`{default}`"));
+        format!("| `{}` | {default} | {} |", key.name, key.about)
+    });
+    assert_eq!(rows, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_table_of_metrics_has_every_metric_that_is_counted() {
+    let documented = read("docs/operating.md");
+    let mut folders = vec![root().join("crates")];
+    let mut counted = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                let source: String = source.chars().filter(|c| !c.is_whitespace()).collect();
+                for kind in ["counter!(\"", "gauge!(\"", "histogram!(\""] {
+                    for name in source.split(kind).skip(1).map(|rest| rest.split('"').next().unwrap()) {
+                        counted += 1;
+                        assert!(documented.contains(&format!("`{name}")), "{name} is not in docs/operating.md");
+                    }
+                }
+            }
+        }
+    }
+    assert!(counted >= 8, "found {counted} metrics only");
+}
+
+/// A block that begins with `// path` is found in that file, as it is, whatever its indentation.
+#[test]
+fn code_on_the_pages_is_the_code_in_the_files() {
+    let mut blocks = 0;
+    for document in documents() {
+        let text = read(&document);
+        for block in text.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let (first, code) = block.trim_start().split_once('\n').unwrap();
+            let Some(path) = first.strip_prefix("// ") else {
+                panic!("{}: which file is this? {block}", document.display())
+            };
+            let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
+            let (code, source) = (trimmed(code.trim()), trimmed(&read(path)));
+            assert!(source.contains(&code), "{}: not in {path}:\n{code}", document.display());
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 8, "found {blocks} blocks only");
+}
+
+#[test]
+fn links_and_named_files_exist() {
+    for document in documents() {
+        let text = read(&document);
+        let folder = document.parent().unwrap();
+        for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if !target.starts_with("https://") {
+                assert!(root().join(folder).join(target).exists(), "{}: {target}", document.display());
+            }
+        }
+        for name in text.split('`').filter(|text| text.starts_with("crates/") && !text.contains([' ', '*'])) {
+            assert!(root().join(name).exists(), "{}: {name}", document.display());
+        }
+    }
+}
+
+/// A newcomer types two commands, and the second is what everybody else runs too.
+#[test]
+fn the_readme_has_exactly_two_commands_and_one_of_them_is_ours() {
+    let readme = read("README.md");
+    let commands: Vec<_> =
+        readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().trim()).collect();
+    assert_eq!(commands, ["cargo run", "scripts/test.sh"]);
+    assert!(read(".ci/run").lines().any(|line| line == "scripts/test.sh"));
+}
+
+/// Every code of a problem document has its row, and every row a code.
+#[test]
+fn the_table_of_errors_is_the_one_in_the_code() {
+    let documented = read("docs/http.md");
+    let table = documented.split("## Errors").nth(1).unwrap();
+    let source = read("crates/app/src/http/problem.rs");
+    let codes: Vec<_> = source.split("StatusCode::").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
+    let codes: Vec<_> =
+        codes.into_iter().filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    assert!(codes.len() >= 12, "{codes:?}");
+    for code in codes {
+        assert!(table.contains(&format!("`{code}`")), "{code}");
+    }
+}

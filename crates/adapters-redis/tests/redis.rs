@@ -9,8 +9,8 @@ use adapters_redis::{OpenError, RedisSessionCache};
 use chrono::TimeDelta;
 use domain::Session;
 use domain::ports::{HealthCheck, Layer, SessionCache};
-use testkit::fixtures;
-use testkit::servers::{RedisCluster, RedisServer, free_port};
+use testkit::servers::{RedisCluster, RedisSentinel, RedisServer, free_port};
+use testkit::{TemporaryDir, fixtures};
 
 async fn open(url: &str) -> RedisSessionCache {
     RedisSessionCache::open(url, "sess:", fixtures::clock()).await.unwrap()
@@ -192,4 +192,25 @@ async fn a_cluster_of_three_masters_remembers_sessions_of_every_slot() {
     for node in cluster.nodes() {
         assert_ne!(node.cli(&["DBSIZE"]), "0");
     }
+}
+
+#[tokio::test]
+async fn a_sentinel_is_asked_for_the_master() {
+    let sentinel = RedisSentinel::start();
+    let cache = open(&sentinel.url()).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+    assert!(hits(&cache, &session).await);
+    assert_eq!(sentinel.master().cli(&["DBSIZE"]), "1");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_too() {
+    let dir = TemporaryDir::new();
+    let socket = dir.path().join("redis.sock").display().to_string();
+    let _server = RedisServer::start_with(&["--unixsocket", &socket]);
+    let cache = open(&format!("redis+unix://{socket}")).await;
+    let session = Arc::new(fixtures::session());
+    cache.set(&session).await;
+    assert!(hits(&cache, &session).await);
 }

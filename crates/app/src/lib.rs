@@ -1,7 +1,7 @@
 //! The service around the application: configuration, wiring, HTTP, command line.
 //!
 //! This is the only crate that knows everybody, and [`wiring`] is the only file in it that names concrete adapters. To embed
-//! sessiond, call [`wiring::wire`] and use [`application::Application`] directly, as `examples/library_call.rs` does.
+//! sessiond by configuration, call [`wiring::wire`] and use [`application::Application`] directly.
 
 pub mod auth;
 pub mod cli;

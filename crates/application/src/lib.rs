@@ -5,6 +5,37 @@
 //!
 //! To add a query: its struct in `queries/session_queries.rs`, its handler and error in a file of `queries/handlers/`, one
 //! line in `queries/handlers/mod.rs`, one field below. `docs/extending.md` walks through it.
+//!
+//! To use it as a library, give it ports and call its handlers:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+//! # use testkit::{SequentialIds, fixtures};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use application::commands::CreateSession;
+//! use application::queries::GetSession;
+//! use application::{Application, Ports};
+//! use domain::{SessionPolicy, UserId};
+//!
+//! let ports = Ports {
+//!     session_repo: Arc::new(MemorySessionRepository::default()),
+//!     session_cache: Arc::new(MemorySessionCache::new(10_000, fixtures::clock())),
+//!     clock: fixtures::clock(),
+//!     ids: Arc::new(SequentialIds::default()),
+//! };
+//! let application = Application::new(ports, SessionPolicy { lifetime: chrono::TimeDelta::days(30) });
+//!
+//! let user_id: UserId = "00000000-0000-4000-8000-00000000000a".parse()?;
+//! let sign_in = CreateSession { user_id, ip_address: None, user_agent: None, expires_at: None };
+//! let session = application.create_session.handle(sign_in).await?;
+//!
+//! let result = application.get_session.handle(GetSession { session_id: session.id, user_id }).await?;
+//! assert!(!result.is_revoked && !result.is_current);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod commands;
 pub mod queries;

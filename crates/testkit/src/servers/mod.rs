@@ -5,5 +5,5 @@ mod redis;
 mod supervised;
 
 pub use postgres::{PostgresServer, TestDatabase};
-pub use redis::{RedisCluster, RedisServer};
+pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use supervised::{Supervised, free_port};

@@ -15,6 +15,13 @@ pub struct RedisServer {
     port: u16,
 }
 
+/// A private Redis server, and a sentinel that knows it as `mymaster`.
+pub struct RedisSentinel {
+    master: RedisServer,
+    _sentinel: Supervised,
+    port: u16,
+}
+
 /// Three private Redis servers, masters of one cluster.
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
@@ -41,18 +48,9 @@ impl RedisServer {
         let mut command = vec!["redis-server", "--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
         command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.extend(settings);
-        let server = Self { process: Supervised::start(dir, None, "TERM", &command), port };
-        let started = Instant::now();
-        while !answers_ping(port) {
-            let log = server.process.log();
-            assert!(
-                !log.contains("not found"),
-                "this test needs Redis: install it (Debian: apt-get install redis-server), or set REDIS_URL: {log}"
-            );
-            assert!(started.elapsed() < START_TIMEOUT, "Redis did not start: {log}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server
+        let process = Supervised::start(dir, None, "TERM", &command);
+        wait_until_it_answers(&process, port);
+        Self { process, port }
     }
 
     /// Where the server is.
@@ -73,6 +71,32 @@ impl RedisServer {
     /// Runs a command as an operator would, by `redis-cli`, and answers what it printed.
     pub fn cli(&self, arguments: &[&str]) -> String {
         redis_cli(&[&["-p", &self.port.to_string()], arguments].concat())
+    }
+}
+
+impl RedisSentinel {
+    /// A new, empty server with its sentinel.
+    pub fn start() -> Self {
+        let master = RedisServer::start();
+        let (dir, port) = (temporary_dir("sentinel"), free_port());
+        let config = dir.join("sentinel.conf");
+        let monitor = format!("sentinel monitor mymaster 127.0.0.1 {} 1", master.port);
+        let text = format!("port {port}\nbind 127.0.0.1\ndir {}\n{monitor}\n", dir.display());
+        std::fs::write(&config, text).expect("a configuration file");
+        let config = config.display().to_string();
+        let sentinel = Supervised::start(dir, None, "TERM", &["redis-server", &config, "--sentinel"]);
+        wait_until_it_answers(&sentinel, port);
+        Self { master, _sentinel: sentinel, port }
+    }
+
+    /// Where the sentinel is, and whom to ask it for.
+    pub fn url(&self) -> String {
+        format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=mymaster", self.port)
+    }
+
+    /// The server that it points to.
+    pub fn master(&self) -> &RedisServer {
+        &self.master
     }
 }
 
@@ -110,6 +134,19 @@ impl RedisCluster {
     /// The nodes.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
+    }
+}
+
+fn wait_until_it_answers(process: &Supervised, port: u16) {
+    let started = Instant::now();
+    while !answers_ping(port) {
+        let log = process.log();
+        assert!(
+            !log.contains("not found"),
+            "this test needs Redis: install it (Debian: apt-get install redis-server), or set REDIS_URL: {log}"
+        );
+        assert!(started.elapsed() < START_TIMEOUT, "Redis did not start: {log}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
