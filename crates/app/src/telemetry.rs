@@ -15,7 +15,10 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error: standard output belongs to what commands print.
 pub(crate) fn start_logging(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level).context("log.level")?;
+    // A plain level is about sessiond; what libraries say below a warning is noise to an operator. A filter is taken as it is.
+    let plain = !settings.log_level.contains(['=', ',']);
+    let quiet = if plain { ",sea_orm_migration=warn,sqlx=warn" } else { "" };
+    let filter = EnvFilter::try_new(format!("{}{quiet}", settings.log_level)).context("log.level")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
