@@ -3,7 +3,7 @@
 //! An adapter's `tests/contract.rs` runs a suite in one line, giving an async expression that answers a guard, which is held
 //! while the test runs, and a fresh, empty adapter:
 //!
-//! ```ignore
+//! ```text
 //! testkit::session_repository_contract!(async { ((), Arc::new(MySessionRepository::default())) });
 //! ```
 

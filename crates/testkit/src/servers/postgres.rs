@@ -39,7 +39,7 @@ impl PostgresServer {
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<PostgresServer>> = OnceLock::new();
         let start = || match std::env::var("DATABASE_URL") {
-            Ok(url) => Self { process: None, bin: installation(), admin_url: url, port: 0 },
+            Ok(url) => Self { process: None, bin: folder_of("psql"), admin_url: url, port: 0 },
             Err(_) => Self::start(),
         };
         SHARED.get_or_init(|| Arc::new(start())).clone()
@@ -47,7 +47,7 @@ impl PostgresServer {
 
     /// A private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
     pub fn start() -> Self {
-        let bin = installation();
+        let bin = folder_of("initdb");
         let owner = unprivileged_owner();
         let dir = temporary_dir("postgres");
         if let Some((uid, gid)) = owner {
@@ -175,23 +175,21 @@ fn psql(bin: &Path, url: &str, sql: &str) -> Result<String, String> {
     }
 }
 
-/// The folder with the newest PostgreSQL's programs: `PG_BIN`, or Debian's, or wherever `PATH` has `initdb`.
-fn installation() -> PathBuf {
+/// The folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or wherever `PATH` has it.
+fn folder_of(program: &str) -> PathBuf {
     if let Some(bin) = std::env::var_os("PG_BIN") {
         return bin.into();
     }
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = debian.filter(|path| path.join("bin/initdb").is_file()).collect();
+    let mut found: Vec<_> = debian.filter(|path| path.join("bin").join(program).is_file()).collect();
     found.sort_by_key(|path| version(path));
     if let Some(newest) = found.pop() {
         return newest.join("bin");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file()).unwrap_or_else(|| {
-        panic!(
-            "this test needs PostgreSQL: install it (Debian: apt-get install postgresql), or set PG_BIN or DATABASE_URL"
-        )
+    std::env::split_paths(&path).find(|dir| dir.join(program).is_file()).unwrap_or_else(|| {
+        panic!("this test needs {program}: install PostgreSQL (Debian: apt-get install postgresql), or set PG_BIN or DATABASE_URL")
     })
 }
 
