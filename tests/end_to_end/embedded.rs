@@ -105,6 +105,21 @@ async fn the_session_verbs_talk_to_the_running_node() {
     let (code, _, error) = command(&["session", "create", "--user", ALICE, "--expires-at", "2001-01-01T00:00:00Z"]);
     assert_eq!((code, error.contains("expires_at: must be in the future")), (Some(1), true), "{error}");
     assert_eq!(command(&["session", "get", "nonsense"]).0, Some(2));
+
+    let other = node.create(ALICE).await;
+    let (code, list, _) = command(&["session", "list", "--user", ALICE, "--limit", "1"]);
+    assert!(code == Some(0) && list.ends_with("2 in all, 2 live; there are more than are shown\n"), "{list}");
+    let (code, text, _) = command(&["session", "revoke", id, "--reason", "lost phone"]);
+    assert_eq!((code, text), (Some(0), format!("{id} is ended\n")));
+    let (_, table, _) = command(&["session", "get", id]);
+    assert!(table.contains("revoked_reason    lost phone"), "{table}");
+    let all = ["session", "revoke-all", "--user", ALICE, "--json"];
+    let (code, counted, _) = command(&[&all[..], &["--except", &other]].concat());
+    assert_eq!((code, serde_json::from_str::<Value>(&counted).unwrap()), (Some(0), json!({ "revoked_count": 0 })));
+    let (_, counted, _) = command(&all);
+    assert_eq!(serde_json::from_str::<Value>(&counted).unwrap(), json!({ "revoked_count": 1 }));
+    let (_, list, _) = command(&["session", "list", "--user", ALICE, "--active"]);
+    assert!(list.ends_with("2 in all, 0 live\n"), "{list}");
 }
 
 #[tokio::test]

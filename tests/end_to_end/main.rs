@@ -5,6 +5,7 @@
 mod bad_input;
 mod embedded;
 mod keys;
+mod life;
 mod node;
 mod openssl;
 mod production;

@@ -151,9 +151,19 @@ impl Node {
         Reply { status, cache_status, body: response.json().await.unwrap_or_default() }
     }
 
-    /// A session, read by an end user.
+    /// A session, read by an end user; all of them, if it is empty.
     pub(crate) async fn read(&self, session: &str, token: &str) -> Reply {
-        self.get(&format!("{}/api/v1/sessions/{session}", self.public), token).await
+        self.get(&self.session_url(session), token).await
+    }
+
+    /// Ends a session as an end user; all others, if it is empty. Answers the status.
+    pub(crate) async fn delete(&self, session: &str, token: &str) -> u16 {
+        let request = self.http.delete(self.session_url(session)).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    fn session_url(&self, session: &str) -> String {
+        format!("{}/api/v1/sessions/{session}", self.public).trim_end_matches('/').to_owned()
     }
 
     /// A session, read by the backend for a user.

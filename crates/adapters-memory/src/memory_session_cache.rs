@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ports::{CachedSession, Clock, Layer, SessionCache};
+use domain::ports::{CachedSession, Clock, EndedSession, Layer, SessionCache};
 use domain::{Session, SessionId, UserId};
 use quick_cache::sync::Cache;
 
@@ -56,6 +56,13 @@ impl SessionCache for MemorySessionCache {
             Some(_) => Arc::new(Session { user_agent: None, ..Session::clone(session) }),
         };
         entries.insert((session.id, session.user_id), Entry { session, set_at: self.clock.now() });
+    }
+
+    async fn remove(&self, sessions: &[EndedSession]) {
+        let Some(entries) = &self.entries else { return };
+        for session in sessions {
+            entries.remove(&(session.id, session.user_id));
+        }
     }
 }
 

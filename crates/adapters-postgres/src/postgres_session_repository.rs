@@ -3,10 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::ports::{EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
 use domain::{Revocation, Session, SessionId, UserId};
 use sea_orm::prelude::IpNetwork;
-use sea_orm::{DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, RuntimeErr, SqlErr, sqlx};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
+};
 use uuid::Uuid;
 
 use crate::connection::{OpenError, PoolHealth, connect_pool};
@@ -14,6 +18,15 @@ use crate::schema;
 
 /// How long one call may take altogether, a second attempt included. Under the second that a request has.
 const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+
+const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > $2)
+    FROM sessions WHERE user_id = $1";
+
+const REVOKE: &str = "UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+    WHERE id = ANY($4) AND revoked_at IS NULL RETURNING id, user_id";
+
+const REVOKE_ALL_OF_USER: &str = "UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+    WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL RETURNING id, user_id";
 
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
@@ -48,6 +61,18 @@ impl PostgresSessionRepository {
         }
     }
 
+    /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.
+    async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<EndedSession>, PortError> {
+        let mut values = vec![revocation.at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
+        values.extend(which);
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        self.bounded(async {
+            let rows = self.pool.query_all_raw(statement).await?;
+            rows.iter().map(ended).collect()
+        })
+        .await
+    }
+
     /// A read, tried once more if its connection broke under it: after a restart of the server, pooled connections are dead.
     async fn find(&self, id: Uuid) -> Result<Option<row::Model>, DbErr> {
         let find = || row::Entity::find_by_id(id).one(&self.pool);
@@ -70,6 +95,41 @@ impl SessionRepository for PostgresSessionRepository {
     async fn insert(&self, session: &Session) -> Result<(), PortError> {
         let row = row::Model::from(session).into_active_model();
         self.bounded(row::Entity::insert(row).exec_without_returning(&self.pool)).await.map(drop)
+    }
+
+    async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
+        let user_id = listing.user_id.0;
+        let mut page = row::Entity::find().filter(row::Column::UserId.eq(user_id));
+        if listing.active_only {
+            page = page.filter(row::Column::RevokedAt.is_null()).filter(row::Column::ExpiresAt.gt(listing.now));
+        }
+        if let Some(position) = listing.after {
+            let columns = Expr::tuple([Expr::col(row::Column::CreatedAt), Expr::col(row::Column::Id)]);
+            page = page.filter(columns.lt(Expr::tuple([position.created_at.into(), position.id.0.into()])));
+        }
+        let newest_first = page.order_by_desc(row::Column::CreatedAt).order_by_desc(row::Column::Id);
+        let limited = newest_first.limit(u64::from(listing.limit));
+        let count = Statement::from_sql_and_values(DbBackend::Postgres, COUNT, [user_id.into(), listing.now.into()]);
+        self.bounded(async {
+            let rows = limited.all(&self.pool).await?;
+            let (total_count, active_count) = counts(self.pool.query_one_raw(count).await?)?;
+            Ok(SessionPage { sessions: rows.into_iter().map(Session::from).collect(), total_count, active_count })
+        })
+        .await
+    }
+
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+        let ids: Vec<Uuid> = session_ids.iter().map(|id| id.0).collect();
+        self.end(REVOKE, revocation, vec![ids.into()]).await
+    }
+
+    async fn revoke_all_of_user(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        self.end(REVOKE_ALL_OF_USER, revocation, vec![user_id.0.into(), except.map(|id| id.0).into()]).await
     }
 }
 
@@ -110,6 +170,22 @@ fn port_error(error: DbErr) -> PortError {
     }
 }
 
+/// The counts of [`COUNT`].
+fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
+    let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+    Ok((total.unsigned_abs(), active.unsigned_abs()))
+}
+
+/// A row of `RETURNING id, user_id`.
+fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
+    Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+}
+
+fn actor_text(revocation: &Revocation) -> Option<String> {
+    revocation.actor.map(|actor| actor.to_string())
+}
+
 /// A row of `sessions`, private to this file.
 mod row {
     use chrono::{DateTime, Utc};
@@ -135,6 +211,7 @@ mod row {
         pub(super) expires_at: DateTime<Utc>,
         pub(super) revoked_at: Option<DateTime<Utc>>,
         pub(super) revoked_reason: Option<String>,
+        pub(super) revoked_by: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -158,7 +235,11 @@ impl From<row::Model> for Session {
             last_activity_at: row.last_activity_at,
             expires_at: row.expires_at,
             // The table refuses a reason without a time.
-            revocation: row.revoked_at.map(|at| Revocation { at, reason: row.revoked_reason }),
+            revocation: row.revoked_at.map(|at| Revocation {
+                at,
+                reason: row.revoked_reason,
+                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            }),
         }
     }
 }
@@ -180,6 +261,7 @@ impl From<&Session> for row::Model {
             expires_at: session.expires_at,
             revoked_at: session.revocation.as_ref().map(|revocation| revocation.at),
             revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.clone()),
+            revoked_by: session.revocation.as_ref().and_then(actor_text),
         }
     }
 }

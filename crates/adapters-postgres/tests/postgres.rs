@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use adapters_postgres::{Migrated, OpenError, PostgresSessionRepository, SCHEMA_VERSION, inspect, migrate};
 use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
 
@@ -76,10 +77,8 @@ async fn an_infinite_time_is_refused_by_the_table() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
     repository.insert(&fixtures::session()).await.unwrap();
-    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        database.psql("UPDATE sessions SET expires_at = 'infinity'");
-    }));
-    assert!(refused.is_err());
+    let error = database.try_psql("UPDATE sessions SET expires_at = 'infinity'").unwrap_err();
+    assert!(error.contains("check constraint"), "{error}");
 }
 
 #[tokio::test]
@@ -160,4 +159,24 @@ async fn terminated_connections_cost_a_read_nothing() {
         );
         assert_eq!(find().await.unwrap().as_ref(), Some(&session));
     }
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
+    let session = Session { revocation: Some(revocation), ..fixtures::session() };
+    repository.insert(&session).await.unwrap();
+    for change in [
+        "revoked_at = NULL, revoked_reason = NULL, revoked_by = NULL",
+        "revoked_at = now()",
+        "revoked_reason = NULL",
+        "revoked_by = 'x'",
+    ] {
+        let error = database.try_psql(&format!("UPDATE sessions SET {change}")).unwrap_err();
+        assert!(error.contains("a revocation is final"), "{change}: {error}");
+    }
+    database.psql("UPDATE sessions SET name = 'renamed'");
+    assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
 }

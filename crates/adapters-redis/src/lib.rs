@@ -1,7 +1,7 @@
 //! [`SessionCache`](domain::ports::SessionCache) on Redis or Valkey by fred: a single server, Sentinel or Cluster, with or
 //! without TLS, as the URL says.
 //!
-//! Only `GET`, `SET PX` and `PING` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
+//! Only `GET`, `SET PX`, `UNLINK` and `PING` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
 //! checked, whatever it does costs a request a few milliseconds at most ([`RedisSessionCache`]).
 
 mod cached_value;

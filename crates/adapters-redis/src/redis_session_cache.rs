@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use domain::ports::{CachedSession, Clock, HealthCheck, Layer, PortError, SessionCache};
+use domain::ports::{CachedSession, Clock, EndedSession, HealthCheck, Layer, PortError, SessionCache};
 use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Error, ErrorKind, Expiration, KeysInterface, Options, Pool};
@@ -14,6 +14,8 @@ use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line};
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
+/// Keys that are removed by one pipeline.
+const REMOVE_BATCH: usize = 500;
 /// How long dropping and remaking hung connections may take.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -133,6 +135,22 @@ impl SessionCache for RedisSessionCache {
         let key = self.key(session.id, session.user_id);
         let value = Bytes::from(value);
         let _: Option<()> = self.run("set", client.set(key, value, Some(Expiration::PX(remaining)), None, false)).await;
+    }
+
+    /// In pipelines of [`REMOVE_BATCH`], until one is not answered: what is left expires by itself.
+    async fn remove(&self, sessions: &[EndedSession]) {
+        for batch in sessions.chunks(REMOVE_BATCH) {
+            let pipeline = self.pool.next().pipeline();
+            let queued = async {
+                for session in batch {
+                    let _: () = pipeline.unlink(self.key(session.id, session.user_id)).await?;
+                }
+                pipeline.last::<()>().await
+            };
+            if self.run("unlink", queued).await.is_none() {
+                return;
+            }
+        }
     }
 }
 

@@ -153,9 +153,21 @@ async fn a_full_server_refuses_writes_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn it_needs_no_more_rights_than_get_set_and_ping() {
+async fn it_needs_no_more_rights_than_get_set_unlink_and_ping() {
     let server = RedisServer::start();
-    server.cli(&["ACL", "SETUSER", "sessiond", "on", ">secret", "~sess:*", "+get", "+set", "+ping", "+client|setname"]);
+    server.cli(&[
+        "ACL",
+        "SETUSER",
+        "sessiond",
+        "on",
+        ">secret",
+        "~sess:*",
+        "+get",
+        "+set",
+        "+unlink",
+        "+ping",
+        "+client|setname",
+    ]);
     let cache = open(&format!("redis://sessiond:secret@127.0.0.1:{}", server.port())).await;
     let session = Arc::new(fixtures::session());
     cache.set(&session).await;

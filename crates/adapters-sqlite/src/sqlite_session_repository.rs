@@ -3,15 +3,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::ports::{EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
 use domain::{Revocation, Session, SessionId, UserId};
-use sea_orm::{DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, RuntimeErr, SqlErr, sqlx};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
+};
 
 use crate::database_file::{DatabaseFile, OpenError};
 use crate::schema;
 
 /// How long one call may take altogether. Under the second that a request has.
 const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+
+const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > ?)
+    FROM sessions WHERE user_id = ?";
+
+const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? WHERE revoked_at IS NULL";
 
 /// [`SessionRepository`] on one SQLite file.
 pub struct SqliteSessionRepository {
@@ -35,6 +44,24 @@ impl SqliteSessionRepository {
         let _ = self.readers.close_by_ref().await;
         let _ = self.writer.close_by_ref().await;
     }
+
+    /// Runs a statement that ends sessions: [`REVOKE`], and which ones.
+    async fn end(
+        &self,
+        sql: String,
+        revocation: &Revocation,
+        which: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        let at = revocation.at.timestamp_micros();
+        let mut values = vec![at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
+        values.extend(which);
+        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+        bounded(async {
+            let rows = self.writer.query_all_raw(statement).await?;
+            rows.iter().map(ended).collect()
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -47,6 +74,49 @@ impl SessionRepository for SqliteSessionRepository {
     async fn insert(&self, session: &Session) -> Result<(), PortError> {
         let row = row::Model::from(session).into_active_model();
         bounded(row::Entity::insert(row).exec_without_returning(&self.writer)).await.map(drop)
+    }
+
+    async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
+        let (user_id, now) = (listing.user_id.0, listing.now.timestamp_micros());
+        let mut page = row::Entity::find().filter(row::Column::UserId.eq(user_id));
+        if listing.active_only {
+            page = page.filter(row::Column::RevokedAt.is_null()).filter(row::Column::ExpiresAt.gt(now));
+        }
+        if let Some(position) = listing.after {
+            let columns = Expr::tuple([Expr::col(row::Column::CreatedAt), Expr::col(row::Column::Id)]);
+            let last = [position.created_at.timestamp_micros().into(), position.id.0.into()];
+            page = page.filter(columns.lt(Expr::tuple(last)));
+        }
+        let newest_first = page.order_by_desc(row::Column::CreatedAt).order_by_desc(row::Column::Id);
+        let limited = newest_first.limit(u64::from(listing.limit));
+        let count = Statement::from_sql_and_values(DbBackend::Sqlite, COUNT, [now.into(), user_id.into()]);
+        let (rows, counts) = bounded(async {
+            let rows = limited.all(&self.readers).await?;
+            Ok((rows, counts(self.readers.query_one_raw(count).await?)?))
+        })
+        .await?;
+        let sessions = rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?;
+        Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
+    }
+
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+        let mut all_ended = Vec::new();
+        // SQLite has no arrays, and bounds the parameters of a statement.
+        for ids in session_ids.chunks(500) {
+            let sql = format!("{REVOKE} AND id IN ({}) RETURNING id, user_id", vec!["?"; ids.len()].join(", "));
+            all_ended.extend(self.end(sql, revocation, ids.iter().map(|id| id.0.into())).await?);
+        }
+        Ok(all_ended)
+    }
+
+    async fn revoke_all_of_user(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        let sql = format!("{REVOKE} AND user_id = ? AND id IS NOT ? RETURNING id, user_id");
+        self.end(sql, revocation, [user_id.0.into(), except.map(|id| id.0).into()]).await
     }
 }
 
@@ -79,6 +149,22 @@ fn port_error(error: DbErr) -> PortError {
     }
 }
 
+/// The counts of [`COUNT`].
+fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
+    let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+    Ok((total.unsigned_abs(), active.unsigned_abs()))
+}
+
+/// A row of `RETURNING id, user_id`.
+fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
+    Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+}
+
+fn actor_text(revocation: &Revocation) -> Option<String> {
+    revocation.actor.map(|actor| actor.to_string())
+}
+
 /// A row of `sessions`, private to this file.
 mod row {
     use sea_orm::entity::prelude::{
@@ -103,6 +189,7 @@ mod row {
         pub(super) expires_at: i64,
         pub(super) revoked_at: Option<i64>,
         pub(super) revoked_reason: Option<String>,
+        pub(super) revoked_by: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -135,7 +222,11 @@ impl TryFrom<row::Model> for Session {
             last_activity_at: time("last_activity_at", row.last_activity_at)?,
             expires_at: time("expires_at", row.expires_at)?,
             // The table refuses a reason without a time.
-            revocation: revoked_at.map(|at| Revocation { at, reason: row.revoked_reason }),
+            revocation: revoked_at.map(|at| Revocation {
+                at,
+                reason: row.revoked_reason,
+                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            }),
         })
     }
 }
@@ -156,6 +247,7 @@ impl From<&Session> for row::Model {
             expires_at: session.expires_at.timestamp_micros(),
             revoked_at: session.revocation.as_ref().map(|revocation| revocation.at.timestamp_micros()),
             revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.clone()),
+            revoked_by: session.revocation.as_ref().and_then(actor_text),
         }
     }
 }

@@ -5,8 +5,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use adapters_sqlite::{DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteSessionRepository, inspect, migrate};
-use domain::Session;
 use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::{Actor, Revocation, Session};
 use sea_orm::{ConnectionTrait, Database};
 use testkit::{TemporaryDir, fixtures};
 
@@ -127,4 +127,26 @@ async fn what_is_no_usable_file_is_said_so() {
     let file = DatabaseFile::lock(&url(&dir)).unwrap();
     let error = migrate(&file).await.unwrap_err().to_string();
     assert!(error.contains("sessions.db") && error.contains("not a database"), "{error}");
+}
+
+#[tokio::test]
+async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
+    let dir = TemporaryDir::new();
+    let repository = open(&dir).await;
+    let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
+    let session = Session { revocation: Some(revocation), ..fixtures::session() };
+    repository.insert(&session).await.unwrap();
+    let database = Database::connect(url(&dir)).await.unwrap();
+    for change in [
+        "revoked_at = NULL, revoked_reason = NULL, revoked_by = NULL",
+        "revoked_at = 1",
+        "revoked_reason = NULL",
+        "revoked_by = 'x'",
+    ] {
+        let error =
+            database.execute_unprepared(&format!("UPDATE sessions SET {change}")).await.unwrap_err().to_string();
+        assert!(error.contains("a revocation is final"), "{change}: {error}");
+    }
+    database.execute_unprepared("UPDATE sessions SET name = 'renamed'").await.unwrap();
+    assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
 }

@@ -42,10 +42,12 @@ pub mod queries;
 
 use std::sync::Arc;
 
-use commands::handlers::CreateSessionHandler;
+use commands::handlers::{
+    CreateSessionHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler, RevokeSessionsHandler,
+};
 use domain::SessionPolicy;
 use domain::ports::{Clock, IdGenerator, SessionCache, SessionRepository};
-use queries::handlers::{GetSessionHandler, InspectSessionHandler};
+use queries::handlers::{GetSessionHandler, InspectSessionHandler, ListUserSessionsHandler};
 
 /// What the application needs from outside. `app::wiring` is where the adapters are chosen.
 #[derive(Clone)]
@@ -66,17 +68,30 @@ pub struct Application {
     pub get_session: GetSessionHandler,
     /// One session, for an operator.
     pub inspect_session: InspectSessionHandler,
+    /// A user's sessions, newest first.
+    pub list_user_sessions: ListUserSessionsHandler,
     /// A sign-in.
     pub create_session: CreateSessionHandler,
+    /// The end of one session.
+    pub revoke_session: RevokeSessionHandler,
+    /// The end of several.
+    pub revoke_sessions: RevokeSessionsHandler,
+    /// The end of all of a user's.
+    pub revoke_all_user_sessions: RevokeAllUserSessionsHandler,
 }
 
 impl Application {
     /// Puts the handlers together.
     pub fn new(ports: Ports, policy: SessionPolicy) -> Self {
+        let Ports { session_repo, session_cache, clock, ids } = ports;
         Self {
-            get_session: GetSessionHandler::new(ports.session_repo.clone(), ports.session_cache),
-            inspect_session: InspectSessionHandler::new(ports.session_repo.clone()),
-            create_session: CreateSessionHandler::new(ports.session_repo, ports.clock, ports.ids, policy),
+            get_session: GetSessionHandler::new(session_repo.clone(), session_cache.clone()),
+            inspect_session: InspectSessionHandler::new(session_repo.clone()),
+            list_user_sessions: ListUserSessionsHandler::new(session_repo.clone(), clock.clone()),
+            create_session: CreateSessionHandler::new(session_repo.clone(), clock.clone(), ids, policy),
+            revoke_session: RevokeSessionHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
+            revoke_sessions: RevokeSessionsHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
+            revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(session_repo, session_cache, clock),
         }
     }
 }

@@ -13,4 +13,7 @@ mod session;
 
 pub use ids::{SessionId, UserId};
 pub use policy::SessionPolicy;
-pub use session::{Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES, truncated_user_agent};
+pub use session::{
+    Actor, REASON_MAX_CHARS, Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
+    truncated_user_agent,
+};

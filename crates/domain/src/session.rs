@@ -1,4 +1,6 @@
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
@@ -7,6 +9,9 @@ use crate::{SessionId, UserId};
 
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
 pub const USER_AGENT_MAX_BYTES: usize = 512;
+
+/// The longest reason for ending a session, in characters.
+pub const REASON_MAX_CHARS: usize = 255;
 
 /// One sign-in of one user on one device.
 ///
@@ -40,13 +45,46 @@ pub struct Session {
     pub revocation: Option<Revocation>,
 }
 
-/// That a session was ended before its time, when and why.
+/// That a session was ended before its time: when, why and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// When it was ended.
     pub at: DateTime<Utc>,
-    /// Why, in the words of whoever ended it.
+    /// Why, in the words of whoever ended it; at most [`REASON_MAX_CHARS`].
     pub reason: Option<String>,
+    /// Who ended it. Absent where a session was ended by a hand that did not say.
+    pub actor: Option<Actor>,
+}
+
+/// Who ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// An end user, on the public listener.
+    User(UserId),
+    /// The application's backend or an operator, with a service key.
+    Service,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Service => f.write_str("service"),
+        }
+    }
+}
+
+impl FromStr for Actor {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("user:") {
+            Some(id) => id.parse().map(Self::User),
+            None if text == "service" => Ok(Self::Service),
+            // Neither form: the error of the form that has a reason to fail.
+            None => text.parse().map(Self::User),
+        }
+    }
 }
 
 /// The verdict on a session at one moment.
@@ -149,9 +187,17 @@ mod tests {
     #[test]
     fn a_revocation_outweighs_expiry() {
         let mut session = session();
-        session.revocation = Some(Revocation { at: session.created_at, reason: None });
+        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None });
         assert_eq!(session.status(session.created_at), SessionStatus::Revoked);
         assert_eq!(session.status(session.expires_at), SessionStatus::Revoked);
+    }
+
+    #[test]
+    fn an_actor_is_read_as_it_is_written() {
+        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service] {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+        assert!("somebody".parse::<Actor>().is_err());
     }
 
     #[test]

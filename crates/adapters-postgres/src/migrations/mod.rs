@@ -3,12 +3,13 @@
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 mod m0001_create_sessions;
+mod m0002_revocations_are_final;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_create_sessions::Migration)]
+        vec![Box::new(m0001_create_sessions::Migration), Box::new(m0002_revocations_are_final::Migration)]
     }
 }

@@ -37,7 +37,7 @@ impl Client {
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key })
     }
 
-    /// Sends a request, and answers the JSON that came back.
+    /// Sends a request, and answers the JSON that came back; null, if nothing did.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(method, &url).bearer_auth(self.key.expose_secret());
@@ -45,6 +45,9 @@ impl Client {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status() == reqwest::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         if response.status().is_success() {
             return response.json().await.context("the node's answer is no JSON");
         }

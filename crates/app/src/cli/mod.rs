@@ -37,7 +37,7 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and exit
     Migrate,
-    /// Create and read sessions on a running node
+    /// Create, read, list and end sessions on a running node
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Make tokens for trying things out

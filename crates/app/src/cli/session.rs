@@ -41,6 +41,45 @@ pub(super) enum SessionCommand {
         #[command(flatten)]
         node: Node,
     },
+    /// List a user's sessions, newest first
+    List {
+        /// Whose
+        #[arg(long, value_name = "UUID")]
+        user: UserId,
+        /// Only those that are live
+        #[arg(long)]
+        active: bool,
+        /// At most so many
+        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+        limit: u32,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// End a session
+    Revoke {
+        /// The session's id
+        #[arg(value_name = "UUID")]
+        id: SessionId,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// End all of a user's sessions
+    RevokeAll {
+        /// Whose
+        #[arg(long, value_name = "UUID")]
+        user: UserId,
+        /// A session that is spared
+        #[arg(long, value_name = "UUID")]
+        except: Option<SessionId>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        node: Node,
+    },
 }
 
 #[derive(Args)]
@@ -56,16 +95,14 @@ pub(super) struct Node {
 pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<()> {
     match command {
         SessionCommand::Create { user, ip, user_agent, expires_at, node } => {
-            let mut body = Map::new();
-            body.insert("user_id".into(), user.to_string().into());
-            let optional = [
+            let body = fields([
+                ("user_id", Some(user.to_string())),
                 ("ip_address", ip.map(|ip| ip.to_string())),
                 ("user_agent", user_agent),
                 ("expires_at", expires_at.map(|at| at.to_rfc3339())),
-            ];
-            body.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+            ]);
             let client = Client::new(node.url, settings)?;
-            let session = client.call(Method::POST, "/service/v1/sessions", Some(&body.into())).await?;
+            let session = client.call(Method::POST, "/service/v1/sessions", Some(&body)).await?;
             show(&session, node.json)
         }
         SessionCommand::Get { id, user, node } => {
@@ -74,7 +111,50 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
             let session = client.call(Method::GET, &format!("/service/v1/sessions/{id}{query}"), None).await?;
             show(&session, node.json)
         }
+        SessionCommand::List { user, active, limit, node } => {
+            let path = format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
+            let page = Client::new(node.url, settings)?.call(Method::GET, &path, None).await?;
+            show_list(&page, node.json)
+        }
+        SessionCommand::Revoke { id, reason, node } => {
+            let body = fields([("reason", reason)]);
+            let path = format!("/service/v1/sessions/{id}");
+            Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
+            if node.json { print("{}\n") } else { print(&format!("{id} is ended\n")) }
+        }
+        SessionCommand::RevokeAll { user, except, reason, node } => {
+            let body = fields([("reason", reason), ("except_session_id", except.map(|id| id.to_string()))]);
+            let path = format!("/service/v1/users/{user}/sessions");
+            let answer = Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
+            if node.json {
+                return print(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
+            }
+            print(&format!("sessions ended: {}\n", answer["revoked_count"]))
+        }
     }
+}
+
+/// A JSON object of those fields that have a value.
+fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Value {
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// One line a session.
+fn show_list(page: &Value, json: bool) -> Result<()> {
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(page)?));
+    }
+    const COLUMNS: [&str; 6] = ["id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
+    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    for session in page["sessions"].as_array().into_iter().flatten() {
+        rows.push(COLUMNS.map(|column| session[column].as_str().unwrap_or("-").to_owned()).to_vec());
+    }
+    let more = if page["next_cursor"].is_null() { "" } else { "; there are more than are shown" };
+    print(&format!("{}{} in all, {} live{more}\n", table(&rows), page["total_count"], page["active_count"]))
 }
 
 /// The fields that people look for first, and the rest where there is something to see.

@@ -1,10 +1,12 @@
+use std::str::FromStr;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use domain::SessionId;
+use domain::{REASON_MAX_CHARS, SessionId, UserId};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -21,10 +23,25 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionIdInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let invalid = || Problem::invalid_request("id", "must be a UUID");
-        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
-        text.parse().map(Self).map_err(|_| invalid())
+        id_in_path(parts, state, "id").await.map(Self)
     }
+}
+
+/// The `{user_id}` of a path.
+pub(crate) struct UserIdInPath(pub(crate) UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserIdInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_in_path(parts, state, "user_id").await.map(Self)
+    }
+}
+
+async fn id_in_path<T: FromStr, S: Send + Sync>(parts: &mut Parts, state: &S, field: &str) -> Result<T, Problem> {
+    let invalid = || Problem::invalid_request(field, "must be a UUID");
+    let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
+    text.parse().map_err(|_| invalid())
 }
 
 /// The parameters of a query string; unknown ones are refused by `T`.
@@ -49,6 +66,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
 
 /// A JSON body; unknown fields are refused by `T`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
+
+/// A JSON body that may be left out altogether.
+pub(crate) struct OptionalJsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if request.body().size_hint().exact() == Some(0) {
+            return Ok(Self(T::default()));
+        }
+        let JsonBody(value) = JsonBody::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
@@ -98,6 +130,33 @@ fn invalid_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
 
 fn quoted(text: &str) -> Option<&str> {
     text.split('`').nth(1)
+}
+
+/// The body of a request that ends sessions.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReasonBody {
+    reason: Option<String>,
+}
+
+impl ReasonBody {
+    /// The reason, if it is acceptable.
+    pub(crate) fn into_reason(self) -> Result<Option<String>, Problem> {
+        acceptable_reason(self.reason)
+    }
+}
+
+/// The reason, if it is short enough and every store can keep it.
+pub(crate) fn acceptable_reason(reason: Option<String>) -> Result<Option<String>, Problem> {
+    match &reason {
+        Some(text) if text.chars().count() > REASON_MAX_CHARS => {
+            Err(Problem::unprocessable("reason", format!("must have at most {REASON_MAX_CHARS} characters")))
+        }
+        Some(text) if text.contains('\0') => {
+            Err(Problem::unprocessable("reason", "must not contain the character U+0000"))
+        }
+        _ => Ok(reason),
+    }
 }
 
 /// What answers a path that is none.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use domain::ports::HealthCheck;
 use serde::Serialize;
@@ -72,16 +72,12 @@ impl Health {
 
 /// The process runs.
 pub(super) async fn livez() -> Response {
-    (no_store(), "ok\n").into_response()
+    "ok\n".into_response()
 }
 
 /// The process can do its work.
 pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
     let readiness = state.health.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, no_store(), Json(readiness)).into_response()
-}
-
-fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
+    (status, Json(readiness)).into_response()
 }

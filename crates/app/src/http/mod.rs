@@ -12,6 +12,7 @@ mod problem;
 mod server;
 mod service;
 mod session_body;
+mod session_list;
 mod sessions;
 
 pub use health::Health;

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use domain::ports::IdGenerator;
@@ -12,7 +12,7 @@ use crate::system::SystemIds;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives every request an id, a span and its place in the metrics.
+/// Gives every request an id, a span and its place in the metrics, and keeps every answer out of caches.
 pub(super) fn layer(router: Router, listener: &'static str) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| observe(listener, request, next)))
 }
@@ -34,7 +34,10 @@ async fn observe(listener: &'static str, request: Request, next: Next) -> Respon
         [("listener", listener.to_owned()), ("method", method.to_owned()), ("route", route), ("status", status)];
     metrics::counter!("sessiond_http_requests_total", &labels).increment(1);
     metrics::histogram!("sessiond_http_request_duration_seconds", &labels[..3]).record(took);
-    response.headers_mut().insert(REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    // Whatever is answered here is about somebody's sign-in, at this moment.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

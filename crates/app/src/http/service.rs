@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use application::Application;
-use application::commands::CreateSession;
-use application::commands::handlers::CreateSessionError;
-use application::queries::handlers::{GetSessionError, InspectSessionError};
+use application::commands::handlers::{
+    CreateSessionError, RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
+};
+use application::commands::{CreateSession, RevokeAllUserSessions, RevokeSession, RevokeSessions};
+use application::queries::handlers::{GetSessionError, InspectSessionError, ListUserSessionsError};
 use application::queries::{GetSession, InspectSession};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -15,16 +17,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SubsecRound, Utc};
-use domain::UserId;
 use domain::ports::{Clock, Layer};
+use domain::{Actor, SessionId, UserId};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::auth::require_service_key;
-use super::extract::{JsonBody, Parameters, SessionIdInPath, method_not_allowed, not_found};
+use super::extract::{
+    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_reason,
+    method_not_allowed, not_found,
+};
 use super::problem::Problem;
-use super::session_body::SessionBody;
+use super::session_body::{RevokedBody, SessionBody};
+use super::session_list::{ListParameters, list_response};
 use super::{Health, health, observe};
 use crate::auth::ServiceKeys;
 
@@ -47,7 +53,9 @@ pub struct ServiceState {
 pub fn router(state: ServiceState) -> Router {
     let sessions = Router::new()
         .route("/service/v1/sessions", post(create_session))
-        .route("/service/v1/sessions/{id}", get(get_session))
+        .route("/service/v1/sessions/revoke", post(revoke_sessions))
+        .route("/service/v1/sessions/{id}", get(get_session).delete(revoke_session))
+        .route("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions))
         .route_layer(from_fn_with_state(state.clone(), require_service_key));
     let router = Router::new()
         .route("/livez", get(health::livez))
@@ -96,13 +104,8 @@ async fn create_session(
         CreateSessionError::Port(error) => error.into(),
     })?;
     let body = CreatedSessionBody { session: SessionBody::new(&session, state.clock.now(), false), evicted: [] };
-    let mut response = (StatusCode::CREATED, Json(body)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(location) = HeaderValue::try_from(format!("/service/v1/sessions/{}", session.id)) {
-        headers.insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
+    Ok((StatusCode::CREATED, location, Json(body)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -131,6 +134,68 @@ async fn get_session(
         GetSessionError::Port(error) => error.into(),
     })?;
     Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
+}
+
+async fn list_user_sessions(
+    State(state): State<ServiceState>,
+    UserIdInPath(user_id): UserIdInPath,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Response, Problem> {
+    let query = parameters.into_query(user_id)?;
+    let listed = state.application.list_user_sessions.handle(query).await;
+    let listed = listed.map_err(|ListUserSessionsError::Port(error)| Problem::from(error))?;
+    Ok(list_response(&listed, None, true))
+}
+
+async fn revoke_session(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
+) -> Result<StatusCode, Problem> {
+    let command = RevokeSession { session_id, owner: None, reason: body.into_reason()?, actor: Actor::Service };
+    state.application.revoke_session.handle(command).await.map_err(|error| match error {
+        RevokeSessionError::SessionNotFound => Problem::session_not_found(),
+        RevokeSessionError::NotOwner => Problem::not_session_owner(),
+        RevokeSessionError::Port(error) => error.into(),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeSessionsBody {
+    ids: Vec<Uuid>,
+    reason: Option<String>,
+}
+
+async fn revoke_sessions(
+    State(state): State<ServiceState>,
+    JsonBody(body): JsonBody<RevokeSessionsBody>,
+) -> Result<Json<RevokedBody>, Problem> {
+    let session_ids = body.ids.into_iter().map(SessionId).collect();
+    let command = RevokeSessions { session_ids, reason: acceptable_reason(body.reason)?, actor: Actor::Service };
+    let revoked = state.application.revoke_sessions.handle(command).await;
+    let revoked_count = revoked.map_err(|RevokeSessionsError::Port(error)| Problem::from(error))?;
+    Ok(Json(RevokedBody { revoked_count }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeAllUserSessionsBody {
+    reason: Option<String>,
+    except_session_id: Option<Uuid>,
+}
+
+async fn revoke_all_user_sessions(
+    State(state): State<ServiceState>,
+    UserIdInPath(user_id): UserIdInPath,
+    OptionalJsonBody(body): OptionalJsonBody<RevokeAllUserSessionsBody>,
+) -> Result<Json<RevokedBody>, Problem> {
+    let (except, reason) = (body.except_session_id.map(SessionId), acceptable_reason(body.reason)?);
+    let command = RevokeAllUserSessions { user_id, except, reason, actor: Actor::Service };
+    let revoked = state.application.revoke_all_user_sessions.handle(command).await;
+    let revoked_count = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;
+    Ok(Json(RevokedBody { revoked_count }))
 }
 
 async fn render_metrics(State(state): State<ServiceState>) -> Response {

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use axum::Json;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::Session;
@@ -64,11 +64,8 @@ impl<'a> SessionBody<'a> {
             Layer::Database => ("sessiond; fwd=miss; detail=database", "database"),
         };
         metrics::counter!("sessiond_reads_total", "layer" => label).increment(1);
-        let headers = [
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            (header::HeaderName::from_static("cache-status"), HeaderValue::from_static(status)),
-        ];
-        (headers, Json(self)).into_response()
+        let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(status));
+        ([cache_status], Json(self)).into_response()
     }
 }
 
@@ -82,4 +79,10 @@ fn optional_micros<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> 
         Some(at) => micros(at, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+/// How many sessions were ended that nobody had ended before.
+#[derive(Serialize)]
+pub(crate) struct RevokedBody {
+    pub(crate) revoked_count: u64,
 }

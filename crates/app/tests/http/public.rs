@@ -107,7 +107,7 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
     let (setting, sessions) = setting().await;
     let at = fixtures::now() - TimeDelta::days(1);
     let revoked = Session {
-        revocation: Some(Revocation { at, reason: Some("lost phone".into()) }),
+        revocation: Some(Revocation { at, reason: Some("lost phone".into()), actor: None }),
         ..fixtures::session_number(10)
     };
     let expired = Session { created_at: at, expires_at: fixtures::now(), ..fixtures::session_number(11) };
@@ -125,7 +125,7 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
 #[tokio::test]
 async fn whose_own_session_is_over_is_told_so_whatever_is_asked() {
     let (setting, sessions) = setting().await;
-    let revocation = Some(Revocation { at: fixtures::now(), reason: None });
+    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
     let revoked = Session { revocation, ..fixtures::session_number(10) };
     setting.store(&revoked).await;
     let user = sessions.own.user_id;
@@ -215,11 +215,11 @@ async fn unknown_paths_and_methods_are_problems_too() {
     for path in ["/", "/api", "/api/v1/sessions/a/b", "/metrics", "/readyz", "/service/v1/sessions"] {
         assert_eq!(setting.get(path, None).await.problem(), (404, "not_found".into()), "{path}");
     }
-    for method in [Method::PUT, Method::POST, Method::TRACE] {
+    for method in [Method::PUT, Method::POST, Method::TRACE, Method::PATCH] {
         let request = Request::builder().method(&method).uri("/api/v1/sessions/current");
         let answer = setting.public(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{method}");
-        assert_eq!(answer.header("allow"), "GET,HEAD");
+        assert_eq!(answer.header("allow"), "GET,HEAD,DELETE");
     }
 }
 
@@ -242,4 +242,157 @@ async fn nobody_owns_the_nil_user() {
     let (setting, sessions) = setting().await;
     let answer = setting.get(&path(&sessions.own), Some(&bearer(UserId(Uuid::nil()), sessions.own.id))).await;
     assert_eq!(answer.problem(), (401, "session_ended".into()));
+}
+
+async fn status(setting: &Setting, asker: &Session, session: &Session) -> String {
+    setting.get_in(asker, &path(session)).await.json()["status"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn signing_out_a_device_ends_it_at_once_and_again_is_no_error() {
+    let (setting, sessions) = setting().await;
+    // Both are remembered by the cache.
+    setting.get_in(&sessions.own, &path(&sessions.other_device)).await;
+    let answer = setting.delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "lost phone"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.bytes.len()), (204, 0));
+    let body = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
+    assert_eq!((&body["status"], &body["revoked_reason"]), (&json!("revoked"), &json!("lost phone")));
+    assert_eq!(body["revoked_at"], "2026-01-02T03:04:05.123456Z");
+    let gone = setting.get_in(&sessions.other_device, "/api/v1/sessions/current").await;
+    assert_eq!(gone.problem(), (401, "session_ended".into()));
+
+    setting.clock.advance(TimeDelta::hours(1));
+    let again = setting.delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "again"}"#).await;
+    assert_eq!(again.status, 204);
+    let after = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
+    assert_eq!(after, body);
+    assert_eq!(status(&setting, &sessions.own, &sessions.own).await, "live");
+}
+
+#[tokio::test]
+async fn logging_out_needs_no_body_and_no_id() {
+    let (setting, sessions) = setting().await;
+    let request = Request::delete("/api/v1/sessions/current")
+        .header("authorization", bearer(sessions.own.user_id, sessions.own.id));
+    assert_eq!(setting.public(request.body(Body::empty()).unwrap()).await.status, 204);
+    let gone = setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    assert_eq!(gone.problem(), (401, "session_ended".into()));
+    assert_eq!(status(&setting, &sessions.other_device, &sessions.own).await, "revoked");
+}
+
+#[tokio::test]
+async fn signing_out_all_others_spares_this_one_and_other_people() {
+    let (setting, sessions) = setting().await;
+    for expected in [1, 0] {
+        let answer = setting.delete_in(&sessions.own, "/api/v1/sessions", "").await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": expected })));
+    }
+    assert_eq!(status(&setting, &sessions.own, &sessions.own).await, "live");
+    assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "revoked");
+    assert_eq!(status(&setting, &sessions.strangers, &sessions.strangers).await, "live");
+}
+
+#[tokio::test]
+async fn a_stranger_signs_nobody_out_and_learns_nothing() {
+    let (setting, sessions) = setting().await;
+    let anothers = setting.delete_in(&sessions.own, &path(&sessions.strangers), "{}").await;
+    let unknown = setting.delete_in(&sessions.own, &path(&fixtures::session_number(404)), "{}").await;
+    assert_eq!(anothers.problem(), (404, "session_not_found".into()));
+    assert_eq!(anothers.bytes, unknown.bytes);
+    assert_eq!(status(&setting, &sessions.strangers, &sessions.strangers).await, "live");
+}
+
+#[tokio::test]
+async fn a_bad_reason_ends_nothing() {
+    let (setting, sessions) = setting().await;
+    let long = json!({ "reason": "x".repeat(256) }).to_string();
+    for (body, status, field) in [
+        (long.as_str(), 422, "reason"),
+        (r#"{"reason": "a\u0000b"}"#, 422, "reason"),
+        (r#"{"reason": 7}"#, 400, "reason"),
+        (r#"{"because": "x"}"#, 400, "because"),
+        ("nonsense", 400, "body"),
+    ] {
+        for path in [path(&sessions.other_device), "/api/v1/sessions".into(), "/api/v1/sessions/current".into()] {
+            let answer = setting.delete_in(&sessions.own, &path, body).await;
+            assert_eq!((answer.status.as_u16(), answer.bad_field().as_str()), (status, field), "{path} {body}");
+        }
+    }
+    assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "live");
+}
+
+#[tokio::test]
+async fn the_list_is_the_callers_own_newest_first_page_by_page() {
+    let (setting, sessions) = setting().await;
+    for n in 10..15 {
+        let created_at = fixtures::now() + TimeDelta::seconds(n as i64);
+        setting.store(&Session { created_at, ..fixtures::session_number(n) }).await;
+    }
+    setting.delete_in(&sessions.own, &path(&fixtures::session_number(12)), "{}").await;
+    let list = async |query: &str| setting.get_in(&sessions.own, &format!("/api/v1/sessions{query}")).await.json();
+
+    let whole = list("").await;
+    assert_eq!(
+        (&whole["total_count"], &whole["active_count"], &whole["next_cursor"]),
+        (&json!(7), &json!(6), &json!(null))
+    );
+    let all = whole["sessions"].as_array().unwrap();
+    let ids = |sessions: &[serde_json::Value]| -> Vec<String> {
+        sessions.iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let newest_first = [14, 13, 12, 11, 10].map(|n| fixtures::session_number(n).id.to_string());
+    assert_eq!(ids(all)[..5], newest_first);
+    assert!(all.iter().all(|session| session.get("user_agent").is_none()));
+    let current: Vec<_> = all.iter().filter(|session| session["is_current"] == true).collect();
+    assert_eq!(ids(&[current[0].clone()]), [sessions.own.id.to_string()]);
+    assert_eq!(current.len(), 1);
+
+    let (mut paged, mut query) = (Vec::new(), "?limit=3".to_owned());
+    loop {
+        let page = list(&query).await;
+        paged.extend(ids(page["sessions"].as_array().unwrap()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => query = format!("?limit=3&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, ids(all));
+
+    let active = list("?active_only=true").await;
+    assert_eq!((active["sessions"].as_array().unwrap().len(), &active["total_count"]), (6, &json!(7)));
+    assert!(active["sessions"].as_array().unwrap().iter().all(|session| session["status"] == "live"));
+}
+
+#[tokio::test]
+async fn bad_list_parameters_are_named() {
+    let (setting, sessions) = setting().await;
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("active_only=maybe", "active_only"),
+        ("cursor=nonsense", "cursor"),
+        ("page=2", "page"),
+    ] {
+        let answer = setting.get_in(&sessions.own, &format!("/api/v1/sessions?{query}")).await;
+        assert_eq!(
+            (answer.problem(), answer.bad_field().as_str()),
+            ((400, "invalid_request".into()), field),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_ended_or_listed_while_the_database_is_down() {
+    let (setting, sessions) = setting().await;
+    setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    setting.take_database_down();
+    for answer in [
+        setting.delete_in(&sessions.own, &path(&sessions.other_device), "").await,
+        setting.delete_in(&sessions.own, "/api/v1/sessions", "").await,
+        setting.get_in(&sessions.own, "/api/v1/sessions").await,
+    ] {
+        assert_eq!(answer.problem(), (503, "dependency_unavailable".into()));
+    }
 }

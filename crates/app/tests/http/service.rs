@@ -2,7 +2,7 @@ use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
 use domain::ports::SessionRepository;
-use domain::{Revocation, Session};
+use domain::{Actor, Revocation, Session};
 use serde_json::{Value, json};
 use testkit::fixtures;
 
@@ -142,7 +142,7 @@ async fn the_seeds_two_errors_are_kept_apart() {
 async fn an_operator_reads_any_session_in_any_state() {
     let setting = Setting::new();
     let at = fixtures::now();
-    let revoked = Session { revocation: Some(Revocation { at, reason: None }), ..fixtures::session() };
+    let revoked = Session { revocation: Some(Revocation { at, reason: None, actor: None }), ..fixtures::session() };
     setting.store(&revoked).await;
     let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
     assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));
@@ -168,7 +168,16 @@ async fn bad_parameters_are_named() {
 async fn every_service_route_wants_a_known_key() {
     let setting = Setting::new();
     let one = format!("{SESSIONS}/{}", fixtures::session().id);
-    for (method, path) in [("POST", SESSIONS), ("GET", one.as_str())] {
+    let revoke = format!("{SESSIONS}/revoke");
+    let of_user = format!("/service/v1/users/{}/sessions", fixtures::another_user());
+    for (method, path) in [
+        ("POST", SESSIONS),
+        ("GET", one.as_str()),
+        ("DELETE", one.as_str()),
+        ("POST", revoke.as_str()),
+        ("GET", of_user.as_str()),
+        ("DELETE", of_user.as_str()),
+    ] {
         for (authorization, expected) in [
             (None, (401, "unauthenticated")),
             (Some("Basic YTpi"), (401, "unauthenticated")),
@@ -236,4 +245,52 @@ async fn a_session_ends_when_it_is_to() {
     assert_eq!(setting.service_get(&location).await.json()["status"], "live");
     setting.clock.advance(TimeDelta::seconds(1));
     assert_eq!(setting.service_get(&location).await.json()["status"], "expired");
+}
+
+#[tokio::test]
+async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
+    let setting = Setting::new();
+    let sessions: Vec<_> = (1..=6).map(fixtures::session_number).collect();
+    for session in &sessions {
+        setting.store(session).await;
+    }
+    let one = |n: usize| format!("{SESSIONS}/{}", sessions[n].id);
+    let revoked = async |n: usize| setting.service_get(&one(n)).await.json()["revoked_reason"].clone();
+
+    for _ in 0..2 {
+        assert_eq!(setting.service_delete(&one(0), r#"{"reason": "fraud"}"#).await.status, 204);
+    }
+    assert_eq!(revoked(0).await, "fraud");
+    let unknown = format!("{SESSIONS}/{}", fixtures::session_number(404).id);
+    assert_eq!(setting.service_delete(&unknown, "").await.problem(), (404, "session_not_found".into()));
+
+    let ids: Vec<_> = sessions[..3].iter().map(|session| session.id.to_string()).collect();
+    let body = json!({ "ids": ids, "reason": "batch" }).to_string();
+    let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": 2 })));
+    assert_eq!((revoked(0).await, revoked(2).await), (json!("fraud"), json!("batch")));
+
+    let of_user = format!("/service/v1/users/{}/sessions", sessions[0].user_id);
+    let except = json!({ "reason": "password reset", "except_session_id": sessions[5].id.to_string() }).to_string();
+    let answer = setting.service_delete(&of_user, &except).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": 2 })));
+    assert_eq!((revoked(4).await, revoked(5).await), (json!("password reset"), json!(null)));
+    assert_eq!(setting.service_delete(&of_user, "").await.json(), json!({ "revoked_count": 1 }));
+
+    let listed = setting.service_get(&of_user).await.json();
+    assert_eq!((&listed["total_count"], &listed["active_count"]), (&json!(6), &json!(0)));
+    assert!(listed["sessions"][0]["user_agent"].as_str().unwrap().starts_with("Mozilla"));
+    let stored = setting.repository.find_by_id(sessions[4].id).await.unwrap().unwrap();
+    assert_eq!(stored.revocation.unwrap().actor, Some(Actor::Service));
+}
+
+#[tokio::test]
+async fn a_bad_user_or_list_of_ids_is_named() {
+    let setting = Setting::new();
+    let answer = setting.service_get("/service/v1/users/nonsense/sessions").await;
+    assert_eq!((answer.problem(), answer.bad_field()), ((400, "invalid_request".into()), "user_id".into()));
+    for (body, field) in [("{}", "ids"), (r#"{"ids": ["x"]}"#, "ids[0]"), (r#"{"ids": [], "all": true}"#, "all")] {
+        let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
+        assert_eq!((answer.problem(), answer.bad_field().as_str()), ((400, "invalid_request".into()), field));
+    }
 }

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::TimeDelta;
-use domain::ports::{Clock, HealthCheck, PortError, SessionRepository};
-use domain::{Session, SessionId, SessionPolicy, UserId};
+use domain::ports::{Clock, EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
+use domain::{Revocation, Session, SessionId, SessionPolicy, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
@@ -44,6 +44,26 @@ impl SessionRepository for FallibleRepository {
     async fn insert(&self, session: &Session) -> Result<(), PortError> {
         self.state()?;
         self.inner.insert(session).await
+    }
+
+    async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
+        self.state()?;
+        self.inner.list_by_user(listing).await
+    }
+
+    async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+        self.state()?;
+        self.inner.revoke(ids, revocation).await
+    }
+
+    async fn revoke_all_of_user(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        self.state()?;
+        self.inner.revoke_all_of_user(user_id, except, revocation).await
     }
 }
 
@@ -155,6 +175,22 @@ impl Setting {
     /// A GET on the public listener as the owner of this session, in it.
     pub(crate) async fn get_in(&self, session: &Session, path: &str) -> Answer {
         self.get(path, Some(&bearer(session.user_id, session.id))).await
+    }
+
+    /// A DELETE on the public listener as the owner of this session, in it, with this JSON text as the body.
+    pub(crate) async fn delete_in(&self, session: &Session, path: &str, body: &str) -> Answer {
+        let request = Request::delete(path)
+            .header("authorization", bearer(session.user_id, session.id))
+            .header("content-type", "application/json");
+        self.public(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// A DELETE on the service listener with the service key.
+    pub(crate) async fn service_delete(&self, path: &str, body: &str) -> Answer {
+        let request = Request::delete(path)
+            .header("authorization", format!("Bearer {SERVICE_KEY}"))
+            .header("content-type", "application/json");
+        self.service(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
     /// A request to the public listener.

@@ -3,4 +3,4 @@
 pub mod handlers;
 mod session_commands;
 
-pub use session_commands::CreateSession;
+pub use session_commands::{CreateSession, RevokeAllUserSessions, RevokeSession, RevokeSessions};

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use domain::UserId;
+use domain::{Actor, SessionId, UserId};
 
 /// A user has signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +14,41 @@ pub struct CreateSession {
     pub user_agent: Option<String>,
     /// An earlier end than the configured lifetime.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// End one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeSession {
+    /// Which.
+    pub session_id: SessionId,
+    /// Whose it has to be; anybody's, if absent.
+    pub owner: Option<UserId>,
+    /// Why; at most [`domain::REASON_MAX_CHARS`].
+    pub reason: Option<String>,
+    /// Who ends it.
+    pub actor: Actor,
+}
+
+/// End several sessions, whosever they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeSessions {
+    /// Which. Unknown ones are passed over.
+    pub session_ids: Vec<SessionId>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who ends them.
+    pub actor: Actor,
+}
+
+/// End all of a user's sessions, but one if it is excepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeAllUserSessions {
+    /// Whose.
+    pub user_id: UserId,
+    /// Spared; usually the one that the user is in.
+    pub except: Option<SessionId>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who ends them.
+    pub actor: Actor,
 }

@@ -3,4 +3,4 @@
 pub mod handlers;
 mod session_queries;
 
-pub use session_queries::{GetSession, InspectSession};
+pub use session_queries::{GetSession, InspectSession, ListUserSessions};

@@ -1,3 +1,4 @@
+use domain::ports::ListPosition;
 use domain::{SessionId, UserId};
 
 /// Get one session, as its owner sees it.
@@ -14,4 +15,17 @@ pub struct GetSession {
 pub struct InspectSession {
     /// The session asked for.
     pub session_id: SessionId,
+}
+
+/// List a user's sessions, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListUserSessions {
+    /// Whose.
+    pub user_id: UserId,
+    /// Only those that are live.
+    pub active_only: bool,
+    /// At most so many.
+    pub limit: u32,
+    /// Those after this position, where an earlier page ended.
+    pub after: Option<ListPosition>,
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::EndedSession;
 use crate::{Session, SessionId, UserId};
 
 /// Where the answer to a read came from.
@@ -36,6 +37,7 @@ pub struct CachedSession {
 ///   leave the owner's entry as it was.
 /// - `later_set_replaces_earlier`
 /// - `revoked_session_is_never_cached`: `set` MUST ignore a session that is revoked.
+/// - `removed_session_is_a_miss`
 #[async_trait]
 pub trait SessionCache: Send + Sync {
     /// The session, if it is remembered for this user.
@@ -43,4 +45,7 @@ pub trait SessionCache: Send + Sync {
 
     /// Remembers the session for its owner. Best effort.
     async fn set(&self, session: &Arc<Session>);
+
+    /// Forgets sessions. Best effort.
+    async fn remove(&self, sessions: &[EndedSession]);
 }

@@ -1,7 +1,53 @@
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::PortError;
-use crate::{Session, SessionId};
+use crate::{Revocation, Session, SessionId, UserId};
+
+/// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
+/// moment by descending id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPosition {
+    /// `created_at` of the page's last session.
+    pub created_at: DateTime<Utc>,
+    /// Its id.
+    pub id: SessionId,
+}
+
+/// Which of a user's sessions to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionListing {
+    /// Whose.
+    pub user_id: UserId,
+    /// The moment at which a session counts as live.
+    pub now: DateTime<Utc>,
+    /// Only those that are live then.
+    pub active_only: bool,
+    /// At most so many.
+    pub limit: u32,
+    /// Only those after this position; from the newest, if absent.
+    pub after: Option<ListPosition>,
+}
+
+/// A page of a user's sessions, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPage {
+    /// Newest first.
+    pub sessions: Vec<Session>,
+    /// All of the user's, whatever their state and whatever the page.
+    pub total_count: u64,
+    /// Those that are live.
+    pub active_count: u64,
+}
+
+/// A session that was just ended: what a cache has to know to forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndedSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Its owner.
+    pub user_id: UserId,
+}
 
 /// The truth about sessions.
 ///
@@ -12,6 +58,12 @@ use crate::{Session, SessionId};
 /// - `revoked_session_is_found_revoked`: an ended session MUST be found with its time and reason, not hidden.
 /// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
 /// - `parallel_inserts_of_one_id_leave_one_row`
+/// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of one moment too.
+/// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are active.
+/// - `nobody_sees_anothers_list`
+/// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that were over already.
+/// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
+/// - `revoke_all_spares_exactly_the_excepted_session`
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
     /// The session with this id, in whatever state it is.
@@ -26,4 +78,28 @@ pub trait SessionRepository: Send + Sync {
     /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if the store did not answer in time, in which
     /// case the row may or may not be there.
     async fn insert(&self, session: &Session) -> Result<(), PortError>;
+
+    /// A page of a user's sessions.
+    ///
+    /// # Errors
+    /// As for [`find_by_id`](Self::find_by_id).
+    async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
+
+    /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are passed over.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer in time, in which case they may or may not be ended; doing it
+    /// again is safe.
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError>;
+
+    /// Ends every session of the user that nobody has ended yet, but `except`, and answers them.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn revoke_all_of_user(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError>;
 }

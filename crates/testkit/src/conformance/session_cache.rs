@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::ports::SessionCache;
+use domain::ports::{EndedSession, SessionCache};
 use domain::{Revocation, Session};
 
 use crate::fixtures;
@@ -20,6 +20,7 @@ macro_rules! session_cache_contract {
                 another_user_is_a_miss,
                 later_set_replaces_earlier,
                 revoked_session_is_never_cached,
+                removed_session_is_a_miss,
             ]
         );
     };
@@ -63,8 +64,25 @@ pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
 
 /// A revoked session is not remembered.
 pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
-    let revocation = Some(Revocation { at: fixtures::now(), reason: None });
+    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
     let session = Session { revocation, ..fixtures::session() };
     cache.set(&Arc::new(session.clone())).await;
     assert_eq!(get(cache, &session).await, None);
+}
+
+/// What was removed is forgotten, and nothing else; removing what is not there is no matter.
+pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
+    let sessions: Vec<_> = (1..=20).map(fixtures::session_number).collect();
+    for session in &sessions {
+        cache.set(&Arc::new(session.clone())).await;
+    }
+    let ended = |session: &Session| EndedSession { id: session.id, user_id: session.user_id };
+    let mut removed: Vec<_> = sessions[1..].iter().map(ended).collect();
+    removed.push(ended(&fixtures::session_number(404)));
+    cache.remove(&removed).await;
+    cache.remove(&[]).await;
+    assert!(get(cache, &sessions[0]).await.is_some());
+    for session in &sessions[1..] {
+        assert_eq!(get(cache, session).await, None);
+    }
 }

@@ -1,8 +1,8 @@
 //! What every [`SessionRepository`] does.
 
 use chrono::TimeDelta;
-use domain::ports::{PortError, SessionRepository};
-use domain::{Revocation, Session};
+use domain::ports::{EndedSession, ListPosition, PortError, SessionListing, SessionRepository};
+use domain::{Actor, Revocation, Session, SessionId};
 
 use crate::fixtures;
 
@@ -21,6 +21,12 @@ macro_rules! session_repository_contract {
                 revoked_session_is_found_revoked,
                 text_is_kept_verbatim,
                 parallel_inserts_of_one_id_leave_one_row,
+                sessions_are_listed_newest_first_page_by_page,
+                counts_and_active_only_leave_out_what_is_over,
+                nobody_sees_anothers_list,
+                revoked_sessions_are_answered_once,
+                first_revocation_is_kept,
+                revoke_all_spares_exactly_the_excepted_session,
             ]
         );
     };
@@ -60,8 +66,10 @@ pub async fn absent_fields_stay_absent(repo: &dyn SessionRepository) {
 /// An ended session is found, with its time and reason.
 pub async fn revoked_session_is_found_revoked(repo: &dyn SessionRepository) {
     let at = fixtures::now() + TimeDelta::microseconds(1);
-    for (n, reason) in [None, Some("lost phone".to_owned())].into_iter().enumerate() {
-        let revocation = Some(Revocation { at, reason });
+    let user = Some(Actor::User(fixtures::another_user()));
+    let ends = [(None, None), (Some("lost phone".to_owned()), user), (Some(String::new()), Some(Actor::Service))];
+    for (n, (reason, actor)) in ends.into_iter().enumerate() {
+        let revocation = Some(Revocation { at, reason, actor });
         assert_round_trip(repo, Session { revocation, ..fixtures::session_number(n as u64 + 1) }).await;
     }
 }
@@ -90,4 +98,130 @@ pub async fn parallel_inserts_of_one_id_leave_one_row(repo: &dyn SessionReposito
     let results = [results.0, results.1, results.2, results.3, results.4, results.5];
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(PortError::Conflict(_)))), "{results:?}");
+}
+
+fn listing() -> SessionListing {
+    let (user_id, now) = (fixtures::session().user_id, fixtures::now());
+    SessionListing { user_id, now, active_only: false, limit: 100, after: None }
+}
+
+fn revocation(reason: &str) -> Revocation {
+    Revocation {
+        at: fixtures::now() + TimeDelta::seconds(1),
+        reason: Some(reason.to_owned()),
+        actor: Some(Actor::Service),
+    }
+}
+
+fn ended(session: &Session) -> EndedSession {
+    EndedSession { id: session.id, user_id: session.user_id }
+}
+
+fn sorted(mut sessions: Vec<EndedSession>) -> Vec<EndedSession> {
+    sessions.sort();
+    sessions
+}
+
+async fn insert_all(repo: &dyn SessionRepository, sessions: &[Session]) {
+    for session in sessions {
+        repo.insert(session).await.unwrap();
+    }
+}
+
+/// Newest first, page by page, each session exactly once; those of one moment by descending id.
+pub async fn sessions_are_listed_newest_first_page_by_page(repo: &dyn SessionRepository) {
+    // Three moments, with three sessions each.
+    let session = |n: u64| Session {
+        created_at: fixtures::now() - TimeDelta::microseconds(n as i64 / 3),
+        ..fixtures::session_number(100 - n)
+    };
+    let newest_first: Vec<_> = (0..9).map(session).collect();
+    let mut shuffled = newest_first.clone();
+    shuffled.rotate_left(4);
+    insert_all(repo, &shuffled).await;
+
+    let whole = repo.list_by_user(&listing()).await.unwrap();
+    assert_eq!(whole.sessions, newest_first);
+    for limit in [1, 2, 4, 9] {
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = repo.list_by_user(&SessionListing { limit, after, ..listing() }).await.unwrap();
+            assert_eq!((page.total_count, page.active_count), (9, 9), "the counts are not the page's");
+            let Some(last) = page.sessions.last() else { break };
+            after = Some(ListPosition { created_at: last.created_at, id: last.id });
+            assert!(page.sessions.len() <= limit as usize);
+            seen.extend(page.sessions);
+        }
+        assert_eq!(seen, newest_first, "by {limit}");
+    }
+}
+
+/// What is revoked or expired is counted and listed, but not as active; to the microsecond.
+pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRepository) {
+    let now = fixtures::now();
+    let created_at = now - TimeDelta::days(1);
+    let template = |n| Session { created_at, ..fixtures::session_number(n) };
+    let live = Session { expires_at: now + TimeDelta::microseconds(1), ..template(1) };
+    let expired = Session { expires_at: now, ..template(2) };
+    let revoked = Session { revocation: Some(revocation("over")), ..template(3) };
+    insert_all(repo, &[live.clone(), expired, revoked]).await;
+
+    let all = repo.list_by_user(&listing()).await.unwrap();
+    assert_eq!((all.sessions.len(), all.total_count, all.active_count), (3, 3, 1));
+    let active = repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
+    assert_eq!((active.sessions, active.total_count, active.active_count), (vec![live], 3, 1));
+}
+
+/// A list is one user's.
+pub async fn nobody_sees_anothers_list(repo: &dyn SessionRepository) {
+    repo.insert(&fixtures::session()).await.unwrap();
+    let another = SessionListing { user_id: fixtures::another_user(), ..listing() };
+    let page = repo.list_by_user(&another).await.unwrap();
+    assert_eq!((page.sessions, page.total_count, page.active_count), (Vec::new(), 0, 0));
+}
+
+/// Those that were ended are answered, once; unknown ones and no ones are no matter.
+pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
+    let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
+    insert_all(repo, &sessions).await;
+    let unknown = fixtures::session_number(404).id;
+    let ids: Vec<SessionId> = sessions[..2].iter().map(|session| session.id).chain([unknown]).collect();
+
+    let first = repo.revoke(&ids, &revocation("first")).await.unwrap();
+    assert_eq!(sorted(first), [ended(&sessions[0]), ended(&sessions[1])]);
+    let ids = [ids[0], ids[1], sessions[2].id, sessions[2].id];
+    assert_eq!(repo.revoke(&ids, &revocation("second")).await.unwrap(), [ended(&sessions[2])]);
+    assert_eq!(repo.revoke(&[], &revocation("third")).await.unwrap(), []);
+    assert!(!repo.find_by_id(sessions[3].id).await.unwrap().unwrap().is_revoked());
+}
+
+/// Time, reason and actor of a revocation never change, whoever ends the session again.
+pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
+    let session = fixtures::session();
+    repo.insert(&session).await.unwrap();
+    let first = Revocation { actor: Some(Actor::User(session.user_id)), ..revocation("lost phone") };
+    repo.revoke(&[session.id], &first).await.unwrap();
+
+    let again = Revocation { at: first.at + TimeDelta::hours(1), ..revocation("again") };
+    assert_eq!(repo.revoke(&[session.id], &again).await.unwrap(), []);
+    assert_eq!(repo.revoke_all_of_user(session.user_id, None, &again).await.unwrap(), []);
+    assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(first));
+}
+
+/// All of the user's but one, and nobody else's.
+pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRepository) {
+    let own: Vec<_> = (1..=5).map(fixtures::session_number).collect();
+    let strangers = Session { user_id: fixtures::another_user(), ..fixtures::session_number(6) };
+    insert_all(repo, &own).await;
+    repo.insert(&strangers).await.unwrap();
+    let user_id = own[0].user_id;
+
+    let ended_now = repo.revoke_all_of_user(user_id, Some(own[2].id), &revocation("others")).await.unwrap();
+    let expected: Vec<_> = own.iter().filter(|session| session.id != own[2].id).map(ended).collect();
+    assert_eq!(sorted(ended_now), expected);
+    // Somebody else's session as the exception spares nothing.
+    let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), &revocation("all")).await.unwrap();
+    assert_eq!(rest, [ended(&own[2])]);
+    assert!(!repo.find_by_id(strangers.id).await.unwrap().unwrap().is_revoked());
 }

@@ -149,7 +149,12 @@ impl TestDatabase {
     /// # Panics
     /// If the SQL fails.
     pub fn psql(&self, sql: &str) -> String {
-        psql(&self.server.bin, &self.url(), sql).unwrap_or_else(|error| panic!("psql: {error}"))
+        self.try_psql(sql).unwrap_or_else(|error| panic!("psql: {error}"))
+    }
+
+    /// The same for SQL that may fail, with what `psql` said then.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        psql(&self.server.bin, &self.url(), sql)
     }
 }
 

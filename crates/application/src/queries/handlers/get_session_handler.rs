@@ -144,6 +144,7 @@ mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use async_trait::async_trait;
     use domain::Revocation;
+    use domain::ports::{EndedSession, SessionListing, SessionPage};
     use testkit::fixtures;
 
     use super::*;
@@ -167,6 +168,23 @@ mod tests {
 
         async fn insert(&self, session: &Session) -> Result<(), PortError> {
             self.inner.insert(session).await
+        }
+
+        async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
+            self.inner.list_by_user(listing).await
+        }
+
+        async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+            self.inner.revoke(ids, revocation).await
+        }
+
+        async fn revoke_all_of_user(
+            &self,
+            user_id: UserId,
+            except: Option<SessionId>,
+            revocation: &Revocation,
+        ) -> Result<Vec<EndedSession>, PortError> {
+            self.inner.revoke_all_of_user(user_id, except, revocation).await
         }
     }
 
@@ -255,7 +273,8 @@ mod tests {
     #[tokio::test]
     async fn a_revoked_session_is_answered_as_data_and_never_cached() {
         let mut session = fixtures::session();
-        session.revocation = Some(Revocation { at: session.created_at, reason: Some("lost phone".into()) });
+        session.revocation =
+            Some(Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None });
         let s = setting(&[&session], false).await;
 
         for _ in 0..2 {

@@ -1,0 +1,119 @@
+use std::fmt::Write;
+
+use application::queries::ListUserSessions;
+use application::queries::handlers::ListedSessions;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use chrono::DateTime;
+use domain::ports::ListPosition;
+use domain::{SessionId, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::session_body::SessionBody;
+
+/// Sessions on a page where nobody says how many.
+const DEFAULT_LIMIT: u32 = 50;
+/// Sessions on a page at most.
+const MAX_LIMIT: u32 = 200;
+
+/// The parameters of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListParameters {
+    #[serde(default)]
+    active_only: bool,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A page, as users see it.
+#[derive(Serialize)]
+struct ListBody<'a> {
+    sessions: Vec<ListedSession<'a>>,
+    total_count: u64,
+    active_count: u64,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ListedSession<'a> {
+    #[serde(flatten)]
+    session: SessionBody<'a>,
+    /// On the service listener only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<Option<&'a str>>,
+}
+
+impl ListParameters {
+    /// The query for a user's list.
+    pub(crate) fn into_query(self, user_id: UserId) -> Result<ListUserSessions, Problem> {
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::invalid_request("limit", format!("must be from 1 to {MAX_LIMIT}")));
+        }
+        let position = |cursor: &str| {
+            decode_cursor(cursor)
+                .ok_or_else(|| Problem::invalid_request("cursor", "must be a next_cursor of an earlier page"))
+        };
+        let after = self.cursor.as_deref().map(position).transpose()?;
+        Ok(ListUserSessions { user_id, active_only: self.active_only, limit, after })
+    }
+}
+
+/// The answer to a list: `current` is the session that it was asked in; `user_agents`: show them.
+pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>, user_agents: bool) -> Response {
+    let sessions = listed.sessions.iter().map(|session| ListedSession {
+        session: SessionBody::new(session, listed.now, Some(session.id) == current),
+        user_agent: user_agents.then_some(session.user_agent.as_deref()),
+    });
+    let body = ListBody {
+        sessions: sessions.collect(),
+        total_count: listed.total_count,
+        active_count: listed.active_count,
+        next_cursor: listed.next.map(encode_cursor),
+    };
+    Json(body).into_response()
+}
+
+/// The position as 48 hexadecimal digits: microseconds since 1970, then the id. Opaque to callers.
+fn encode_cursor(position: ListPosition) -> String {
+    let mut text = String::with_capacity(48);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{:016x}{}", position.created_at.timestamp_micros(), position.id.0.simple());
+    text
+}
+
+fn decode_cursor(text: &str) -> Option<ListPosition> {
+    if text.len() != 48 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let micros = u64::from_str_radix(&text[..16], 16).ok()?;
+    let id = u128::from_str_radix(&text[16..], 16).ok()?;
+    let created_at = DateTime::from_timestamp_micros(micros.cast_signed())?;
+    Some(ListPosition { created_at, id: SessionId(Uuid::from_u128(id)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::fixtures;
+
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written_and_nothing_else_is_one() {
+        for created_at in [fixtures::now(), DateTime::UNIX_EPOCH - chrono::TimeDelta::microseconds(1)] {
+            let position = ListPosition { created_at, id: fixtures::session().id };
+            assert_eq!(decode_cursor(&encode_cursor(position)), Some(position));
+        }
+        let good = encode_cursor(ListPosition { created_at: fixtures::now(), id: fixtures::session().id });
+        for text in
+            ["", "nonsense", &good[1..], &format!("{good}0"), &good.replace('0', "g"), &"é".repeat(24), &"f".repeat(47)]
+        {
+            assert_eq!(decode_cursor(text), None, "{text}");
+        }
+        // Whole, but no moment that there is.
+        assert_eq!(decode_cursor(&format!("7{}", "f".repeat(47))), None);
+    }
+}

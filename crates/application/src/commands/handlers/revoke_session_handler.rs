@@ -1,0 +1,133 @@
+//! Revoke session command handler.
+
+use std::sync::Arc;
+
+use domain::Revocation;
+use domain::ports::{Clock, EndedSession, PortError, SessionCache, SessionRepository};
+use thiserror::Error;
+
+use crate::commands::RevokeSession;
+
+/// Why a session was not ended.
+#[derive(Debug, Error)]
+pub enum RevokeSessionError {
+    /// There is no such session.
+    #[error("session_not_found")]
+    SessionNotFound,
+    /// There is one, of another user.
+    #[error("not_session_owner")]
+    NotOwner,
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Ends one session.
+pub struct RevokeSessionHandler {
+    session_repo: Arc<dyn SessionRepository>,
+    session_cache: Arc<dyn SessionCache>,
+    clock: Arc<dyn Clock>,
+}
+
+impl RevokeSessionHandler {
+    /// A handler over its ports.
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        session_cache: Arc<dyn SessionCache>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { session_repo, session_cache, clock }
+    }
+
+    /// Ends the session. Ending it again is no error and changes nothing.
+    ///
+    /// # Errors
+    /// See [`RevokeSessionError`]. After [`PortError::Unavailable`] it may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeSession) -> Result<(), RevokeSessionError> {
+        let session = self.session_repo.find_by_id(command.session_id).await?;
+        let session = session.ok_or(RevokeSessionError::SessionNotFound)?;
+        if command.owner.is_some_and(|owner| owner != session.user_id) {
+            return Err(RevokeSessionError::NotOwner);
+        }
+        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        self.session_repo.revoke(&[session.id], &revocation).await?;
+        // Even if it was over already: an earlier removal may have failed.
+        self.session_cache.remove(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use domain::{Actor, Session};
+    use testkit::fixtures;
+
+    use super::*;
+
+    async fn setting(
+        session: &Session,
+    ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
+        let repo = Arc::new(MemorySessionRepository::default());
+        let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
+        repo.insert(session).await.unwrap();
+        cache.set(&Arc::new(session.clone())).await;
+        (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, cache, fixtures::clock()))
+    }
+
+    fn command(session: &Session) -> RevokeSession {
+        let reason = Some("lost phone".to_owned());
+        RevokeSession {
+            session_id: session.id,
+            owner: Some(session.user_id),
+            reason,
+            actor: Actor::User(session.user_id),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ended_session_is_ended_in_the_store_and_forgotten_by_the_cache() {
+        let session = fixtures::session();
+        let (repo, cache, handler) = setting(&session).await;
+        handler.handle(command(&session)).await.unwrap();
+
+        let reason = Some("lost phone".to_owned());
+        let expected = Revocation { at: fixtures::now(), reason, actor: Some(Actor::User(session.user_id)) };
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected));
+        assert!(cache.get(session.id, session.user_id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn ending_it_again_changes_nothing_but_a_cache_that_missed_it() {
+        let session = fixtures::session();
+        let (repo, cache, handler) = setting(&session).await;
+        handler.handle(command(&session)).await.unwrap();
+        let first = repo.find_by_id(session.id).await.unwrap();
+
+        cache.set(&Arc::new(session.clone())).await;
+        handler.handle(RevokeSession { reason: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
+        assert_eq!(repo.find_by_id(session.id).await.unwrap(), first);
+        assert!(cache.get(session.id, session.user_id).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_ends_nothing_and_changes_no_cache() {
+        let session = fixtures::session();
+        let (repo, cache, handler) = setting(&session).await;
+        let stranger = RevokeSession { owner: Some(fixtures::another_user()), ..command(&session) };
+        assert!(matches!(handler.handle(stranger).await, Err(RevokeSessionError::NotOwner)));
+        assert!(!repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked());
+        assert!(cache.get(session.id, session.user_id).await.is_some());
+
+        let unknown = RevokeSession { session_id: fixtures::session_number(404).id, ..command(&session) };
+        assert!(matches!(handler.handle(unknown).await, Err(RevokeSessionError::SessionNotFound)));
+    }
+
+    #[tokio::test]
+    async fn without_an_owner_anybodys_session_is_ended() {
+        let session = fixtures::session();
+        let (repo, _, handler) = setting(&session).await;
+        handler.handle(RevokeSession { owner: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
+        assert!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked());
+    }
+}

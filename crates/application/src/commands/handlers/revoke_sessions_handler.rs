@@ -1,0 +1,78 @@
+//! Revoke sessions command handler.
+
+use std::sync::Arc;
+
+use domain::Revocation;
+use domain::ports::{Clock, PortError, SessionCache, SessionRepository};
+use thiserror::Error;
+
+use crate::commands::RevokeSessions;
+
+/// Why sessions were not ended.
+#[derive(Debug, Error)]
+pub enum RevokeSessionsError {
+    /// The store could not be written.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Ends the sessions of a list.
+pub struct RevokeSessionsHandler {
+    session_repo: Arc<dyn SessionRepository>,
+    session_cache: Arc<dyn SessionCache>,
+    clock: Arc<dyn Clock>,
+}
+
+impl RevokeSessionsHandler {
+    /// A handler over its ports.
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        session_cache: Arc<dyn SessionCache>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { session_repo, session_cache, clock }
+    }
+
+    /// Ends them, and answers how many nobody had ended before.
+    ///
+    /// # Errors
+    /// See [`RevokeSessionsError`]. After [`PortError::Unavailable`] they may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeSessions) -> Result<u64, RevokeSessionsError> {
+        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let ended = self.session_repo.revoke(&command.session_ids, &revocation).await?;
+        self.session_cache.remove(&ended).await;
+        Ok(ended.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use domain::Actor;
+    use testkit::fixtures;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
+        let repo = Arc::new(MemorySessionRepository::default());
+        let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
+        let handler = RevokeSessionsHandler::new(repo.clone(), cache.clone(), fixtures::clock());
+        let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
+        for session in &sessions {
+            repo.insert(session).await.unwrap();
+            cache.set(&Arc::new(session.clone())).await;
+        }
+        let command = RevokeSessions {
+            session_ids: sessions[..3].iter().map(|session| session.id).collect(),
+            reason: None,
+            actor: Actor::Service,
+        };
+        assert_eq!(handler.handle(command.clone()).await.unwrap(), 3);
+        assert_eq!(handler.handle(command).await.unwrap(), 0);
+        for (n, session) in sessions.iter().enumerate() {
+            assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
+            assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked(), n != 3);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! List a user's sessions query handler.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::Session;
+use domain::ports::{Clock, ListPosition, PortError, SessionListing, SessionRepository};
+use thiserror::Error;
+
+use crate::queries::ListUserSessions;
+
+/// Why a list was not answered.
+#[derive(Debug, Error)]
+pub enum ListUserSessionsError {
+    /// It could not be read.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// A page of a user's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSessions {
+    /// Newest first.
+    pub sessions: Vec<Session>,
+    /// All of the user's, whatever their state.
+    pub total_count: u64,
+    /// Those that are live at `now`.
+    pub active_count: u64,
+    /// Where the next page begins; absent on the last one.
+    pub next: Option<ListPosition>,
+    /// The moment of the list, for the verdict on each session.
+    pub now: DateTime<Utc>,
+}
+
+/// Answers [`ListUserSessions`].
+pub struct ListUserSessionsHandler {
+    session_repo: Arc<dyn SessionRepository>,
+    clock: Arc<dyn Clock>,
+}
+
+impl ListUserSessionsHandler {
+    /// A handler over its ports.
+    pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, clock }
+    }
+
+    /// A page of the list.
+    ///
+    /// # Errors
+    /// See [`ListUserSessionsError`].
+    pub async fn handle(&self, query: ListUserSessions) -> Result<ListedSessions, ListUserSessionsError> {
+        let now = self.clock.now();
+        let limit = query.limit as usize;
+        // One more than is asked for tells whether there is another page.
+        let listing = SessionListing {
+            user_id: query.user_id,
+            now,
+            active_only: query.active_only,
+            limit: query.limit.saturating_add(1),
+            after: query.after,
+        };
+        let mut page = self.session_repo.list_by_user(&listing).await?;
+        let more = page.sessions.len() > limit;
+        page.sessions.truncate(limit);
+        let position = |last: &Session| ListPosition { created_at: last.created_at, id: last.id };
+        let next = page.sessions.last().filter(|_| more).map(position);
+        let (total_count, active_count) = (page.total_count, page.active_count);
+        Ok(ListedSessions { sessions: page.sessions, total_count, active_count, next, now })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::MemorySessionRepository;
+    use testkit::fixtures;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_page_says_that_it_is_the_last() {
+        let repo = Arc::new(MemorySessionRepository::default());
+        for n in 1..=5 {
+            repo.insert(&fixtures::session_number(n)).await.unwrap();
+        }
+        let handler = ListUserSessionsHandler::new(repo, fixtures::clock());
+        let first = ListUserSessions { user_id: fixtures::session().user_id, active_only: true, limit: 3, after: None };
+        let page = handler.handle(first).await.unwrap();
+        assert_eq!((page.sessions.len(), page.total_count, page.active_count), (3, 5, 5));
+        let page = handler.handle(ListUserSessions { after: page.next, ..first }).await.unwrap();
+        assert_eq!((page.sessions.len(), page.next), (2, None));
+        // A page that is exactly full is the last one too.
+        let page = handler.handle(ListUserSessions { limit: 5, ..first }).await.unwrap();
+        assert_eq!((page.sessions.len(), page.next), (5, None));
+    }
+}
