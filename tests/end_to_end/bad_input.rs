@@ -41,6 +41,10 @@ fn configuration() {
     assert_says(&serve_fails(&[("SESSIOND_SERVER__LISTEN", "8080")]), &["server.listen", "such as 127.0.0.1:8080"]);
     assert_says(&serve_fails(&[("SESSIOND_STORE__POOL_SIZE", "0")]), &["store.pool_size", "from 1 to 1000"]);
     assert_says(&serve_fails(&[("SESSIOND_SESSIONS__LIFETIME", "soon")]), &["sessions.lifetime", "such as 30d"]);
+    assert_says(
+        &serve_fails(&[("SESSIOND_SESSIONS__ON_LIMIT", "ask")]),
+        &["sessions.on_limit", "evict-oldest or deny"],
+    );
     assert_says(&serve_fails(&[("SESSIOND_LOG__FORMAT", "xml")]), &["log.format", "text or json"]);
     assert_says(&serve_fails(&[("SESSIOND_STORE__URL", "mysql://u:s3cret@h/d")]), &["store.url", "postgres://"]);
     assert_says(&serve_fails(&[("SESSIOND_CACHE__URL", "memcached://h")]), &["cache.url", "redis-cluster"]);
@@ -116,7 +120,7 @@ async fn databases() {
 
     let migrate = run(sessiond(TemporaryDir::new().path(), &[("SESSIOND_STORE__URL", &database.url())]).arg("migrate"));
     assert!(migrate.status.success());
-    assert_eq!(String::from_utf8_lossy(&migrate.stdout), "schema version 2 (the database was empty)\n");
+    assert_eq!(String::from_utf8_lossy(&migrate.stdout), "schema version 3 (the database was empty)\n");
     database.psql("UPDATE sessiond_schema SET version = 99, oldest_able = 99");
     let store = [("SESSIOND_STORE__URL", database.url())];
     let store = [(store[0].0, store[0].1.as_str())];

@@ -1,5 +1,7 @@
 //! The life of a session, on both stores.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use testkit::servers::{PostgresServer, RedisServer};
 
@@ -58,4 +60,36 @@ async fn on_postgres_and_redis() {
     a_whole_life(&node).await;
     let ended = "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoked_by = 'user:";
     assert_eq!(database.psql(&format!("{ended}{ALICE}'")), "3");
+}
+
+/// Sixty sign-ins at once at two nodes of one database leave exactly two sessions; and a limit that denies says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_sign_ins_leaves_as_many_as_are_allowed() {
+    let database = PostgresServer::shared().database();
+    let url = database.url();
+    let settings = [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__MAX_PER_USER", "2")];
+    let nodes = [Arc::new(Node::start(&settings).await), Arc::new(Node::start(&settings).await)];
+    let storm: Vec<_> = (0..60)
+        .map(|n| {
+            let node = nodes[n % 2].clone();
+            tokio::spawn(async move { node.sign_in(ALICE).await })
+        })
+        .collect();
+    let mut created = 0;
+    for sign_in in storm {
+        match sign_in.await.unwrap() {
+            201 => created += 1,
+            // Waiting for its turn for longer than a request may take.
+            status => assert_eq!(status, 503),
+        }
+    }
+    let count = |condition: &str| database.psql(&format!("SELECT count(*) FROM sessions WHERE {condition}"));
+    assert!(created > 2 && count("true").parse::<u32>().unwrap() >= created);
+    assert_eq!(count("revoked_at IS NULL"), "2");
+
+    let denying = [&settings[..], &[("SESSIOND_SESSIONS__ON_LIMIT", "deny")]].concat();
+    let node = Node::start(&denying).await;
+    assert_eq!(node.sign_in(ALICE).await, 409);
+    assert_eq!(node.sign_in(BOB).await, 201);
+    assert_eq!(count("revoked_at IS NULL"), "3");
 }

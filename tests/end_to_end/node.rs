@@ -128,17 +128,20 @@ impl Node {
         self
     }
 
+    /// Signs a user in; the status.
+    pub(crate) async fn sign_in(&self, user: &str) -> u16 {
+        self.post_session(user).await.status().as_u16()
+    }
+
+    async fn post_session(&self, user: &str) -> reqwest::Response {
+        let body = json!({ "user_id": user, "ip_address": "192.0.2.7", "user_agent": "curl/8.0" });
+        let request = self.http.post(format!("{}/service/v1/sessions", self.service));
+        request.bearer_auth(&self.service_key).json(&body).send().await.unwrap()
+    }
+
     /// Signs a user in; the session's id.
     pub(crate) async fn create(&self, user: &str) -> String {
-        let body = json!({ "user_id": user, "ip_address": "192.0.2.7", "user_agent": "curl/8.0" });
-        let response = self
-            .http
-            .post(format!("{}/service/v1/sessions", self.service))
-            .bearer_auth(&self.service_key)
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
+        let response = self.post_session(user).await;
         assert_eq!(response.status(), 201);
         response.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
     }

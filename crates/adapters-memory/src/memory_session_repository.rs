@@ -1,12 +1,11 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use domain::ports::{
-    EndedSession, HealthCheck, ListPosition, PortError, SessionListing, SessionPage, SessionRepository,
+    EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionListing, SessionPage, SessionRepository,
 };
-use domain::{Revocation, Session, SessionId, UserId};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
 
 /// [`SessionRepository`] in the memory of this process, for tests: it forgets everything with the process.
 #[derive(Default)]
@@ -48,14 +47,28 @@ impl SessionRepository for MemorySessionRepository {
         Ok(self.sessions().get(&session_id).cloned())
     }
 
-    async fn insert(&self, session: &Session) -> Result<(), PortError> {
-        match self.sessions().entry(session.id) {
-            Entry::Occupied(_) => Err(PortError::conflict("a session with this id exists")),
-            Entry::Vacant(vacant) => {
-                vacant.insert(session.clone());
-                Ok(())
+    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+        let mut sessions = self.sessions();
+        if sessions.contains_key(&session.id) {
+            return Err(PortError::conflict("a session with this id exists"));
+        }
+        let mut evicted = Vec::new();
+        if let Some(limit) = limit {
+            let now = session.created_at;
+            let is_own = |other: &&mut Session| other.user_id == session.user_id && other.is_live(now);
+            let mut live: Vec<_> = sessions.values_mut().filter(is_own).collect();
+            live.sort_by_key(|session| (session.created_at, session.id));
+            let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
+            if too_many > 0 && limit.on_limit == OnLimit::Deny {
+                return Ok(Insertion::LimitReached);
+            }
+            for oldest in live.into_iter().take(too_many) {
+                oldest.revocation = Some(SessionLimit::eviction(now));
+                evicted.push(EndedSession { id: oldest.id, user_id: oldest.user_id });
             }
         }
+        sessions.insert(session.id, session.clone());
+        Ok(Insertion::Stored { evicted })
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
-use domain::{Revocation, Session, SessionId, UserId};
+use domain::ports::{EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
 use sea_orm::prelude::IpNetwork;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
 };
 use uuid::Uuid;
 
@@ -18,6 +18,13 @@ use crate::schema;
 
 /// How long one call may take altogether, a second attempt included. Under the second that a request has.
 const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
+const INSERT: &str = "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v1($2, $9, $15, $16, $17, $18) AS evicted)
+    INSERT INTO sessions (id, user_id, device_info, user_agent, ip_address, last_ip_address, location, name,
+        created_at, last_activity_at, expires_at, revoked_at, revoked_reason, revoked_by)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM room WHERE evicted IS NOT NULL
+    RETURNING (SELECT evicted FROM room)";
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > $2)
     FROM sessions WHERE user_id = $1";
@@ -92,9 +99,40 @@ impl SessionRepository for PostgresSessionRepository {
         self.bounded(self.find(session_id.0)).await.map(|row| row.map(Session::from))
     }
 
-    async fn insert(&self, session: &Session) -> Result<(), PortError> {
-        let row = row::Model::from(session).into_active_model();
-        self.bounded(row::Entity::insert(row).exec_without_returning(&self.pool)).await.map(drop)
+    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+        let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
+        let (revocation, eviction) = (session.revocation.as_ref(), SessionLimit::eviction(session.created_at));
+        let values = [
+            session.id.0.into(),
+            session.user_id.0.into(),
+            session.device_info.clone().into(),
+            session.user_agent.clone().into(),
+            network(session.ip_address).into(),
+            network(session.last_ip_address).into(),
+            session.location.clone().into(),
+            session.name.clone().into(),
+            session.created_at.into(),
+            session.last_activity_at.into(),
+            session.expires_at.into(),
+            revocation.map(|revocation| revocation.at).into(),
+            revocation.and_then(|revocation| revocation.reason.clone()).into(),
+            revocation.and_then(actor_text).into(),
+            // Nobody has two thousand million sessions.
+            limit.map(|limit| i32::try_from(limit.max.get()).unwrap_or(i32::MAX)).into(),
+            limit.is_some_and(|limit| limit.on_limit == OnLimit::Deny).into(),
+            eviction.reason.clone().into(),
+            actor_text(&eviction).into(),
+        ];
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, INSERT, values);
+        let evicted = self.bounded(async {
+            let row = self.pool.query_one_raw(statement).await?;
+            row.map(|row| row.try_get_by_index::<Vec<Uuid>>(0)).transpose()
+        });
+        let ended = |id| EndedSession { id: SessionId(id), user_id: session.user_id };
+        Ok(match evicted.await? {
+            Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(ended).collect() },
+            None => Insertion::LimitReached,
+        })
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
@@ -240,28 +278,6 @@ impl From<row::Model> for Session {
                 reason: row.revoked_reason,
                 actor: row.revoked_by.and_then(|text| text.parse().ok()),
             }),
-        }
-    }
-}
-
-impl From<&Session> for row::Model {
-    fn from(session: &Session) -> Self {
-        let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
-        Self {
-            id: session.id.0,
-            user_id: session.user_id.0,
-            device_info: session.device_info.clone(),
-            user_agent: session.user_agent.clone(),
-            ip_address: network(session.ip_address),
-            last_ip_address: network(session.last_ip_address),
-            location: session.location.clone(),
-            name: session.name.clone(),
-            created_at: session.created_at,
-            last_activity_at: session.last_activity_at,
-            expires_at: session.expires_at,
-            revoked_at: session.revocation.as_ref().map(|revocation| revocation.at),
-            revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.clone()),
-            revoked_by: session.revocation.as_ref().and_then(actor_text),
         }
     }
 }

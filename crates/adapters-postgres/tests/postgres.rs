@@ -19,7 +19,7 @@ async fn open(database: &TestDatabase) -> PostgresSessionRepository {
 async fn columns_have_native_types() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
-    repository.insert(&fixtures::session()).await.unwrap();
+    repository.insert(&fixtures::session(), None).await.unwrap();
 
     let row = database.psql(
         "SELECT pg_typeof(id), pg_typeof(created_at), pg_typeof(ip_address), host(ip_address), extract(microseconds FROM created_at) FROM sessions",
@@ -76,7 +76,7 @@ async fn a_newer_schema_is_refused_only_if_it_says_so() {
 async fn an_infinite_time_is_refused_by_the_table() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
-    repository.insert(&fixtures::session()).await.unwrap();
+    repository.insert(&fixtures::session(), None).await.unwrap();
     let error = database.try_psql("UPDATE sessions SET expires_at = 'infinity'").unwrap_err();
     assert!(error.contains("check constraint"), "{error}");
 }
@@ -110,7 +110,7 @@ async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
     let database = server.database();
     let repository = Arc::new(open(&database).await);
     let session = fixtures::session();
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
 
     server.signal("STOP");
     for _ in 0..3 {
@@ -149,7 +149,7 @@ async fn terminated_connections_cost_a_read_nothing() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
     let session = fixtures::session();
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
     for _ in 0..20 {
         let find = || repository.find_by_id(session.id);
         let all = tokio::join!(find(), find(), find(), find());
@@ -167,7 +167,7 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let repository = open(&database).await;
     let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
     let session = Session { revocation: Some(revocation), ..fixtures::session() };
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
     for change in [
         "revoked_at = NULL, revoked_reason = NULL, revoked_by = NULL",
         "revoked_at = now()",

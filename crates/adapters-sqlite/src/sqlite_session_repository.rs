@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::ports::{EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
-use domain::{Revocation, Session, SessionId, UserId};
+use domain::ports::{EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
+    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value, sqlx,
 };
 
 use crate::database_file::{DatabaseFile, OpenError};
@@ -19,6 +20,9 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(900);
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > ?)
     FROM sessions WHERE user_id = ?";
+
+const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
+    WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY created_at, id";
 
 const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? WHERE revoked_at IS NULL";
 
@@ -52,9 +56,7 @@ impl SqliteSessionRepository {
         revocation: &Revocation,
         which: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<EndedSession>, PortError> {
-        let at = revocation.at.timestamp_micros();
-        let mut values = vec![at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
-        values.extend(which);
+        let values = revocation_values(revocation).into_iter().chain(which);
         let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
         bounded(async {
             let rows = self.writer.query_all_raw(statement).await?;
@@ -71,9 +73,15 @@ impl SessionRepository for SqliteSessionRepository {
         row.map(Session::try_from).transpose()
     }
 
-    async fn insert(&self, session: &Session) -> Result<(), PortError> {
-        let row = row::Model::from(session).into_active_model();
-        bounded(row::Entity::insert(row).exec_without_returning(&self.writer)).await.map(drop)
+    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+        let (writer, session) = (self.writer.clone(), session.clone());
+        // In a task of its own: a caller who goes away must not leave the one writing connection inside a transaction.
+        let inserted = tokio::spawn(async move { insert_within(&writer, &session, limit).await });
+        match tokio::time::timeout(CALL_TIMEOUT, inserted).await {
+            Ok(Ok(result)) => result.map_err(port_error),
+            Ok(Err(error)) => Err(PortError::unavailable(error)),
+            Err(elapsed) => Err(PortError::unavailable(elapsed)),
+        }
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
@@ -125,6 +133,44 @@ impl HealthCheck for SqliteSessionRepository {
     async fn check(&self) -> Result<(), PortError> {
         bounded(self.readers.ping()).await
     }
+}
+
+/// One transaction, which is the only writer from its beginning.
+async fn insert_within(
+    writer: &DatabaseConnection,
+    session: &Session,
+    limit: Option<SessionLimit>,
+) -> Result<Insertion, DbErr> {
+    let immediate =
+        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    let transaction = writer.begin_with_options(immediate).await?;
+    let mut evicted = Vec::new();
+    if let Some(limit) = limit {
+        let (user_id, now) = (session.user_id.0, session.created_at.timestamp_micros());
+        let live = Statement::from_sql_and_values(DbBackend::Sqlite, LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
+        let live = transaction.query_all_raw(live).await?.iter().map(ended).collect::<Result<Vec<_>, _>>()?;
+        let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
+        if too_many > 0 && limit.on_limit == OnLimit::Deny {
+            transaction.rollback().await?;
+            return Ok(Insertion::LimitReached);
+        }
+        evicted.extend_from_slice(&live[..too_many.min(live.len())]);
+        let eviction = SessionLimit::eviction(session.created_at);
+        for oldest in &evicted {
+            let values = revocation_values(&eviction).into_iter().chain([oldest.id.0.into()]);
+            let sql = format!("{REVOKE} AND id = ?");
+            transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
+        }
+    }
+    let row = row::Model::from(session).into_active_model();
+    row::Entity::insert(row).exec_without_returning(&transaction).await?;
+    transaction.commit().await?;
+    Ok(Insertion::Stored { evicted })
+}
+
+/// The parameters of [`REVOKE`].
+fn revocation_values(revocation: &Revocation) -> [Value; 3] {
+    [revocation.at.timestamp_micros().into(), revocation.reason.clone().into(), actor_text(revocation).into()]
 }
 
 async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {

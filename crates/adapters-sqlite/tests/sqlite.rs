@@ -42,7 +42,7 @@ async fn what_was_written_is_there_after_a_restart() {
     let dir = TemporaryDir::new();
     let session = fixtures::session();
     let repository = open(&dir).await;
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
     repository.close().await;
     drop(repository);
 
@@ -53,7 +53,7 @@ async fn what_was_written_is_there_after_a_restart() {
 async fn the_file_is_its_owners_alone_and_in_wal_mode() {
     let dir = TemporaryDir::new();
     let repository = open(&dir).await;
-    repository.insert(&fixtures::session()).await.unwrap();
+    repository.insert(&fixtures::session(), None).await.unwrap();
     let file = dir.path().join("sessions.db");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(dir.path().join("sessions.db-wal").exists());
@@ -87,7 +87,7 @@ async fn a_corrupt_row_is_named_and_is_no_absence() {
     let dir = TemporaryDir::new();
     let repository = open(&dir).await;
     let session = fixtures::session();
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
     for (column, value) in [("ip_address", "'nonsense'"), ("last_ip_address", "'1.2.3'")] {
         sql(&dir, &format!("UPDATE sessions SET {column} = {value}")).await;
         let error = repository.find_by_id(session.id).await.unwrap_err();
@@ -101,17 +101,17 @@ async fn a_corrupt_row_is_named_and_is_no_absence() {
 async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leaves_reads_alone() {
     let dir = TemporaryDir::new();
     let repository = open(&dir).await;
-    repository.insert(&fixtures::session()).await.unwrap();
+    repository.insert(&fixtures::session(), None).await.unwrap();
     let other = Database::connect(url(&dir)).await.unwrap();
     other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
 
     let second = Session { id: fixtures::session_number(2).id, ..fixtures::session() };
-    assert!(matches!(repository.insert(&second).await, Err(PortError::Unavailable(_))));
+    assert!(matches!(repository.insert(&second, None).await, Err(PortError::Unavailable(_))));
     assert!(repository.find_by_id(fixtures::session().id).await.unwrap().is_some());
     assert!(repository.check().await.is_ok());
 
     other.execute_unprepared("ROLLBACK").await.unwrap();
-    repository.insert(&second).await.unwrap();
+    repository.insert(&second, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let repository = open(&dir).await;
     let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
     let session = Session { revocation: Some(revocation), ..fixtures::session() };
-    repository.insert(&session).await.unwrap();
+    repository.insert(&session, None).await.unwrap();
     let database = Database::connect(url(&dir)).await.unwrap();
     for change in [
         "revoked_at = NULL, revoked_reason = NULL, revoked_by = NULL",

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use application::{Application, Ports};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::SessionPolicy;
 use domain::ports::{Clock, HealthCheck, SessionCache, SessionRepository};
 use secrecy::ExposeSecret;
 
@@ -113,9 +112,8 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
         };
 
     let ports = Ports { session_repo, session_cache, clock: clock.clone(), ids: Arc::new(SystemIds) };
-    let policy = SessionPolicy { lifetime: settings.lifetime };
     Ok(Node {
-        application: Arc::new(Application::new(ports, policy)),
+        application: Arc::new(Application::new(ports, settings.policy)),
         clock,
         health: Arc::new(Health::new(store_health, cache_health)),
         store_description,

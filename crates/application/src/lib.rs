@@ -17,7 +17,7 @@
 //! use application::commands::CreateSession;
 //! use application::queries::GetSession;
 //! use application::{Application, Ports};
-//! use domain::{SessionPolicy, UserId};
+//! use domain::{OnLimit, SessionPolicy, UserId};
 //!
 //! let ports = Ports {
 //!     session_repo: Arc::new(MemorySessionRepository::default()),
@@ -25,11 +25,14 @@
 //!     clock: fixtures::clock(),
 //!     ids: Arc::new(SequentialIds::default()),
 //! };
-//! let application = Application::new(ports, SessionPolicy { lifetime: chrono::TimeDelta::days(30) });
+//! let lifetime = chrono::TimeDelta::days(30);
+//! let policy = SessionPolicy { lifetime, max_per_user: None, on_limit: OnLimit::EvictOldest };
+//! let application = Application::new(ports, policy);
 //!
 //! let user_id: UserId = "00000000-0000-4000-8000-00000000000a".parse()?;
-//! let sign_in = CreateSession { user_id, ip_address: None, user_agent: None, expires_at: None };
-//! let session = application.create_session.handle(sign_in).await?;
+//! let sign_in =
+//!     CreateSession { user_id, ip_address: None, user_agent: None, expires_at: None, max_sessions: None };
+//! let session = application.create_session.handle(sign_in).await?.session;
 //!
 //! let result = application.get_session.handle(GetSession { session_id: session.id, user_id }).await?;
 //! assert!(!result.is_revoked && !result.is_current);
@@ -88,7 +91,13 @@ impl Application {
             get_session: GetSessionHandler::new(session_repo.clone(), session_cache.clone()),
             inspect_session: InspectSessionHandler::new(session_repo.clone()),
             list_user_sessions: ListUserSessionsHandler::new(session_repo.clone(), clock.clone()),
-            create_session: CreateSessionHandler::new(session_repo.clone(), clock.clone(), ids, policy),
+            create_session: CreateSessionHandler::new(
+                session_repo.clone(),
+                session_cache.clone(),
+                clock.clone(),
+                ids,
+                policy,
+            ),
             revoke_session: RevokeSessionHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
             revoke_sessions: RevokeSessionsHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
             revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(session_repo, session_cache, clock),

@@ -12,7 +12,7 @@ pub mod ports;
 mod session;
 
 pub use ids::{SessionId, UserId};
-pub use policy::SessionPolicy;
+pub use policy::{OnLimit, SessionLimit, SessionPolicy};
 pub use session::{
     Actor, REASON_MAX_CHARS, Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
     truncated_user_agent,

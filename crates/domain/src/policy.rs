@@ -1,15 +1,52 @@
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::SessionError;
+use crate::{Actor, Revocation, SessionError};
 
 /// The rules that a new session is made under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
     /// How long a session lives after its creation, at most (NIST SP 800-63B-4 section 2.2.3: the overall time-out).
     pub lifetime: TimeDelta,
+    /// How many live sessions a user may have, where the caller names no number; no limit, if absent.
+    pub max_per_user: Option<NonZeroU32>,
+    /// What happens at the limit.
+    pub on_limit: OnLimit,
+}
+
+/// What happens when a user who has all the live sessions that are allowed signs in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLimit {
+    /// The oldest sessions are ended to make room.
+    EvictOldest,
+    /// The sign-in is refused.
+    Deny,
+}
+
+/// A limit that a new session has to be made within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// How many live sessions the user may have, the new one included.
+    pub max: NonZeroU32,
+    /// What happens at the limit.
+    pub on_limit: OnLimit,
+}
+
+impl SessionLimit {
+    /// The revocation of a session that is ended at `now` to make room.
+    pub fn eviction(now: DateTime<Utc>) -> Revocation {
+        Revocation { at: now, reason: Some("session_limit".to_owned()), actor: Some(Actor::System) }
+    }
 }
 
 impl SessionPolicy {
+    /// The limit of a sign-in: the caller's number (a tier's, a user's), or the policy's.
+    pub fn limit(&self, requested: Option<NonZeroU32>) -> Option<SessionLimit> {
+        let max = requested.or(self.max_per_user)?;
+        Some(SessionLimit { max, on_limit: self.on_limit })
+    }
+
     /// When a session created at `now` ends: the moment asked for, or the end of the lifetime where none is asked for.
     ///
     /// A caller can shorten a session, never lengthen it: a later moment is cut to the end of the lifetime.
@@ -34,7 +71,17 @@ impl SessionPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: SessionPolicy = SessionPolicy { lifetime: TimeDelta::days(30) };
+    const POLICY: SessionPolicy =
+        SessionPolicy { lifetime: TimeDelta::days(30), max_per_user: NonZeroU32::new(5), on_limit: OnLimit::Deny };
+
+    #[test]
+    fn a_callers_limit_outweighs_the_policys() {
+        let max = |requested| POLICY.limit(NonZeroU32::new(requested)).map(|limit| limit.max.get());
+        assert_eq!((max(0), max(2), max(50)), (Some(5), Some(2), Some(50)));
+        let unlimited = SessionPolicy { max_per_user: None, ..POLICY };
+        assert_eq!(unlimited.limit(None), None);
+        assert_eq!(unlimited.limit(NonZeroU32::new(2)).map(|limit| limit.on_limit), Some(OnLimit::Deny));
+    }
 
     #[test]
     fn without_a_wish_a_session_lives_its_lifetime() {

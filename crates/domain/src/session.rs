@@ -63,6 +63,8 @@ pub enum Actor {
     User(UserId),
     /// The application's backend or an operator, with a service key.
     Service,
+    /// sessiond itself, to keep a limit.
+    System,
 }
 
 impl fmt::Display for Actor {
@@ -70,6 +72,7 @@ impl fmt::Display for Actor {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
             Self::Service => f.write_str("service"),
+            Self::System => f.write_str("system"),
         }
     }
 }
@@ -81,6 +84,7 @@ impl FromStr for Actor {
         match text.strip_prefix("user:") {
             Some(id) => id.parse().map(Self::User),
             None if text == "service" => Ok(Self::Service),
+            None if text == "system" => Ok(Self::System),
             // Neither form: the error of the form that has a reason to fail.
             None => text.parse().map(Self::User),
         }
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_actor_is_read_as_it_is_written() {
-        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service] {
+        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, Actor::System] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
         assert!("somebody".parse::<Actor>().is_err());

@@ -75,6 +75,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("auth.service_key_hashes", None, "SHA-256 of each service key, hex, comma separated"),
     key("sessions.lifetime", Some("30d"), "how long a session lives at most"),
+    key(
+        "sessions.max_per_user",
+        None,
+        "live sessions a user may have, 1 to 1000, unless `max_sessions` of a sign-in says otherwise; no limit, if not set",
+    ),
+    key("sessions.on_limit", Some("evict-oldest"), "what happens at the limit: `evict-oldest` or `deny`"),
     secret("client.service_key", "service key that the command line uses"),
     key("client.service_key_file", None, "a file that holds `client.service_key`"),
     key(

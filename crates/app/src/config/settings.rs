@@ -1,9 +1,11 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use chrono::TimeDelta;
+use domain::{OnLimit, SessionPolicy};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::values::{ConfigError, Values};
@@ -22,8 +24,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// `auth.*`
     pub auth: AuthSettings,
-    /// `sessions.lifetime`
-    pub lifetime: TimeDelta,
+    /// `sessions.*`
+    pub policy: SessionPolicy,
     /// `client.service_key`
     pub client_service_key: Option<SecretString>,
     /// `log.level`
@@ -115,7 +117,7 @@ impl Settings {
                 near_entries: reader.bounded("cache.near_entries", 0, 100_000_000)?,
             },
             auth: reader.auth()?,
-            lifetime: reader.lifetime()?,
+            policy: reader.policy()?,
             client_service_key: reader.secret("client.service_key")?,
             log_level: reader.checked("log.level", "must be a level, such as info", |level| {
                 !level.is_empty() && tracing_subscriber::EnvFilter::try_new(level).is_ok()
@@ -183,6 +185,20 @@ impl Reader<'_> {
             Some(("postgres" | "postgresql", _)) => Ok(StoreUrl::Postgres(url)),
             _ => Err(self.invalid("store.url", "must start with sqlite:// or postgres://")),
         }
+    }
+
+    fn policy(&self) -> Result<SessionPolicy, ConfigError> {
+        const MAX: &str = "sessions.max_per_user";
+        let max_per_user = match self.text(MAX) {
+            None => None,
+            Some(_) => NonZeroU32::new(self.bounded(MAX, 1, 1000)?),
+        };
+        let on_limit = match self.text("sessions.on_limit").as_deref() {
+            Some("evict-oldest") => OnLimit::EvictOldest,
+            Some("deny") => OnLimit::Deny,
+            _ => return Err(self.invalid("sessions.on_limit", "must be evict-oldest or deny")),
+        };
+        Ok(SessionPolicy { lifetime: self.lifetime()?, max_per_user, on_limit })
     }
 
     fn lifetime(&self) -> Result<TimeDelta, ConfigError> {

@@ -93,6 +93,11 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time")
     }
 
+    /// 409: the user has all the live sessions that are allowed.
+    pub(crate) fn session_limit_reached() -> Self {
+        Self::new(StatusCode::CONFLICT, "session_limit_reached", "The user has all the sessions that are allowed")
+    }
+
     /// 413: the body is too large.
     pub(crate) fn payload_too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is too large")

@@ -1,11 +1,12 @@
 //! The service listener: the application's own backend, and operators.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use application::Application;
 use application::commands::handlers::{
-    CreateSessionError, RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
+    CreateSessionError, CreatedSession, RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
 };
 use application::commands::{CreateSession, RevokeAllUserSessions, RevokeSession, RevokeSessions};
 use application::queries::handlers::{GetSessionError, InspectSessionError, ListUserSessionsError};
@@ -75,6 +76,7 @@ struct CreateSessionBody {
     ip_address: Option<IpAddr>,
     user_agent: Option<String>,
     expires_at: Option<DateTime<Utc>>,
+    max_sessions: Option<NonZeroU32>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +84,7 @@ struct CreatedSessionBody<'a> {
     #[serde(flatten)]
     session: SessionBody<'a>,
     /// Sessions that were ended to make room.
-    evicted: [Uuid; 0],
+    evicted: Vec<Uuid>,
 }
 
 async fn create_session(
@@ -98,12 +100,18 @@ async fn create_session(
         user_agent: body.user_agent,
         // Stores keep microseconds, and what is answered must be what is stored.
         expires_at: body.expires_at.map(|at| at.trunc_subsecs(6)),
+        max_sessions: body.max_sessions,
     };
-    let session = state.application.create_session.handle(command).await.map_err(|error| match error {
+    let created = state.application.create_session.handle(command).await.map_err(|error| match error {
         CreateSessionError::ExpiresAt(error) => Problem::unprocessable("expires_at", error.to_string()),
+        CreateSessionError::LimitReached => Problem::session_limit_reached(),
         CreateSessionError::Port(error) => error.into(),
     })?;
-    let body = CreatedSessionBody { session: SessionBody::new(&session, state.clock.now(), false), evicted: [] };
+    let CreatedSession { session, evicted } = &created;
+    let body = CreatedSessionBody {
+        session: SessionBody::new(session, state.clock.now(), false),
+        evicted: evicted.iter().map(|ended| ended.id.0).collect(),
+    };
     let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
 }

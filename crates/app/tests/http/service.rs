@@ -93,6 +93,8 @@ async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
         (with("expires_at", json!("tomorrow")), "expires_at"),
         (with("expires_at", json!(1_800_000_000)), "expires_at"),
         (with("is_revoked", json!(false)), "is_revoked"),
+        (with("max_sessions", json!(0)), "max_sessions"),
+        (with("max_sessions", json!("2")), "max_sessions"),
         (format!("{{\"user_id\": {0}, \"user_id\": {0}}}", sign_in()["user_id"]), "user_id"),
     ] {
         let answer = setting.service_post(SESSIONS, body.clone()).await;
@@ -293,4 +295,21 @@ async fn a_bad_user_or_list_of_ids_is_named() {
         let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
         assert_eq!((answer.problem(), answer.bad_field().as_str()), ((400, "invalid_request".into()), field));
     }
+}
+
+#[tokio::test]
+async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
+    let setting = Setting::new();
+    let mut body = sign_in();
+    body["max_sessions"] = json!(2);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        setting.clock.advance(TimeDelta::seconds(1));
+        let created = setting.service_post(SESSIONS, body.to_string()).await.json();
+        let evicted: &[Value] = if ids.len() < 2 { &[] } else { &ids[..1] };
+        assert_eq!(created["evicted"].as_array().unwrap(), evicted);
+        ids.push(created["id"].clone());
+    }
+    let evicted = setting.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
+    assert_eq!((&evicted["status"], &evicted["revoked_reason"]), (&json!("revoked"), &json!("session_limit")));
 }

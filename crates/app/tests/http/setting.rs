@@ -10,8 +10,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::TimeDelta;
-use domain::ports::{Clock, EndedSession, HealthCheck, PortError, SessionListing, SessionPage, SessionRepository};
-use domain::{Revocation, Session, SessionId, SessionPolicy, UserId};
+use domain::ports::{
+    Clock, EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository,
+};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, SessionPolicy, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
@@ -41,9 +43,9 @@ impl SessionRepository for FallibleRepository {
         self.inner.find_by_id(session_id).await
     }
 
-    async fn insert(&self, session: &Session) -> Result<(), PortError> {
+    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         self.state()?;
-        self.inner.insert(session).await
+        self.inner.insert(session, limit).await
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
@@ -130,7 +132,10 @@ impl Setting {
             clock: clock.clone(),
             ids: Arc::new(SequentialIds::default()),
         };
-        let application = Arc::new(Application::new(ports, SessionPolicy { lifetime: TimeDelta::days(30) }));
+        let application = Arc::new(Application::new(
+            ports,
+            SessionPolicy { lifetime: TimeDelta::days(30), max_per_user: None, on_limit: OnLimit::EvictOldest },
+        ));
         let rules = TokenRules {
             issuers: Vec::new(),
             audiences: Vec::new(),
@@ -160,7 +165,7 @@ impl Setting {
     }
 
     pub(crate) async fn store(&self, session: &Session) {
-        self.repository.insert(session).await.unwrap();
+        self.repository.insert(session, None).await.unwrap();
     }
 
     /// A GET on the public listener with this `Authorization` header.

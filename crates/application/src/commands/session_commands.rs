@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
 use domain::{Actor, SessionId, UserId};
@@ -14,6 +15,8 @@ pub struct CreateSession {
     pub user_agent: Option<String>,
     /// An earlier end than the configured lifetime.
     pub expires_at: Option<DateTime<Utc>>,
+    /// How many live sessions this user may have, this one included; the configured number, if absent.
+    pub max_sessions: Option<NonZeroU32>,
 }
 
 /// End one session.

@@ -15,4 +15,4 @@ pub use error::PortError;
 pub use health_check::HealthCheck;
 pub use id_generator::IdGenerator;
 pub use session_cache::{CachedSession, Layer, SessionCache};
-pub use session_repository::{EndedSession, ListPosition, SessionListing, SessionPage, SessionRepository};
+pub use session_repository::{EndedSession, Insertion, ListPosition, SessionListing, SessionPage, SessionRepository};

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PortError;
-use crate::{Revocation, Session, SessionId, UserId};
+use crate::{Revocation, Session, SessionId, SessionLimit, UserId};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
 /// moment by descending id.
@@ -49,6 +49,18 @@ pub struct EndedSession {
     pub user_id: UserId,
 }
 
+/// What became of a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is stored; these were ended to make room.
+    Stored {
+        /// The oldest ones first.
+        evicted: Vec<EndedSession>,
+    },
+    /// The user has all the sessions that are allowed, and the limit says to refuse more.
+    LimitReached,
+}
+
 /// The truth about sessions.
 ///
 /// - `inserted_session_is_found`: what was inserted MUST be found equal in every field, to the microsecond.
@@ -58,6 +70,9 @@ pub struct EndedSession {
 /// - `revoked_session_is_found_revoked`: an ended session MUST be found with its time and reason, not hidden.
 /// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
 /// - `parallel_inserts_of_one_id_leave_one_row`
+/// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with [`SessionLimit::eviction`].
+/// - `limit_that_denies_stores_nothing`
+/// - `parallel_sign_ins_never_exceed_the_limit`: at no moment that anybody can see.
 /// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of one moment too.
 /// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are active.
 /// - `nobody_sees_anothers_list`
@@ -72,12 +87,14 @@ pub trait SessionRepository: Send + Sync {
     /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if the row makes no sense.
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError>;
 
-    /// Stores a new session. MUST be one atomic statement or transaction that a caller who goes away cannot leave half done.
+    /// Stores a new session, within a limit on the user's live ones. The moment is the session's `created_at`.
+    ///
+    /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half done.
     ///
     /// # Errors
     /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if the store did not answer in time, in which
-    /// case the row may or may not be there.
-    async fn insert(&self, session: &Session) -> Result<(), PortError>;
+    /// case all of it has happened or nothing.
+    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError>;
 
     /// A page of a user's sessions.
     ///

@@ -1,8 +1,13 @@
 //! What every [`SessionRepository`] does.
 
 use chrono::TimeDelta;
-use domain::ports::{EndedSession, ListPosition, PortError, SessionListing, SessionRepository};
-use domain::{Actor, Revocation, Session, SessionId};
+use std::future::poll_fn;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use domain::ports::{EndedSession, Insertion, ListPosition, PortError, SessionListing, SessionRepository};
+use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit};
 
 use crate::fixtures;
 
@@ -21,6 +26,9 @@ macro_rules! session_repository_contract {
                 revoked_session_is_found_revoked,
                 text_is_kept_verbatim,
                 parallel_inserts_of_one_id_leave_one_row,
+                limit_evicts_the_oldest_live_sessions,
+                limit_that_denies_stores_nothing,
+                parallel_sign_ins_never_exceed_the_limit,
                 sessions_are_listed_newest_first_page_by_page,
                 counts_and_active_only_leave_out_what_is_over,
                 nobody_sees_anothers_list,
@@ -33,7 +41,7 @@ macro_rules! session_repository_contract {
 }
 
 async fn assert_round_trip(repo: &dyn SessionRepository, session: Session) {
-    repo.insert(&session).await.unwrap();
+    repo.insert(&session, None).await.unwrap();
     assert_eq!(repo.find_by_id(session.id).await.unwrap(), Some(session));
 }
 
@@ -45,16 +53,16 @@ pub async fn inserted_session_is_found(repo: &dyn SessionRepository) {
 
 /// An unknown id is `None`, not an error.
 pub async fn unknown_session_is_none(repo: &dyn SessionRepository) {
-    repo.insert(&fixtures::session()).await.unwrap();
+    repo.insert(&fixtures::session(), None).await.unwrap();
     assert_eq!(repo.find_by_id(fixtures::session_number(404).id).await.unwrap(), None);
 }
 
 /// An id is taken once, and the first row stays as it was.
 pub async fn second_insert_of_an_id_is_a_conflict(repo: &dyn SessionRepository) {
     let first = fixtures::session();
-    repo.insert(&first).await.unwrap();
+    repo.insert(&first, None).await.unwrap();
     let second = Session { user_id: fixtures::another_user(), ..fixtures::bare_session() };
-    assert!(matches!(repo.insert(&second).await, Err(PortError::Conflict(_))));
+    assert!(matches!(repo.insert(&second, None).await, Err(PortError::Conflict(_))));
     assert_eq!(repo.find_by_id(first.id).await.unwrap(), Some(first));
 }
 
@@ -93,11 +101,11 @@ pub async fn text_is_kept_verbatim(repo: &dyn SessionRepository) {
 /// Of many who insert one id at once, exactly one succeeds and the others are told.
 pub async fn parallel_inserts_of_one_id_leave_one_row(repo: &dyn SessionRepository) {
     let session = fixtures::session();
-    let insert = || repo.insert(&session);
+    let insert = || repo.insert(&session, None);
     let results = tokio::join!(insert(), insert(), insert(), insert(), insert(), insert());
     let results = [results.0, results.1, results.2, results.3, results.4, results.5];
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(PortError::Conflict(_)))), "{results:?}");
+    assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(PortError::Conflict(_)))), "{results:?}");
 }
 
 fn listing() -> SessionListing {
@@ -124,7 +132,7 @@ fn sorted(mut sessions: Vec<EndedSession>) -> Vec<EndedSession> {
 
 async fn insert_all(repo: &dyn SessionRepository, sessions: &[Session]) {
     for session in sessions {
-        repo.insert(session).await.unwrap();
+        repo.insert(session, None).await.unwrap();
     }
 }
 
@@ -175,7 +183,7 @@ pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRep
 
 /// A list is one user's.
 pub async fn nobody_sees_anothers_list(repo: &dyn SessionRepository) {
-    repo.insert(&fixtures::session()).await.unwrap();
+    repo.insert(&fixtures::session(), None).await.unwrap();
     let another = SessionListing { user_id: fixtures::another_user(), ..listing() };
     let page = repo.list_by_user(&another).await.unwrap();
     assert_eq!((page.sessions, page.total_count, page.active_count), (Vec::new(), 0, 0));
@@ -199,7 +207,7 @@ pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
 /// Time, reason and actor of a revocation never change, whoever ends the session again.
 pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let session = fixtures::session();
-    repo.insert(&session).await.unwrap();
+    repo.insert(&session, None).await.unwrap();
     let first = Revocation { actor: Some(Actor::User(session.user_id)), ..revocation("lost phone") };
     repo.revoke(&[session.id], &first).await.unwrap();
 
@@ -214,7 +222,7 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     let own: Vec<_> = (1..=5).map(fixtures::session_number).collect();
     let strangers = Session { user_id: fixtures::another_user(), ..fixtures::session_number(6) };
     insert_all(repo, &own).await;
-    repo.insert(&strangers).await.unwrap();
+    repo.insert(&strangers, None).await.unwrap();
     let user_id = own[0].user_id;
 
     let ended_now = repo.revoke_all_of_user(user_id, Some(own[2].id), &revocation("others")).await.unwrap();
@@ -224,4 +232,103 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), &revocation("all")).await.unwrap();
     assert_eq!(rest, [ended(&own[2])]);
     assert!(!repo.find_by_id(strangers.id).await.unwrap().unwrap().is_revoked());
+}
+
+fn limit(max: u32, on_limit: OnLimit) -> Option<SessionLimit> {
+    Some(SessionLimit { max: NonZeroU32::new(max).expect("a limit of at least one"), on_limit })
+}
+
+/// Sessions of one user, made a second apart, of which the first is revoked and the second has expired by then.
+async fn two_over_and_three_live(repo: &dyn SessionRepository) -> Vec<Session> {
+    let session = |n: u64| Session {
+        created_at: fixtures::now() - TimeDelta::seconds(100 - n as i64),
+        ..fixtures::session_number(n)
+    };
+    let mut sessions: Vec<_> = (1..=5).map(session).collect();
+    sessions[0].revocation = Some(revocation("over"));
+    sessions[1].expires_at = fixtures::now();
+    insert_all(repo, &sessions).await;
+    let strangers = Session { user_id: fixtures::another_user(), ..fixtures::session_number(6) };
+    repo.insert(&strangers, None).await.unwrap();
+    sessions
+}
+
+/// The oldest live ones are ended, exactly as many as it takes; what is over counts for nothing.
+pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository) {
+    let sessions = two_over_and_three_live(repo).await;
+    let insert =
+        async |n, max| repo.insert(&fixtures::session_number(n), limit(max, OnLimit::EvictOldest)).await.unwrap();
+
+    assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
+    assert_eq!(insert(11, 3).await, Insertion::Stored { evicted: vec![ended(&sessions[2]), ended(&sessions[3])] });
+    let evicted = repo.find_by_id(sessions[2].id).await.unwrap().unwrap().revocation;
+    assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now())));
+    assert_eq!(repo.find_by_id(sessions[1].id).await.unwrap().unwrap().revocation, None);
+    let page = repo.list_by_user(&listing()).await.unwrap();
+    assert_eq!((page.total_count, page.active_count), (7, 3));
+    assert!(!repo.find_by_id(fixtures::session_number(6).id).await.unwrap().unwrap().is_revoked());
+    // A lower limit later ends all the more.
+    let Insertion::Stored { evicted } = insert(12, 1).await else { panic!("not stored") };
+    assert_eq!(evicted.len(), 3);
+}
+
+/// At the limit nothing is stored and nobody is ended; below it, all is as without.
+pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
+    two_over_and_three_live(repo).await;
+    let insert = async |n, max| repo.insert(&fixtures::session_number(n), limit(max, OnLimit::Deny)).await.unwrap();
+
+    assert_eq!(insert(10, 3).await, Insertion::LimitReached);
+    assert_eq!(insert(10, 1).await, Insertion::LimitReached);
+    assert_eq!(repo.find_by_id(fixtures::session_number(10).id).await.unwrap(), None);
+    assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
+    assert_eq!(repo.list_by_user(&listing()).await.unwrap().active_count, 4);
+}
+
+/// Sixty sign-ins at once at a limit of two: nobody who looks ever sees more than two live ones, and two are left.
+pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionRepository) {
+    let done = AtomicBool::new(false);
+    let sign_in = async |n: u64| loop {
+        match repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await {
+            Ok(Insertion::Stored { evicted }) => return evicted.len(),
+            // So many at once may have to wait for longer than a call may take; then nothing has happened, or all.
+            Err(PortError::Unavailable(_)) => {}
+            Err(PortError::Conflict(_)) => return 0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let sign_ins = async {
+        let evicted = join_all((1..=60).map(&sign_in)).await;
+        done.store(true, Ordering::SeqCst);
+        evicted
+    };
+    let watch = async {
+        let mut looks = 0;
+        while !done.load(Ordering::SeqCst) {
+            if let Ok(page) = repo.list_by_user(&listing()).await {
+                assert!(page.active_count <= 2, "{} live sessions", page.active_count);
+                looks += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        looks
+    };
+    let (looks, evicted) = tokio::join!(watch, sign_ins);
+    assert!(evicted.len() == 60 && looks > 0);
+    let page = repo.list_by_user(&listing()).await.unwrap();
+    assert_eq!((page.total_count, page.active_count), (60, 2));
+}
+
+/// Awaits all at once.
+async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|cx| {
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(ready) = future.as_mut().poll(cx) {
+                *output = Some(ready);
+            }
+        }
+        if running.iter().all(|(_, output)| output.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }

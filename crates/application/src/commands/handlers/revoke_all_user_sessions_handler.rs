@@ -60,7 +60,7 @@ mod tests {
         let handler = RevokeAllUserSessionsHandler::new(repo.clone(), cache.clone(), fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {
-            repo.insert(session).await.unwrap();
+            repo.insert(session, None).await.unwrap();
             cache.set(&Arc::new(session.clone())).await;
         }
         let command = RevokeAllUserSessions {

@@ -70,7 +70,7 @@ mod tests {
     ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        repo.insert(session).await.unwrap();
+        repo.insert(session, None).await.unwrap();
         cache.set(&Arc::new(session.clone())).await;
         (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, cache, fixtures::clock()))
     }

@@ -144,7 +144,8 @@ mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use async_trait::async_trait;
     use domain::Revocation;
-    use domain::ports::{EndedSession, SessionListing, SessionPage};
+    use domain::SessionLimit;
+    use domain::ports::{EndedSession, Insertion, SessionListing, SessionPage};
     use testkit::fixtures;
 
     use super::*;
@@ -166,8 +167,8 @@ mod tests {
             self.inner.find_by_id(session_id).await
         }
 
-        async fn insert(&self, session: &Session) -> Result<(), PortError> {
-            self.inner.insert(session).await
+        async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+            self.inner.insert(session, limit).await
         }
 
         async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
@@ -197,7 +198,7 @@ mod tests {
     async fn setting(sessions: &[&Session], down: bool) -> Setting {
         let repo = Arc::new(Watched { inner: MemorySessionRepository::default(), reads: AtomicUsize::new(0), down });
         for session in sessions {
-            repo.insert(session).await.unwrap();
+            repo.insert(session, None).await.unwrap();
         }
         let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
         let handler = GetSessionHandler::new(repo.clone(), cache.clone());

@@ -51,7 +51,7 @@ mod tests {
     async fn an_operator_sees_any_session() {
         let repo = Arc::new(MemorySessionRepository::default());
         let session = fixtures::session();
-        repo.insert(&session).await.unwrap();
+        repo.insert(&session, None).await.unwrap();
         let handler = InspectSessionHandler::new(repo);
 
         assert_eq!(handler.handle(InspectSession { session_id: session.id }).await.unwrap(), session);

@@ -80,7 +80,7 @@ mod tests {
     async fn the_last_page_says_that_it_is_the_last() {
         let repo = Arc::new(MemorySessionRepository::default());
         for n in 1..=5 {
-            repo.insert(&fixtures::session_number(n)).await.unwrap();
+            repo.insert(&fixtures::session_number(n), None).await.unwrap();
         }
         let handler = ListUserSessionsHandler::new(repo, fixtures::clock());
         let first = ListUserSessions { user_id: fixtures::session().user_id, active_only: true, limit: 3, after: None };
