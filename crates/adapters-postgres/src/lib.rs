@@ -1,4 +1,4 @@
-//! [`SessionRepository`](domain::ports::SessionRepository) on PostgreSQL, 12 or newer, by sea-orm.
+//! [`SessionRepository`](domain::ports::SessionRepository) on PostgreSQL, 13 or newer, by sea-orm.
 //!
 //! Columns have PostgreSQL's own types (uuid, timestamptz, inet); every write is one statement; every wait has a bound (the
 //! constants of `connection.rs`).

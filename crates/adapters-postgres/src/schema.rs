@@ -106,7 +106,27 @@ async fn version(connection: &mut PgConnection) -> Result<Option<(i32, i32)>, Op
 
 #[cfg(test)]
 mod tests {
+    use testkit::servers::PostgresServer;
+
     use super::*;
+
+    #[tokio::test]
+    async fn every_earlier_schema_is_brought_up_to_date_with_its_rows() {
+        for earlier in 1..SCHEMA_VERSION {
+            let database = PostgresServer::shared().database();
+            let connection = connect_for_migrations(&database.url()).await.unwrap();
+            Migrator::up(&connection, Some(earlier.unsigned_abs())).await.unwrap();
+            connection.close().await.unwrap();
+            database.psql(
+                "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, revoked_at)
+                 VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), now() + '1 day', now())",
+            );
+            let migrated = migrate(&database.url()).await.unwrap();
+            assert_eq!(migrated, Migrated { from: Some(earlier), to: SCHEMA_VERSION });
+            assert_eq!(inspect(&database.url()).await.unwrap().schema_version, Some(SCHEMA_VERSION));
+            assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"), "1");
+        }
+    }
 
     #[test]
     fn the_schema_version_is_the_number_of_migrations() {

@@ -14,6 +14,8 @@ use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line};
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
+/// How long a sign of life may take.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Keys that are removed by one pipeline.
 const REMOVE_BATCH: usize = 500;
 /// How long dropping and remaking hung connections may take.
@@ -158,9 +160,10 @@ impl SessionCache for RedisSessionCache {
 impl HealthCheck for RedisSessionCache {
     /// Asks past the breaker: an operator wants to know how Redis is, not how it was.
     async fn check(&self) -> Result<(), PortError> {
-        let options = Options { timeout: Some(RECONNECT_TIMEOUT / 10), ..options() };
+        let options = Options { timeout: Some(CHECK_TIMEOUT), ..options() };
         let client = self.pool.next().with_options(&options);
-        client.ping::<()>(None).await.map_err(PortError::unavailable)
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, client.ping::<()>(None)).await;
+        answer.map_err(PortError::unavailable)?.map_err(PortError::unavailable)
     }
 }
 

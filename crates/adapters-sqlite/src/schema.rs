@@ -60,7 +60,31 @@ async fn version(database: &DatabaseConnection) -> Result<Option<(i32, i32)>, Db
 
 #[cfg(test)]
 mod tests {
+    use testkit::TemporaryDir;
+
     use super::*;
+
+    #[tokio::test]
+    async fn every_earlier_schema_is_brought_up_to_date_with_its_rows() {
+        for earlier in 1..SCHEMA_VERSION {
+            let dir = TemporaryDir::new();
+            let url = format!("sqlite://{}", dir.path().join("sessions.db").display());
+            let file = DatabaseFile::lock(&url).unwrap();
+            let connection = file.writer().await.unwrap();
+            Migrator::up(&connection, Some(earlier.unsigned_abs())).await.unwrap();
+            let row = "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, revoked_at)
+                       VALUES (randomblob(16), randomblob(16), 1, 1, 2, 1)";
+            connection.execute_unprepared(row).await.unwrap();
+            connection.close().await.unwrap();
+
+            let migrated = migrate(&file).await.unwrap();
+            assert_eq!(migrated, Migrated { from: Some(earlier), to: SCHEMA_VERSION });
+            let connection = file.writer().await.unwrap();
+            let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM sessions WHERE revoked_at = 1");
+            let row = connection.query_one_raw(count).await.unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 1);
+        }
+    }
 
     #[test]
     fn the_schema_version_is_the_number_of_migrations() {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use jsonwebtoken::Algorithm;
 use tokio::sync::Mutex;
 
-use super::jwt::VerificationKey;
+use super::verification_key::VerificationKey;
 
 /// Keys this old are fetched again, in the background.
 const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -63,7 +63,8 @@ impl RemoteJwks {
         let known = keys.iter().any(|key| key.fits(algorithm, key_id));
         match age {
             Some(age) if known && age < MAX_AGE => {
-                if age >= REFRESH_AFTER {
+                // One task, not one a request: whoever finds it fetching leaves it alone.
+                if age >= REFRESH_AFTER && self.may_fetch() && self.0.fetching.try_lock().is_ok() {
                     tokio::spawn(self.clone().refresh());
                 }
                 Some(keys)
@@ -91,15 +92,18 @@ impl RemoteJwks {
         (state.keys.clone(), state.fetched_at.map(|at| at.elapsed()))
     }
 
+    /// Whether the last fetch is long enough ago.
+    fn may_fetch(&self) -> bool {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        let interval = if state.fetched_at.is_some() { MIN_INTERVAL } else { MIN_INTERVAL_WITHOUT_KEYS };
+        state.tried_at.is_none_or(|at| at.elapsed() >= interval)
+    }
+
     /// Fetches the keys unless somebody did a moment ago. Whoever comes while one fetches waits for its outcome.
     async fn refresh(self) {
         let _fetching = self.0.fetching.lock().await;
-        {
-            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-            let interval = if state.fetched_at.is_some() { MIN_INTERVAL } else { MIN_INTERVAL_WITHOUT_KEYS };
-            if state.tried_at.is_some_and(|at| at.elapsed() < interval) {
-                return;
-            }
+        if !self.may_fetch() {
+            return;
         }
         let fetched = self.download().await;
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);

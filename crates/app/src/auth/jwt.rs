@@ -1,13 +1,10 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use chrono::TimeDelta;
 use domain::ports::Clock;
 use domain::{SessionId, UserId};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -15,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::jwks::RemoteJwks;
+use super::verification_key::VerificationKey;
 
 /// Longer tokens are refused unread.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -53,75 +51,6 @@ pub struct TokenRules {
     pub session_claim: String,
     /// Accepted `typ` headers, in lower case.
     pub types: Vec<String>,
-}
-
-/// A public key and the one algorithm it is for: the key decides, never the token.
-pub struct VerificationKey {
-    id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
-}
-
-impl VerificationKey {
-    /// The key in a PEM file (SubjectPublicKeyInfo), of whichever of the accepted kinds it is.
-    ///
-    /// # Errors
-    /// If the file cannot be read or holds no such key.
-    pub fn from_pem_file(path: &Path) -> Result<Self> {
-        let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (algorithm, key) = [
-            (Algorithm::RS256, DecodingKey::from_rsa_pem(&pem)),
-            (Algorithm::ES256, DecodingKey::from_ec_pem(&pem)),
-            (Algorithm::EdDSA, DecodingKey::from_ed_pem(&pem)),
-        ]
-        .into_iter()
-        .find_map(|(algorithm, key)| Some((algorithm, key.ok()?)))
-        .with_context(|| format!("{} holds no RSA, EC P-256 or Ed25519 public key in PEM", path.display()))?;
-        Ok(Self { id: None, algorithm, key })
-    }
-
-    /// The usable keys of a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed over, as the
-    /// section says; so are symmetric ones, which nobody may publish.
-    ///
-    /// # Errors
-    /// If the text is no JWK Set, or has no usable key.
-    pub fn from_jwk_set(text: &[u8]) -> Result<Vec<Self>> {
-        #[derive(Deserialize)]
-        struct JwkSet {
-            keys: Vec<Value>,
-        }
-        let set: JwkSet = serde_json::from_slice(text).context("not a JWK Set")?;
-        let jwks = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
-        let keys: Vec<_> = jwks.filter_map(|jwk| Self::from_jwk(&jwk)).collect();
-        if keys.is_empty() {
-            bail!("the JWK Set has no RSA, EC P-256 or Ed25519 key for signatures");
-        }
-        Ok(keys)
-    }
-
-    fn from_jwk(jwk: &Jwk) -> Option<Self> {
-        let algorithm = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => Algorithm::RS256,
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-            _ => return None,
-        };
-        let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let for_algorithm = jwk.common.key_algorithm.is_none_or(|name| name.to_string() == format!("{algorithm:?}"));
-        if !for_signatures || !for_algorithm {
-            return None;
-        }
-        Some(Self { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
-    }
-
-    /// Whether a token with this header may have been signed by this key.
-    pub(super) fn fits(&self, algorithm: Algorithm, key_id: Option<&str>) -> bool {
-        self.algorithm == algorithm
-            && match (&self.id, key_id) {
-                (Some(id), Some(key_id)) => id == key_id,
-                _ => true,
-            }
-    }
 }
 
 /// Verifies end users' tokens (RFC 7519, RFC 9068), with the algorithms HS256, RS256, ES256 and EdDSA and no others.
@@ -204,14 +133,14 @@ impl TokenVerifier {
             Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
                 let local = self.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
                 for key in local {
-                    if let Ok(claims) = self.decode(token, algorithm, &key.key) {
+                    if let Ok(claims) = self.decode(token, algorithm, key.key()) {
                         return Ok(claims);
                     }
                 }
                 let Some(remote) = &self.remote else { return Err(TokenError::Invalid("no key verifies it")) };
                 let published = remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
                 let fitting = published.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
-                let mut decoded = fitting.map(|key| self.decode(token, algorithm, &key.key));
+                let mut decoded = fitting.map(|key| self.decode(token, algorithm, key.key()));
                 decoded.find_map(Result::ok).ok_or(TokenError::Invalid("no key verifies it"))
             }
             _ => Err(TokenError::Invalid("algorithm not accepted")),

@@ -6,8 +6,10 @@ mod dev_keys;
 mod jwks;
 mod jwt;
 mod service_keys;
+mod verification_key;
 
 pub use dev_keys::DevKeys;
 pub use jwks::RemoteJwks;
-pub use jwt::{TokenError, TokenRules, TokenVerifier, VerificationKey, VerifiedToken};
+pub use jwt::{TokenError, TokenRules, TokenVerifier, VerifiedToken};
 pub use service_keys::ServiceKeys;
+pub use verification_key::VerificationKey;

@@ -7,8 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::problem::Problem;
-use super::service::ServiceState;
-use super::sessions::PublicState;
+use super::state::{PublicState, ServiceState};
 use crate::auth::{TokenError, VerifiedToken};
 
 /// An end user with a verified token, whose own session is live: what every public route requires.

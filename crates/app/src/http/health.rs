@@ -2,15 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use domain::ports::HealthCheck;
 use serde::Serialize;
 use tokio::sync::Mutex;
-
-use super::service::ServiceState;
 
 /// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load the database.
 const REMEMBER_FOR: Duration = Duration::from_millis(500);
@@ -25,9 +19,9 @@ pub struct Health {
 
 /// The answer of `/readyz`.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-struct Readiness {
+pub(super) struct Readiness {
     /// Whether to send requests here.
-    ready: bool,
+    pub(super) ready: bool,
     /// `up` or `down`; without it nothing can be answered.
     store: &'static str,
     /// `up`, `down` or `none`; without it answers are slower.
@@ -45,7 +39,7 @@ impl Health {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    async fn readiness(&self) -> Readiness {
+    pub(super) async fn readiness(&self) -> Readiness {
         let mut last = self.last.lock().await;
         let readiness = match *last {
             Some((at, readiness)) if at.elapsed() < REMEMBER_FOR => readiness,
@@ -68,16 +62,4 @@ impl Health {
         let (store, cache) = tokio::join!(self.store.check(), cache);
         Readiness { ready: store.is_ok(), store: word(store.is_ok()), cache }
     }
-}
-
-/// The process runs.
-pub(super) async fn livez() -> Response {
-    "ok\n".into_response()
-}
-
-/// The process can do its work.
-pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
-    let readiness = state.health.readiness().await;
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness)).into_response()
 }

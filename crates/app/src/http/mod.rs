@@ -14,8 +14,10 @@ mod service;
 mod session_body;
 mod session_list;
 mod sessions;
+mod state;
 
 pub use health::Health;
 pub use server::{DRAIN_TIMEOUT, serve};
-pub use service::{ServiceState, router as service_router};
-pub use sessions::{PublicState, router as public_router};
+pub use service::router as service_router;
+pub use sessions::router as public_router;
+pub use state::{PublicState, ServiceState};

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
-use application::Application;
 use application::commands::handlers::{
     CreateSessionError, CreatedSession, RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
 };
@@ -18,9 +16,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SubsecRound, Utc};
-use domain::ports::{Clock, Layer};
+use domain::ports::Layer;
 use domain::{Actor, SessionId, UserId};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -29,26 +26,11 @@ use super::extract::{
     JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_reason,
     method_not_allowed, not_found,
 };
+use super::observe;
 use super::problem::Problem;
 use super::session_body::{RevokedBody, SessionBody};
 use super::session_list::{ListParameters, list_response};
-use super::{Health, health, observe};
-use crate::auth::ServiceKeys;
-
-/// What the service routes need.
-#[derive(Clone)]
-pub struct ServiceState {
-    /// The use cases.
-    pub application: Arc<Application>,
-    /// The wall clock, for the verdict on a session.
-    pub clock: Arc<dyn Clock>,
-    /// Which service keys are accepted.
-    pub service_keys: Arc<ServiceKeys>,
-    /// Whether this node can do its work.
-    pub health: Arc<Health>,
-    /// What `/metrics` renders.
-    pub metrics: PrometheusHandle,
-}
+use super::state::ServiceState;
 
 /// The routes of the service listener: those under `/service` behind a service key, health and metrics without.
 pub fn router(state: ServiceState) -> Router {
@@ -59,8 +41,8 @@ pub fn router(state: ServiceState) -> Router {
         .route("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions))
         .route_layer(from_fn_with_state(state.clone(), require_service_key));
     let router = Router::new()
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .merge(sessions)
         .fallback(not_found)
@@ -209,4 +191,16 @@ async fn revoke_all_user_sessions(
 async fn render_metrics(State(state): State<ServiceState>) -> Response {
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
     (content_type, state.metrics.render()).into_response()
+}
+
+/// The process runs.
+async fn livez() -> Response {
+    "ok\n".into_response()
+}
+
+/// The process can do its work.
+async fn readyz(State(state): State<ServiceState>) -> Response {
+    let readiness = state.health.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
 }

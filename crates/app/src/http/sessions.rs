@@ -1,8 +1,5 @@
 //! The public listener: end users and their own sessions.
 
-use std::sync::Arc;
-
-use application::Application;
 use application::commands::handlers::{RevokeAllUserSessionsError, RevokeSessionError};
 use application::commands::{RevokeAllUserSessions, RevokeSession};
 use application::queries::GetSession;
@@ -12,7 +9,6 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use domain::ports::Clock;
 use domain::{Actor, SessionId};
 
 use super::auth::LiveCaller;
@@ -21,18 +17,7 @@ use super::observe;
 use super::problem::Problem;
 use super::session_body::{RevokedBody, SessionBody};
 use super::session_list::{ListParameters, list_response};
-use crate::auth::TokenVerifier;
-
-/// What the public routes need.
-#[derive(Clone)]
-pub struct PublicState {
-    /// The use cases.
-    pub application: Arc<Application>,
-    /// The wall clock, for the verdict on a session.
-    pub clock: Arc<dyn Clock>,
-    /// Who end users are.
-    pub tokens: Arc<TokenVerifier>,
-}
+use super::state::PublicState;
 
 /// The routes of the public listener.
 pub fn router(state: PublicState) -> Router {

@@ -184,24 +184,3 @@ fn a_claim_that_occurs_twice_is_refused() {
     assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "sub": "a"}"#).is_err());
     assert!(serde_json::from_str::<Claims>(r#"["sub"]"#).is_err());
 }
-
-#[test]
-fn a_jwk_set_yields_its_usable_keys() {
-    let ed25519 =
-        json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
-    let others = json!([
-        { "kty": "oct", "kid": "2", "k": "AAAA" },
-        { "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" },
-        { "kty": "unheard-of" },
-        { "kty": "OKP", "crv": "Ed25519", "use": "enc", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
-    ]);
-    let mut all = others.as_array().unwrap().clone();
-    all.push(ed25519);
-    let keys = VerificationKey::from_jwk_set(json!({ "keys": all }).to_string().as_bytes()).unwrap();
-    assert_eq!(keys.len(), 1);
-    assert!(keys[0].fits(Algorithm::EdDSA, Some("1")) && keys[0].fits(Algorithm::EdDSA, None));
-    assert!(!keys[0].fits(Algorithm::EdDSA, Some("2")) && !keys[0].fits(Algorithm::HS256, Some("1")));
-
-    assert!(VerificationKey::from_jwk_set(json!({ "keys": others }).to_string().as_bytes()).is_err());
-    assert!(VerificationKey::from_jwk_set(b"<html>").is_err());
-}
