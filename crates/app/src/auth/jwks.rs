@@ -1,9 +1,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jsonwebtoken::Algorithm;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::verification_key::VerificationKey;
 
@@ -130,5 +131,107 @@ impl RemoteJwks {
             }
         }
         VerificationKey::from_jwk_set(&body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A token issuer that publishes one Ed25519 key under this id, or nothing if it is empty.
+    struct Issuer {
+        key_id: Arc<std::sync::Mutex<String>>,
+        fetches: Arc<AtomicUsize>,
+    }
+
+    impl Issuer {
+        fn start() -> (Self, RemoteJwks) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let remote = RemoteJwks::new(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+            let issuer = Self { key_id: Arc::default(), fetches: Arc::default() };
+            let (key_id, fetches) = (issuer.key_id.clone(), issuer.fetches.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let mut stream = stream.unwrap();
+                    fetches.fetch_add(1, Ordering::SeqCst);
+                    let _ = stream.read(&mut [0; 4096]);
+                    let (id, x) = (key_id.lock().unwrap().clone(), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+                    let status = if id.is_empty() { "503 Service Unavailable" } else { "200 OK" };
+                    let body = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x }] }).to_string();
+                    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", body.len());
+                    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+                }
+            });
+            (issuer, remote)
+        }
+
+        fn publish(&self, key_id: &str) {
+            *self.key_id.lock().unwrap() = key_id.to_owned();
+        }
+
+        fn fetches(&self) -> usize {
+            self.fetches.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Whether there are keys, and one with this id among them.
+    async fn has(remote: &RemoteJwks, key_id: &str) -> Option<bool> {
+        let keys = remote.keys_for(Algorithm::EdDSA, Some(key_id)).await?;
+        Some(keys.iter().any(|key| key.fits(Algorithm::EdDSA, Some(key_id))))
+    }
+
+    async fn pass(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_is_found_when_it_is_asked_for_and_the_old_one_is_withdrawn() {
+        let (issuer, remote) = Issuer::start();
+        issuer.publish("old");
+        assert_eq!(has(&remote, "old").await, Some(true));
+        issuer.publish("new");
+        assert_eq!(has(&remote, "new").await, Some(false), "asked again too soon");
+        assert_eq!(issuer.fetches(), 1);
+
+        pass(MIN_INTERVAL).await;
+        assert_eq!(has(&remote, "new").await, Some(true));
+        assert_eq!((has(&remote, "old").await, issuer.fetches()), (Some(false), 2));
+    }
+
+    #[tokio::test]
+    async fn keys_are_refreshed_ahead_in_the_background() {
+        let (issuer, remote) = Issuer::start();
+        issuer.publish("old");
+        assert_eq!(has(&remote, "old").await, Some(true));
+        issuer.publish("new");
+        pass(REFRESH_AFTER).await;
+        // Answered at once from what is there; fetched meanwhile.
+        assert_eq!(has(&remote, "old").await, Some(true));
+        while has(&remote, "old").await == Some(true) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!((has(&remote, "new").await, issuer.fetches()), (Some(true), 2));
+    }
+
+    #[tokio::test]
+    async fn the_last_keys_outlive_the_issuer_for_a_day_and_no_longer() {
+        let (issuer, remote) = Issuer::start();
+        assert_eq!(has(&remote, "only").await, None, "never had any");
+        issuer.publish("only");
+        pass(MIN_INTERVAL_WITHOUT_KEYS).await;
+        assert_eq!(has(&remote, "only").await, Some(true));
+        issuer.publish("");
+        pass(MAX_AGE - Duration::from_secs(60)).await;
+        assert_eq!(has(&remote, "only").await, Some(true));
+        pass(Duration::from_secs(60)).await;
+        assert_eq!(has(&remote, "only").await, None);
     }
 }
