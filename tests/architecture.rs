@@ -10,11 +10,20 @@ use serde_json::Value;
 /// A crate, the crates of this workspace that it may use, and the libraries it may use.
 struct Rule(&'static str, &'static [&'static str], &'static [&'static str]);
 
-const ADAPTERS: [&str; 4] = ["adapters-memory", "adapters-postgres", "adapters-redis", "adapters-sqlite"];
+const ADAPTERS: [&str; 6] = [
+    "adapters-maxmind",
+    "adapters-memory",
+    "adapters-postgres",
+    "adapters-redis",
+    "adapters-sqlite",
+    "adapters-ua-parser",
+];
 
-const RULES: [Rule; 9] = [
-    Rule("domain", &[], &["async-trait", "chrono", "thiserror", "uuid"]),
+const RULES: [Rule; 11] = [
+    Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
     Rule("application", &["domain"], &["chrono", "thiserror"]),
+    Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
+    Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
     Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache"]),
     Rule(
         "adapters-postgres",
@@ -31,10 +40,19 @@ const RULES: [Rule; 9] = [
         &["domain"],
         &["async-trait", "chrono", "fred", "metrics", "postcard", "serde", "thiserror", "tokio", "tracing", "uuid"],
     ),
-    Rule("testkit", &["domain"], &["chrono", "tokio", "uuid"]),
+    Rule("testkit", &["domain"], &["chrono", "proptest", "serde_json", "tokio", "uuid"]),
     Rule(
         "app",
-        &["domain", "application", "adapters-memory", "adapters-postgres", "adapters-redis", "adapters-sqlite"],
+        &[
+            "domain",
+            "application",
+            "adapters-maxmind",
+            "adapters-memory",
+            "adapters-postgres",
+            "adapters-redis",
+            "adapters-sqlite",
+            "adapters-ua-parser",
+        ],
         &[
             "anyhow",
             "async-trait",
@@ -43,10 +61,13 @@ const RULES: [Rule; 9] = [
             "chrono",
             "clap",
             "config",
+            "futures-util",
             "http-body-util",
             "humantime",
             "hyper",
             "hyper-util",
+            "indicatif",
+            "ipnetwork",
             "jsonwebtoken",
             "metrics",
             "metrics-exporter-prometheus",

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
 
-use crate::node::{ALICE, BOB, Node, run, sessiond};
+use crate::node::{ALICE, BOB, Node, but_for_use, run, sessiond};
 
 #[tokio::test]
 async fn a_session_is_created_and_answered_from_database_and_cache() {
@@ -20,7 +20,7 @@ async fn a_session_is_created_and_answered_from_database_and_cache() {
     assert_eq!(first.body["ip_address"], "192.0.2.7");
     let second = node.read(&session, &token).await;
     assert_eq!((second.status, second.cache_status.as_str()), (200, "sessiond; hit; detail=near"));
-    assert_eq!(first.body, second.body);
+    assert_eq!(but_for_use(first.body), but_for_use(second.body));
 
     let stranger = node.create(BOB).await;
     let token = node.mint(BOB, &stranger);

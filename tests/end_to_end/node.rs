@@ -67,6 +67,14 @@ pub(crate) struct Node {
     service_key: String,
 }
 
+/// A session without what its own requests change.
+pub(crate) fn but_for_use(mut session: Value) -> Value {
+    for field in ["last_activity_at", "last_ip_address"] {
+        assert!(session.as_object_mut().unwrap().remove(field).is_some());
+    }
+    session
+}
+
 /// What was read of a session.
 pub(crate) struct Reply {
     pub(crate) status: u16,

@@ -38,12 +38,13 @@ impl SessionCache for MemorySessionCache {
         let key = (session_id, user_id);
         let entry = entries.get(&key)?;
         // An entry from the future means that the clock was set back: of unknown age, so not answered.
-        let age = self.clock.now() - entry.set_at;
+        let now = self.clock.now();
+        let age = now - entry.set_at;
         if age < TimeDelta::zero() || age >= TIME_TO_LIVE {
             entries.remove(&key);
             return None;
         }
-        Some(CachedSession { session: entry.session, layer: Layer::Near })
+        entry.session.is_live(now).then_some(CachedSession { session: entry.session, layer: Layer::Near })
     }
 
     async fn set(&self, session: &Arc<Session>) {
@@ -51,10 +52,7 @@ impl SessionCache for MemorySessionCache {
         if session.is_revoked() {
             return;
         }
-        let session = match session.user_agent {
-            None => session.clone(),
-            Some(_) => Arc::new(Session { user_agent: None, ..Session::clone(session) }),
-        };
+        let session = Arc::new(session.for_cache());
         entries.insert((session.id, session.user_id), Entry { session, set_at: self.clock.now() });
     }
 

@@ -1,80 +1,84 @@
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cmp::Reverse;
 
 use async_trait::async_trait;
 use domain::ports::{
-    EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionListing, SessionPage, SessionRepository,
+    EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionPage,
+    SessionRepository,
 };
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
-/// [`SessionRepository`] in the memory of this process, for tests: it forgets everything with the process.
+use crate::memory_database::MemoryDatabase;
+
+/// [`SessionRepository`] in the memory of this process, for tests.
 #[derive(Default)]
 pub struct MemorySessionRepository {
-    sessions: Mutex<HashMap<SessionId, Session>>,
+    database: MemoryDatabase,
 }
 
 impl MemorySessionRepository {
-    /// How many sessions there are.
-    pub fn len(&self) -> usize {
-        self.sessions().len()
+    /// A repository on this database.
+    pub fn new(database: MemoryDatabase) -> Self {
+        Self { database }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sessions().is_empty()
+    /// Ends the sessions that fit and that nobody has ended yet, by ascending id.
+    fn revoke_where(
+        &self,
+        fits: impl Fn(&Session) -> bool,
+        limit: usize,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        let mut tables = self.database.tables()?;
+        let fitting = tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
+        let ended: Vec<_> = fitting.map(ended).take(limit).collect();
+        for session in &ended {
+            tables.update(session.id, |session| session.revocation = Some(revocation.clone()));
+        }
+        Ok(ended)
     }
+}
 
-    /// No method panics halfway through a change, so a poisoned map is a whole map.
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the sessions that fit and that nobody has ended yet.
-    fn revoke_where(&self, fits: impl Fn(&Session) -> bool, revocation: &Revocation) -> Vec<EndedSession> {
-        let mut sessions = self.sessions();
-        let live = sessions.values_mut().filter(|session| !session.is_revoked() && fits(session));
-        let ended = live.map(|session| {
-            session.revocation = Some(revocation.clone());
-            EndedSession { id: session.id, user_id: session.user_id }
-        });
-        ended.collect()
-    }
+fn ended(session: &Session) -> EndedSession {
+    EndedSession { id: session.id, user_id: session.user_id }
 }
 
 #[async_trait]
 impl SessionRepository for MemorySessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        Ok(self.sessions().get(&session_id).cloned())
+        Ok(self.database.tables()?.sessions.get(&session_id).cloned())
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
-        let mut sessions = self.sessions();
-        if sessions.contains_key(&session.id) {
-            return Err(PortError::conflict("a session with this id exists"));
+        let mut tables = self.database.tables()?;
+        let key = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key));
+        let key_is_taken = key(session)
+            .is_some_and(|wanted| tables.sessions.values().any(|other| key(other).as_ref() == Some(&wanted)));
+        if key_is_taken || tables.sessions.contains_key(&session.id) {
+            return Err(PortError::conflict("a session with this id, or this idempotency key, exists"));
         }
         let mut evicted = Vec::new();
         if let Some(limit) = limit {
             let now = session.created_at;
-            let is_own = |other: &&mut Session| other.user_id == session.user_id && other.is_live(now);
-            let mut live: Vec<_> = sessions.values_mut().filter(is_own).collect();
+            let is_own = |other: &&Session| other.user_id == session.user_id && other.is_live(now);
+            let mut live: Vec<_> = tables.sessions.values().filter(is_own).collect();
             live.sort_by_key(|session| (session.created_at, session.id));
             let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
             if too_many > 0 && limit.on_limit == OnLimit::Deny {
                 return Ok(Insertion::LimitReached);
             }
-            for oldest in live.into_iter().take(too_many) {
-                oldest.revocation = Some(SessionLimit::eviction(now));
-                evicted.push(EndedSession { id: oldest.id, user_id: oldest.user_id });
+            evicted = live.into_iter().take(too_many).map(ended).collect();
+            for oldest in &evicted {
+                tables.update(oldest.id, |session| session.revocation = Some(SessionLimit::eviction(now)));
             }
         }
-        sessions.insert(session.id, session.clone());
+        tables.insert(session.clone());
         Ok(Insertion::Stored { evicted })
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
-        let sessions = self.sessions();
-        let mut own: Vec<_> = sessions.values().filter(|session| session.user_id == listing.user_id).collect();
-        own.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+        let tables = self.database.tables()?;
+        let mut own: Vec<_> = tables.sessions.values().filter(|session| session.user_id == listing.user_id).collect();
+        own.sort_by_key(|session| Reverse((session.created_at, session.id)));
         let is_active = |session: &&&Session| session.is_live(listing.now);
         let (total_count, active_count) = (own.len() as u64, own.iter().filter(is_active).count() as u64);
         let is_after = |session: &&&Session| {
@@ -86,8 +90,48 @@ impl SessionRepository for MemorySessionRepository {
         Ok(SessionPage { sessions: page, total_count, active_count })
     }
 
+    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+        let is_it = |session: &&Session| session.user_id == user_id && session.idempotency_key.as_deref() == Some(key);
+        Ok(self.database.tables()?.sessions.values().find(is_it).cloned())
+    }
+
+    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+        let change = |session: &mut Session| {
+            if let Some(name) = &edit.name {
+                session.name.clone_from(name);
+            }
+            if let Some(metadata) = &edit.metadata {
+                session.metadata.clone_from(metadata);
+            }
+        };
+        Ok(self.database.tables()?.update(session_id, change))
+    }
+
+    async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
+        let mut tables = self.database.tables()?;
+        for touch in touches {
+            tables.update(touch.session_id, |session| {
+                session.touch(touch);
+            });
+        }
+        Ok(())
+    }
+
+    async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
+        let mut tables = self.database.tables()?;
+        let before = tables.sessions.len();
+        for session in sessions {
+            let revocation = session.revocation.clone();
+            let known = tables.update(session.id, |known| known.revocation = known.revocation.take().or(revocation));
+            if known.is_none() {
+                tables.insert(session.clone());
+            }
+        }
+        Ok((tables.sessions.len() - before) as u64)
+    }
+
     async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
-        Ok(self.revoke_where(|session| session_ids.contains(&session.id), revocation))
+        self.revoke_where(|session| session_ids.contains(&session.id), usize::MAX, revocation)
     }
 
     async fn revoke_all_of_user(
@@ -96,13 +140,23 @@ impl SessionRepository for MemorySessionRepository {
         except: Option<SessionId>,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError> {
-        Ok(self.revoke_where(|session| session.user_id == user_id && Some(session.id) != except, revocation))
+        let fits = |session: &Session| session.user_id == user_id && Some(session.id) != except;
+        self.revoke_where(fits, usize::MAX, revocation)
+    }
+
+    async fn revoke_everybody(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        self.revoke_where(|session| after.is_none_or(|after| session.id > after), limit as usize, revocation)
     }
 }
 
 #[async_trait]
 impl HealthCheck for MemorySessionRepository {
     async fn check(&self) -> Result<(), PortError> {
-        Ok(())
+        self.database.tables().map(drop)
     }
 }

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// How long starting up waits for a connection.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement of an import may take.
+const READING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request waits for a connection of the pool, a new one's handshake included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long the server works on one statement of a request.
@@ -57,18 +59,19 @@ pub enum OpenError {
 
 /// One connection outside any pool, which tells what is wrong: a pool would only say that it timed out.
 pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
-    let options = parse(url)?.application_name("sessiond");
-    let connect = PgConnection::connect_with(&options);
-    let mut connection = tokio::time::timeout(START_TIMEOUT, connect)
-        .await
-        .map_err(|_| OpenError::Timeout)?
-        .map_err(OpenError::Connect)?;
+    let mut connection = connect(url).await?;
     let in_recovery = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
     let row = tokio::time::timeout(START_TIMEOUT, in_recovery)
         .await
         .map_err(|_| OpenError::Timeout)?
         .map_err(OpenError::Connect)?;
     if row.get::<bool, _>(0) { Err(OpenError::Standby) } else { Ok(connection) }
+}
+
+async fn connect(url: &str) -> Result<PgConnection, OpenError> {
+    let options = parse(url)?.application_name("sessiond");
+    let connect = PgConnection::connect_with(&options);
+    tokio::time::timeout(START_TIMEOUT, connect).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Connect)
 }
 
 /// What calls have seen of the connections, for the pool's hooks to act on.
@@ -150,6 +153,21 @@ pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnecti
         .acquire_timeout(START_TIMEOUT)
         .sqlx_logging(false)
         .set_application_name("sessiond migrate");
+    Ok(Database::connect(options).await?)
+}
+
+/// One connection that cannot write, to a database that need not be ours: a standby will do.
+pub(crate) async fn connect_for_reading(url: &str) -> Result<DatabaseConnection, OpenError> {
+    // This one says what is wrong.
+    connect(url).await?.close().await.map_err(OpenError::Connect)?;
+    let mut options = ConnectOptions::new(normalised(url));
+    options
+        .max_connections(1)
+        .acquire_timeout(START_TIMEOUT)
+        .statement_timeout(READING_TIMEOUT)
+        .sqlx_logging(false)
+        .set_application_name("sessiond import")
+        .map_sqlx_postgres_opts(|options| options.options([("default_transaction_read_only", "on")]));
     Ok(Database::connect(options).await?)
 }
 

@@ -1,135 +1,103 @@
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository};
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
-use sea_orm::prelude::IpNetwork;
+use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
+use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, RuntimeErr, SqlErr, Statement, Value, sqlx,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
 };
 use uuid::Uuid;
 
-use crate::connection::{OpenError, PoolHealth, connect_pool};
-use crate::schema;
+use crate::postgres_database::{PostgresDatabase, statement};
+use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text};
 
-/// How long one call may take altogether, a second attempt included. Under the second that a request has.
-const CALL_TIMEOUT: Duration = Duration::from_millis(900);
-
-/// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
-const INSERT: &str = "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v1($2, $9, $15, $16, $17, $18) AS evicted)
-    INSERT INTO sessions (id, user_id, device_info, user_agent, ip_address, last_ip_address, location, name,
-        created_at, last_activity_at, expires_at, revoked_at, revoked_reason, revoked_by)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14 FROM room WHERE evicted IS NOT NULL
-    RETURNING (SELECT evicted FROM room)";
-
-const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > $2)
+const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > $2)
     FROM sessions WHERE user_id = $1";
 
-const REVOKE: &str = "UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    WHERE id = ANY($4) AND revoked_at IS NULL RETURNING id, user_id";
+const FIND_BY_KEY: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempotency_key = $2";
 
-const REVOKE_ALL_OF_USER: &str = "UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL RETURNING id, user_id";
+const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
+        metadata = CASE WHEN $4 THEN $5 ELSE metadata END
+    WHERE id = $1 RETURNING id";
+
+/// Whoever locks several sessions does so by ascending id: nobody then waits for anybody in a circle.
+const REVOKE: &str = "WITH doomed AS MATERIALIZED (
+        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+
+const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
+        SELECT id FROM sessions WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+
+const REVOKE_EVERYBODY: &str = "WITH doomed AS MATERIALIZED (
+        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL ORDER BY id LIMIT $5 FOR NO KEY UPDATE
+    )
+    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+
+/// `Session::touch`, for many at once.
+const TOUCH: &str = "WITH touch AS MATERIALIZED (
+        SELECT id, first_at, last_at, NULLIF(address, '')::inet AS address
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS _(id, first_at, last_at, address)
+    ), locked AS MATERIALIZED (
+        SELECT id FROM sessions JOIN touch USING (id) ORDER BY id FOR NO KEY UPDATE OF sessions
+    )
+    UPDATE sessions SET
+        last_activity_at = GREATEST(last_activity_at, last_at),
+        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+            ELSE last_ip_address END,
+        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal * interval '1 microsecond'
+            THEN last_at + renewal * interval '1 microsecond' ELSE expires_at END
+    FROM touch WHERE sessions.id = touch.id AND sessions.id IN (SELECT id FROM locked)
+        AND revoked_at IS NULL AND ends_at > first_at";
 
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
-    pool: DatabaseConnection,
-    health: Arc<PoolHealth>,
+    database: Arc<PostgresDatabase>,
 }
 
 impl PostgresSessionRepository {
-    /// Connects, and brings the schema up to date first.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub async fn open(url: &str, pool_size: u32) -> Result<Self, OpenError> {
-        schema::migrate(url).await?;
-        let health = Arc::new(PoolHealth::default());
-        Ok(Self { pool: connect_pool(url, pool_size, health.clone()).await?, health })
-    }
-
-    /// Closes every connection of the pool.
-    pub async fn close(&self) {
-        let _ = self.pool.close_by_ref().await;
-    }
-
-    /// Runs one statement within [`CALL_TIMEOUT`]. Cancelling a single statement outside a transaction leaves nothing half
-    /// done; sqlx brings the connection back in step before its next use.
-    async fn bounded<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
-        let result = tokio::time::timeout(CALL_TIMEOUT, statement).await;
-        self.health.set_silent(result.is_err());
-        match result {
-            Ok(result) => result.map_err(port_error),
-            Err(elapsed) => Err(PortError::unavailable(elapsed)),
-        }
+    /// The sessions of this database.
+    pub fn new(database: Arc<PostgresDatabase>) -> Self {
+        Self { database }
     }
 
     /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.
     async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<EndedSession>, PortError> {
         let mut values = vec![revocation.at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
         values.extend(which);
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-        self.bounded(async {
-            let rows = self.pool.query_all_raw(statement).await?;
-            rows.iter().map(ended).collect()
-        })
-        .await
-    }
-
-    /// A read, tried once more if its connection broke under it: after a restart of the server, pooled connections are dead.
-    async fn find(&self, id: Uuid) -> Result<Option<row::Model>, DbErr> {
-        let find = || row::Entity::find_by_id(id).one(&self.pool);
-        match find().await {
-            Err(error) if connection_broke(&error) => {
-                self.health.connection_broke();
-                find().await
-            }
-            result => result,
-        }
+        self.database.query(sql, values, ended).await
     }
 }
 
 #[async_trait]
 impl SessionRepository for PostgresSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        self.bounded(self.find(session_id.0)).await.map(|row| row.map(Session::from))
+        let row = self.database.read(|| Entity::find_by_id(session_id.0).one(self.database.pool())).await?;
+        Ok(row.map(Session::from))
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
-        let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
-        let (revocation, eviction) = (session.revocation.as_ref(), SessionLimit::eviction(session.created_at));
-        let values = [
-            session.id.0.into(),
-            session.user_id.0.into(),
-            session.device_info.clone().into(),
-            session.user_agent.clone().into(),
-            network(session.ip_address).into(),
-            network(session.last_ip_address).into(),
-            session.location.clone().into(),
-            session.name.clone().into(),
-            session.created_at.into(),
-            session.last_activity_at.into(),
-            session.expires_at.into(),
-            revocation.map(|revocation| revocation.at).into(),
-            revocation.and_then(|revocation| revocation.reason.clone()).into(),
-            revocation.and_then(actor_text).into(),
+        let eviction = SessionLimit::eviction(session.created_at);
+        let mut values = session_row::values(session).to_vec();
+        values.extend([
             // Nobody has two thousand million sessions.
             limit.map(|limit| i32::try_from(limit.max.get()).unwrap_or(i32::MAX)).into(),
             limit.is_some_and(|limit| limit.on_limit == OnLimit::Deny).into(),
             eviction.reason.clone().into(),
             actor_text(&eviction).into(),
-        ];
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, INSERT, values);
-        let evicted = self.bounded(async {
-            let row = self.pool.query_one_raw(statement).await?;
-            row.map(|row| row.try_get_by_index::<Vec<Uuid>>(0)).transpose()
-        });
+        ]);
+        let evicted = |row: &QueryResult| row.try_get_by_index::<Vec<Uuid>>(0);
+        let evicted = self.database.query(&insert_sql(), values, evicted).await?.pop();
         let ended = |id| EndedSession { id: SessionId(id), user_id: session.user_id };
-        Ok(match evicted.await? {
+        Ok(match evicted {
             Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(ended).collect() },
             None => Insertion::LimitReached,
         })
@@ -137,23 +105,69 @@ impl SessionRepository for PostgresSessionRepository {
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
         let user_id = listing.user_id.0;
-        let mut page = row::Entity::find().filter(row::Column::UserId.eq(user_id));
+        let mut page = Entity::find().filter(Column::UserId.eq(user_id));
         if listing.active_only {
-            page = page.filter(row::Column::RevokedAt.is_null()).filter(row::Column::ExpiresAt.gt(listing.now));
+            page = page.filter(Column::RevokedAt.is_null()).filter(Expr::col("ends_at").gt(listing.now));
         }
         if let Some(position) = listing.after {
-            let columns = Expr::tuple([Expr::col(row::Column::CreatedAt), Expr::col(row::Column::Id)]);
+            let columns = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
             page = page.filter(columns.lt(Expr::tuple([position.created_at.into(), position.id.0.into()])));
         }
-        let newest_first = page.order_by_desc(row::Column::CreatedAt).order_by_desc(row::Column::Id);
+        let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit));
-        let count = Statement::from_sql_and_values(DbBackend::Postgres, COUNT, [user_id.into(), listing.now.into()]);
-        self.bounded(async {
-            let rows = limited.all(&self.pool).await?;
-            let (total_count, active_count) = counts(self.pool.query_one_raw(count).await?)?;
-            Ok(SessionPage { sessions: rows.into_iter().map(Session::from).collect(), total_count, active_count })
-        })
-        .await
+        let pool = self.database.pool();
+        let count = statement(COUNT, [user_id.into(), listing.now.into()]);
+        let (rows, counts) = self
+            .database
+            .read(|| async {
+                let rows = limited.clone().all(pool).await?;
+                Ok((rows, counts(pool.query_one_raw(count.clone()).await?)?))
+            })
+            .await?;
+        let sessions = rows.into_iter().map(Session::from).collect();
+        Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
+    }
+
+    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+        let id = |row: &QueryResult| row.try_get_by_index::<Uuid>(0);
+        let ids = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], id).await?;
+        match ids.first() {
+            Some(id) => self.find_by_id(SessionId(*id)).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+        let values = [
+            session_id.0.into(),
+            edit.name.is_some().into(),
+            edit.name.clone().flatten().into(),
+            edit.metadata.is_some().into(),
+            edit.metadata.clone().flatten().map(Json::Object).into(),
+        ];
+        self.database.execute(EDIT, values).await?;
+        self.find_by_id(session_id).await
+    }
+
+    async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
+        let address = |touch: &Touch| touch.ip_address.map(|address| address.to_string()).unwrap_or_default();
+        let values = [
+            touches.iter().map(|touch| touch.session_id.0).collect::<Vec<_>>().into(),
+            touches.iter().map(|touch| touch.first_at).collect::<Vec<_>>().into(),
+            touches.iter().map(|touch| touch.last_at).collect::<Vec<_>>().into(),
+            touches.iter().map(address).collect::<Vec<_>>().into(),
+        ];
+        self.database.execute(TOUCH, values).await.map(drop)
+    }
+
+    async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
+        if sessions.is_empty() {
+            return Ok(0);
+        }
+        let values = sessions.iter().flat_map(session_row::values);
+        let is_new = |row: &QueryResult| row.try_get_by_index::<bool>(0);
+        let rows = self.database.query(&import_sql(sessions.len()), values, is_new).await?;
+        Ok(rows.into_iter().filter(|is_new| *is_new).count() as u64)
     }
 
     async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
@@ -169,43 +183,45 @@ impl SessionRepository for PostgresSessionRepository {
     ) -> Result<Vec<EndedSession>, PortError> {
         self.end(REVOKE_ALL_OF_USER, revocation, vec![user_id.0.into(), except.map(|id| id.0).into()]).await
     }
-}
 
-#[async_trait]
-impl HealthCheck for PostgresSessionRepository {
-    async fn check(&self) -> Result<(), PortError> {
-        self.bounded(self.pool.ping()).await
+    async fn revoke_everybody(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let mut ended = self.end(REVOKE_EVERYBODY, revocation, vec![after.into(), i64::from(limit).into()]).await?;
+        ended.sort();
+        Ok(ended)
     }
 }
 
-fn connection_broke(error: &DbErr) -> bool {
-    let (DbErr::Conn(RuntimeErr::SqlxError(error))
-    | DbErr::Exec(RuntimeErr::SqlxError(error))
-    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return false;
+/// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
+fn insert_sql() -> String {
+    let values: Vec<_> = (1..=COLUMN_COUNT).map(|n| format!("${n}")).collect();
+    let values = values.join(", ");
+    format!(
+        "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v2($2, $12, $22, $23, $24, $25) AS evicted)
+        INSERT INTO sessions ({COLUMNS}) SELECT {values} FROM room WHERE evicted IS NOT NULL
+        RETURNING (SELECT evicted FROM room)"
+    )
+}
+
+/// Many rows; of one that is here already, only a revocation that is news. It answers for each row that it wrote whether it is new.
+fn import_sql(rows: usize) -> String {
+    let row = |n: usize| {
+        let values: Vec<_> = (1..=COLUMN_COUNT).map(|column| format!("${}", n * COLUMN_COUNT + column)).collect();
+        format!("({})", values.join(", "))
     };
-    match &**error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        // Class 57P: the server ended the connection (admin_shutdown, crash_shutdown, cannot_connect_now, ...).
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
-        _ => false,
-    }
-}
-
-fn port_error(error: DbErr) -> PortError {
-    if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
-        return PortError::conflict(error);
-    }
-    match &error {
-        DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
-        DbErr::Query(RuntimeErr::SqlxError(source))
-            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
-        {
-            PortError::corrupt(error)
-        }
-        _ => PortError::unavailable(error),
-    }
+    let rows = (0..rows).map(row).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO sessions ({COLUMNS}) VALUES {rows}
+        ON CONFLICT (id) DO UPDATE SET revoked_at = EXCLUDED.revoked_at, revoked_reason = EXCLUDED.revoked_reason,
+            revoked_by = EXCLUDED.revoked_by
+        WHERE sessions.revoked_at IS NULL AND EXCLUDED.revoked_at IS NOT NULL
+        RETURNING xmax = 0"
+    )
 }
 
 /// The counts of [`COUNT`].
@@ -218,66 +234,4 @@ fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
 /// A row of `RETURNING id, user_id`.
 fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
     Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
-}
-
-fn actor_text(revocation: &Revocation) -> Option<String> {
-    revocation.actor.map(|actor| actor.to_string())
-}
-
-/// A row of `sessions`, private to this file.
-mod row {
-    use chrono::{DateTime, Utc};
-    use sea_orm::entity::prelude::{
-        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, IpNetwork,
-        PrimaryKeyTrait, Uuid,
-    };
-
-    #[derive(Clone, Debug, DeriveEntityModel)]
-    #[sea_orm(table_name = "sessions")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub(super) id: Uuid,
-        pub(super) user_id: Uuid,
-        pub(super) device_info: Option<String>,
-        pub(super) user_agent: Option<String>,
-        pub(super) ip_address: Option<IpNetwork>,
-        pub(super) last_ip_address: Option<IpNetwork>,
-        pub(super) location: Option<String>,
-        pub(super) name: Option<String>,
-        pub(super) created_at: DateTime<Utc>,
-        pub(super) last_activity_at: DateTime<Utc>,
-        pub(super) expires_at: DateTime<Utc>,
-        pub(super) revoked_at: Option<DateTime<Utc>>,
-        pub(super) revoked_reason: Option<String>,
-        pub(super) revoked_by: Option<String>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-impl From<row::Model> for Session {
-    fn from(row: row::Model) -> Self {
-        Self {
-            id: SessionId(row.id),
-            user_id: UserId(row.user_id),
-            device_info: row.device_info,
-            user_agent: row.user_agent,
-            ip_address: row.ip_address.map(|network| network.ip()),
-            last_ip_address: row.last_ip_address.map(|network| network.ip()),
-            location: row.location,
-            name: row.name,
-            created_at: row.created_at,
-            last_activity_at: row.last_activity_at,
-            expires_at: row.expires_at,
-            // The table refuses a reason without a time.
-            revocation: row.revoked_at.map(|at| Revocation {
-                at,
-                reason: row.revoked_reason,
-                actor: row.revoked_by.and_then(|text| text.parse().ok()),
-            }),
-        }
-    }
 }

@@ -1,16 +1,36 @@
-//! The PostgreSQL repository keeps the contract of its port.
+//! The PostgreSQL adapters keep the contracts of their ports.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::sync::Arc;
 
-use adapters_postgres::PostgresSessionRepository;
+use adapters_postgres::{PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention};
+use testkit::conformance::Stores;
 use testkit::servers::{PostgresServer, TestDatabase};
 
-async fn repository() -> (TestDatabase, Arc<PostgresSessionRepository>) {
+async fn database() -> (TestDatabase, Arc<PostgresDatabase>) {
     let database = PostgresServer::shared().database();
-    let repository = PostgresSessionRepository::open(&database.url(), 4).await.unwrap();
-    (database, Arc::new(repository))
+    let open = PostgresDatabase::open(&database.url(), 4).await.unwrap();
+    (database, Arc::new(open))
+}
+
+async fn repository() -> (TestDatabase, Arc<PostgresSessionRepository>) {
+    let (guard, database) = database().await;
+    (guard, Arc::new(PostgresSessionRepository::new(database)))
+}
+
+async fn stores() -> (TestDatabase, Arc<Stores>) {
+    let (guard, database) = database().await;
+    let stores = Stores {
+        sessions: Arc::new(PostgresSessionRepository::new(database.clone())),
+        events: Arc::new(PostgresEventOutbox::new(database.clone())),
+        retention: Arc::new(PostgresSessionRetention::new(database)),
+    };
+    (guard, Arc::new(stores))
 }
 
 testkit::session_repository_contract!(repository());
+
+testkit::event_outbox_contract!(stores());
+
+testkit::session_retention_contract!(stores());

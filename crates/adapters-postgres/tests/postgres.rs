@@ -5,14 +5,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adapters_postgres::{Migrated, OpenError, PostgresSessionRepository, SCHEMA_VERSION, inspect, migrate};
+use adapters_postgres::{
+    Migrated, OpenError, PostgresDatabase, PostgresSessionRepository, SCHEMA_VERSION, inspect, migrate,
+};
 use domain::ports::{HealthCheck, PortError, SessionRepository};
 use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
 
+async fn connect(database: &TestDatabase) -> Arc<PostgresDatabase> {
+    Arc::new(PostgresDatabase::open(&database.url(), 4).await.unwrap())
+}
+
 async fn open(database: &TestDatabase) -> PostgresSessionRepository {
-    PostgresSessionRepository::open(&database.url(), 4).await.unwrap()
+    PostgresSessionRepository::new(connect(database).await)
 }
 
 #[tokio::test]
@@ -67,7 +73,7 @@ async fn a_newer_schema_is_refused_only_if_it_says_so() {
     assert_eq!(inspect(&database.url()).await.unwrap().schema_version, Some(99));
 
     database.psql("UPDATE sessiond_schema SET oldest_able = 98");
-    let error = PostgresSessionRepository::open(&database.url(), 4).await.err().unwrap();
+    let error = PostgresDatabase::open(&database.url(), 4).await.err().unwrap();
     assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
     assert!(error.to_string().contains("install a newer sessiond"));
 }
@@ -108,7 +114,8 @@ async fn nobody_there_and_no_such_database_are_told_apart() {
 async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
-    let repository = Arc::new(open(&database).await);
+    let connection = connect(&database).await;
+    let repository = Arc::new(PostgresSessionRepository::new(connection.clone()));
     let session = fixtures::session();
     repository.insert(&session, None).await.unwrap();
 
@@ -130,7 +137,7 @@ async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
             assert!(took < Duration::from_millis(1100), "{took:?}");
         }
     }
-    assert!(repository.check().await.is_err());
+    assert!(connection.check().await.is_err());
 
     server.signal("CONT");
     let healed = Instant::now();

@@ -1,12 +1,12 @@
 use std::net::IpAddr;
 
-use chrono::{DateTime, Utc};
-use domain::{Session, SessionId, UserId};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Device, DeviceKind, Session, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The first byte of every value. A value of any other version is a miss, so that two releases can share one Redis.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// The longest value that is written or looked at, in bytes.
 pub(crate) const MAX_BYTES: usize = 512;
@@ -22,6 +22,8 @@ pub(crate) enum Reject {
     Malformed,
     /// Another session's or another user's.
     Mismatched,
+    /// Its time seems to be over; the database may know of later use.
+    Over,
 }
 
 impl Reject {
@@ -32,17 +34,20 @@ impl Reject {
             Self::Version => "version",
             Self::Malformed => "malformed",
             Self::Mismatched => "mismatched",
+            Self::Over => "over",
         }
     }
 }
 
-/// What a read of one session shows, as postcard writes it: field by field, without names. The user agent is left out. A
-/// revoked session is never cached, so there is no revocation either.
+/// `Session::for_cache`, as postcard writes it: field by field, without names. A revoked session is never cached, so there is no
+/// revocation either. Times and durations are microseconds.
 #[derive(Serialize, Deserialize)]
 struct Body<'a> {
     id: Uuid,
     user_id: Uuid,
     device_info: Option<&'a str>,
+    /// Browser, system, kind.
+    device: Option<(Option<&'a str>, Option<&'a str>, &'a str)>,
     ip_address: Option<IpAddr>,
     last_ip_address: Option<IpAddr>,
     location: Option<&'a str>,
@@ -50,6 +55,8 @@ struct Body<'a> {
     created_at: i64,
     last_activity_at: i64,
     expires_at: i64,
+    idle_timeout: Option<i64>,
+    renewal: Option<i64>,
 }
 
 /// The value for a session; `None` if it would be longer than [`MAX_BYTES`], or the session is revoked.
@@ -61,6 +68,10 @@ pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
         id: session.id.0,
         user_id: session.user_id.0,
         device_info: session.device_info.as_deref(),
+        device: session
+            .device
+            .as_ref()
+            .map(|device| (device.browser.as_deref(), device.system.as_deref(), device.kind.as_str())),
         ip_address: session.ip_address,
         last_ip_address: session.last_ip_address,
         location: session.location.as_deref(),
@@ -68,13 +79,20 @@ pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
         created_at: session.created_at.timestamp_micros(),
         last_activity_at: session.last_activity_at.timestamp_micros(),
         expires_at: session.expires_at.timestamp_micros(),
+        idle_timeout: session.idle_timeout.and_then(|timeout| timeout.num_microseconds()),
+        renewal: session.renewal.and_then(|renewal| renewal.num_microseconds()),
     };
     let value = postcard::to_extend(&body, vec![VERSION]).ok()?;
     (value.len() <= MAX_BYTES).then_some(value)
 }
 
-/// The session in a value that was found under the key of this session and user.
-pub(crate) fn decode(value: &[u8], session_id: SessionId, user_id: UserId) -> Result<Session, Reject> {
+/// The session in a value that was found under the key of this session and user, if it is good at `now`.
+pub(crate) fn decode(
+    value: &[u8],
+    session_id: SessionId,
+    user_id: UserId,
+    now: DateTime<Utc>,
+) -> Result<Session, Reject> {
     if value.len() > MAX_BYTES {
         return Err(Reject::Oversized);
     }
@@ -89,10 +107,15 @@ pub(crate) fn decode(value: &[u8], session_id: SessionId, user_id: UserId) -> Re
         return Err(Reject::Mismatched);
     }
     let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or(Reject::Malformed);
-    Ok(Session {
+    let device = |(browser, system, kind): (Option<&str>, Option<&str>, &str)| {
+        let (browser, system) = (browser.map(str::to_owned), system.map(str::to_owned));
+        Ok(Device { browser, system, kind: DeviceKind::from_word(kind).ok_or(Reject::Malformed)? })
+    };
+    let session = Session {
         id: session_id,
         user_id,
         device_info: body.device_info.map(str::to_owned),
+        device: body.device.map(device).transpose()?,
         user_agent: None,
         ip_address: body.ip_address,
         last_ip_address: body.last_ip_address,
@@ -101,8 +124,13 @@ pub(crate) fn decode(value: &[u8], session_id: SessionId, user_id: UserId) -> Re
         created_at: time(body.created_at)?,
         last_activity_at: time(body.last_activity_at)?,
         expires_at: time(body.expires_at)?,
+        idle_timeout: body.idle_timeout.map(TimeDelta::microseconds),
+        renewal: body.renewal.map(TimeDelta::microseconds),
+        metadata: None,
+        idempotency_key: None,
         revocation: None,
-    })
+    };
+    if session.is_live(now) { Ok(session) } else { Err(Reject::Over) }
 }
 
 #[cfg(test)]
@@ -113,19 +141,19 @@ mod tests {
     use super::*;
 
     fn round_trip(session: &Session) -> Result<Session, Reject> {
-        decode(&encode(session).unwrap(), session.id, session.user_id)
+        decode(&encode(session).unwrap(), session.id, session.user_id, fixtures::now())
     }
 
     #[test]
-    fn a_session_comes_back_without_its_user_agent() {
+    fn a_session_comes_back_without_what_caches_leave_out() {
         for session in [fixtures::session(), fixtures::bare_session()] {
-            assert_eq!(round_trip(&session), Ok(Session { user_agent: None, ..session }));
+            assert_eq!(round_trip(&session), Ok(session.for_cache()));
         }
     }
 
     #[test]
     fn it_is_compact() {
-        assert!(encode(&fixtures::session()).unwrap().len() <= 140);
+        assert!(encode(&fixtures::session()).unwrap().len() <= 180);
     }
 
     #[test]
@@ -141,16 +169,16 @@ mod tests {
         let session = fixtures::session();
         let value = encode(&session).unwrap();
         for length in 0..value.len() {
-            assert!(decode(&value[..length], session.id, session.user_id).is_err(), "{length}");
+            assert!(decode(&value[..length], session.id, session.user_id, fixtures::now()).is_err(), "{length}");
         }
         let longer = [value.as_slice(), b"x"].concat();
-        assert_eq!(decode(&longer, session.id, session.user_id), Err(Reject::Malformed));
+        assert_eq!(decode(&longer, session.id, session.user_id, fixtures::now()), Err(Reject::Malformed));
     }
 
     #[test]
     fn rubbish_is_a_miss_with_its_reason() {
         let session = fixtures::session();
-        let decode = |value: &[u8]| decode(value, session.id, session.user_id).unwrap_err();
+        let decode = |value: &[u8]| decode(value, session.id, session.user_id, fixtures::now()).unwrap_err();
         assert_eq!(decode(b""), Reject::Version);
         assert_eq!(decode(b"{\"id\": 1}"), Reject::Version);
         assert_eq!(decode(&[VERSION + 1]), Reject::Version);
@@ -162,7 +190,17 @@ mod tests {
     fn another_sessions_or_users_value_is_a_miss() {
         let session = fixtures::session();
         let value = encode(&session).unwrap();
-        assert_eq!(decode(&value, fixtures::session_number(2).id, session.user_id), Err(Reject::Mismatched));
-        assert_eq!(decode(&value, session.id, fixtures::another_user()), Err(Reject::Mismatched));
+        let decode = |id, user_id| decode(&value, id, user_id, fixtures::now());
+        assert_eq!(decode(fixtures::session_number(2).id, session.user_id), Err(Reject::Mismatched));
+        assert_eq!(decode(session.id, fixtures::another_user()), Err(Reject::Mismatched));
+    }
+
+    #[test]
+    fn what_seems_to_be_over_is_a_miss() {
+        let session = fixtures::session();
+        let value = encode(&session).unwrap();
+        let at = |now| decode(&value, session.id, session.user_id, now);
+        assert!(at(session.ends_at() - TimeDelta::microseconds(1)).is_ok());
+        assert_eq!(at(session.ends_at()), Err(Reject::Over));
     }
 }

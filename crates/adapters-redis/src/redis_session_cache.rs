@@ -118,7 +118,7 @@ impl SessionCache for RedisSessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let client = self.pool.next().with_options(&options());
         let value: Option<Bytes> = self.run("get", client.get(self.key(session_id, user_id))).await?;
-        match cached_value::decode(&value?, session_id, user_id) {
+        match cached_value::decode(&value?, session_id, user_id, self.clock.now()) {
             Ok(session) => Some(CachedSession { session: Arc::new(session), layer: Layer::Shared }),
             Err(reject) => {
                 metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason()).increment(1);

@@ -1,118 +1,148 @@
-use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use domain::ports::{EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository};
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
+use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
+use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QueryResult, QuerySelect, RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions,
-    TransactionTrait, Value, sqlx,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, Value,
 };
 
-use crate::database_file::{DatabaseFile, OpenError};
-use crate::schema;
+use crate::session_row::{COLUMN_COUNT, COLUMNS, Column, Entity, actor_text, values};
+use crate::sqlite_database::{SqliteDatabase, bounded, statement};
 
-/// How long one call may take altogether. Under the second that a request has.
-const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+/// Rows or ids of one statement. SQLite has no arrays, and bounds the parameters of a statement.
+const CHUNK: usize = 500;
 
-const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND expires_at > ?)
+const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > ?)
     FROM sessions WHERE user_id = ?";
 
 const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
-    WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? ORDER BY created_at, id";
+    WHERE user_id = ? AND revoked_at IS NULL AND ends_at > ? ORDER BY created_at, id";
+
+const FIND_BY_KEY: &str = "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
+
+const EDIT: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
+    metadata = CASE WHEN ? THEN ? ELSE metadata END WHERE id = ?";
 
 const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? WHERE revoked_at IS NULL";
 
+/// `Session::touch`, for a JSON array of `[id, first_at, last_at, address]`.
+const TOUCH: &str = "UPDATE sessions SET
+        last_activity_at = max(last_activity_at, last_at),
+        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+            ELSE last_ip_address END,
+        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal ELSE expires_at END
+    FROM (SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at, value ->> 3 AS address
+        FROM json_each(?))
+    WHERE id = touched AND revoked_at IS NULL AND ends_at > first_at";
+
 /// [`SessionRepository`] on one SQLite file.
 pub struct SqliteSessionRepository {
-    writer: DatabaseConnection,
-    readers: DatabaseConnection,
-    _file: DatabaseFile,
+    database: Arc<SqliteDatabase>,
 }
 
 impl SqliteSessionRepository {
-    /// Brings the schema up to date and opens the file with `readers` reading connections.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
-    pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
-        schema::migrate(&file).await?;
-        Ok(Self { writer: file.writer().await?, readers: file.readers(readers).await?, _file: file })
-    }
-
-    /// Closes every connection, which also folds the write-ahead log into the file.
-    pub async fn close(&self) {
-        let _ = self.readers.close_by_ref().await;
-        let _ = self.writer.close_by_ref().await;
+    /// The sessions of this file.
+    pub fn new(database: Arc<SqliteDatabase>) -> Self {
+        Self { database }
     }
 
     /// Runs a statement that ends sessions: [`REVOKE`], and which ones.
     async fn end(
         &self,
-        sql: String,
+        which: &str,
         revocation: &Revocation,
-        which: impl IntoIterator<Item = Value>,
+        values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<EndedSession>, PortError> {
-        let values = revocation_values(revocation).into_iter().chain(which);
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-        bounded(async {
-            let rows = self.writer.query_all_raw(statement).await?;
-            rows.iter().map(ended).collect()
-        })
-        .await
+        let values = revocation_values(revocation).into_iter().chain(values);
+        self.database.write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, ended).await
     }
 }
 
 #[async_trait]
 impl SessionRepository for SqliteSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        let row = bounded(row::Entity::find_by_id(session_id.0).one(&self.readers)).await?;
+        let row = bounded(Entity::find_by_id(session_id.0).one(self.database.readers())).await?;
         row.map(Session::try_from).transpose()
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
-        let (writer, session) = (self.writer.clone(), session.clone());
-        // In a task of its own: a caller who goes away must not leave the one writing connection inside a transaction.
-        let inserted = tokio::spawn(async move { insert_within(&writer, &session, limit).await });
-        match tokio::time::timeout(CALL_TIMEOUT, inserted).await {
-            Ok(Ok(result)) => result.map_err(port_error),
-            Ok(Err(error)) => Err(PortError::unavailable(error)),
-            Err(elapsed) => Err(PortError::unavailable(elapsed)),
-        }
+        let session = session.clone();
+        self.database
+            .transaction(move |transaction| Box::pin(async move { insert(transaction, &session, limit).await }))
+            .await
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
         let (user_id, now) = (listing.user_id.0, listing.now.timestamp_micros());
-        let mut page = row::Entity::find().filter(row::Column::UserId.eq(user_id));
+        let mut page = Entity::find().filter(Column::UserId.eq(user_id));
         if listing.active_only {
-            page = page.filter(row::Column::RevokedAt.is_null()).filter(row::Column::ExpiresAt.gt(now));
+            page = page.filter(Column::RevokedAt.is_null()).filter(Expr::col("ends_at").gt(now));
         }
         if let Some(position) = listing.after {
-            let columns = Expr::tuple([Expr::col(row::Column::CreatedAt), Expr::col(row::Column::Id)]);
+            let columns = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
             let last = [position.created_at.timestamp_micros().into(), position.id.0.into()];
             page = page.filter(columns.lt(Expr::tuple(last)));
         }
-        let newest_first = page.order_by_desc(row::Column::CreatedAt).order_by_desc(row::Column::Id);
+        let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit));
-        let count = Statement::from_sql_and_values(DbBackend::Sqlite, COUNT, [now.into(), user_id.into()]);
+        let readers = self.database.readers();
+        let count = statement(COUNT, [now.into(), user_id.into()]);
         let (rows, counts) = bounded(async {
-            let rows = limited.all(&self.readers).await?;
-            Ok((rows, counts(self.readers.query_one_raw(count).await?)?))
+            let rows = limited.all(readers).await?;
+            Ok((rows, counts(readers.query_one_raw(count).await?)?))
         })
         .await?;
         let sessions = rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
     }
 
+    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+        let found = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], ended).await?;
+        match found.first() {
+            Some(session) => self.find_by_id(session.id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+        let values = [
+            edit.name.is_some().into(),
+            edit.name.clone().flatten().into(),
+            edit.metadata.is_some().into(),
+            edit.metadata.clone().flatten().as_ref().map(metadata_text).into(),
+            session_id.0.into(),
+        ];
+        self.database.execute(EDIT, values).await?;
+        self.find_by_id(session_id).await
+    }
+
+    async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
+        // Digits and an address need no escaping.
+        let item = |touch: &Touch| {
+            let (id, first) = (touch.session_id.0.simple(), touch.first_at.timestamp_micros());
+            let address = touch.ip_address.map_or("null".to_owned(), |address| format!("\"{address}\""));
+            format!("[\"{id}\",{first},{},{address}]", touch.last_at.timestamp_micros())
+        };
+        let items = touches.iter().map(item).collect::<Vec<_>>().join(",");
+        self.database.execute(TOUCH, [format!("[{items}]").into()]).await.map(drop)
+    }
+
+    async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
+        let sessions = sessions.to_vec();
+        self.database
+            .transaction(move |transaction| Box::pin(async move { import(transaction, &sessions).await }))
+            .await
+    }
+
     async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
         let mut all_ended = Vec::new();
-        // SQLite has no arrays, and bounds the parameters of a statement.
-        for ids in session_ids.chunks(500) {
-            let sql = format!("{REVOKE} AND id IN ({}) RETURNING id, user_id", vec!["?"; ids.len()].join(", "));
-            all_ended.extend(self.end(sql, revocation, ids.iter().map(|id| id.0.into())).await?);
+        for ids in session_ids.chunks(CHUNK) {
+            let which = format!("id IN ({})", placeholders(ids.len()));
+            let ids: Vec<Value> = ids.iter().map(|id| id.0.into()).collect();
+            all_ended.extend(self.end(&which, revocation, ids).await?);
         }
         Ok(all_ended)
     }
@@ -123,49 +153,69 @@ impl SessionRepository for SqliteSessionRepository {
         except: Option<SessionId>,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError> {
-        let sql = format!("{REVOKE} AND user_id = ? AND id IS NOT ? RETURNING id, user_id");
-        self.end(sql, revocation, [user_id.0.into(), except.map(|id| id.0).into()]).await
+        let values = [user_id.0.into(), except.map(|id| id.0).into()];
+        self.end("user_id = ? AND id IS NOT ?", revocation, values).await
+    }
+
+    async fn revoke_everybody(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError> {
+        let which =
+            "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS NULL ORDER BY id LIMIT ?)";
+        let mut ended = self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
+        ended.sort();
+        Ok(ended)
     }
 }
 
-#[async_trait]
-impl HealthCheck for SqliteSessionRepository {
-    async fn check(&self) -> Result<(), PortError> {
-        bounded(self.readers.ping()).await
-    }
-}
-
-/// One transaction, which is the only writer from its beginning.
-async fn insert_within(
-    writer: &DatabaseConnection,
+async fn insert(
+    transaction: &DatabaseTransaction,
     session: &Session,
     limit: Option<SessionLimit>,
 ) -> Result<Insertion, DbErr> {
-    let immediate =
-        TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-    let transaction = writer.begin_with_options(immediate).await?;
     let mut evicted = Vec::new();
     if let Some(limit) = limit {
         let (user_id, now) = (session.user_id.0, session.created_at.timestamp_micros());
-        let live = Statement::from_sql_and_values(DbBackend::Sqlite, LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
+        let live = statement(LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
         let live = transaction.query_all_raw(live).await?.iter().map(ended).collect::<Result<Vec<_>, _>>()?;
         let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
         if too_many > 0 && limit.on_limit == OnLimit::Deny {
-            transaction.rollback().await?;
             return Ok(Insertion::LimitReached);
         }
         evicted.extend_from_slice(&live[..too_many.min(live.len())]);
         let eviction = SessionLimit::eviction(session.created_at);
         for oldest in &evicted {
-            let values = revocation_values(&eviction).into_iter().chain([oldest.id.0.into()]);
-            let sql = format!("{REVOKE} AND id = ?");
-            transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
+            revoke_one(transaction, oldest.id, &eviction).await?;
         }
     }
-    let row = row::Model::from(session).into_active_model();
-    row::Entity::insert(row).exec_without_returning(&transaction).await?;
-    transaction.commit().await?;
+    let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES ({})", placeholders(COLUMN_COUNT));
+    transaction.execute_raw(statement(&sql, values(session))).await?;
     Ok(Insertion::Stored { evicted })
+}
+
+async fn import(transaction: &DatabaseTransaction, sessions: &[Session]) -> Result<u64, DbErr> {
+    let mut new = 0;
+    for chunk in sessions.chunks(CHUNK) {
+        let row = format!("({})", placeholders(COLUMN_COUNT));
+        let rows = vec![row; chunk.len()].join(", ");
+        let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES {rows} ON CONFLICT (id) DO NOTHING");
+        let statement = statement(&sql, chunk.iter().flat_map(values));
+        new += transaction.execute_raw(statement).await?.rows_affected();
+    }
+    for session in sessions {
+        if let Some(revocation) = &session.revocation {
+            revoke_one(transaction, session.id, revocation).await?;
+        }
+    }
+    Ok(new)
+}
+
+async fn revoke_one(transaction: &DatabaseTransaction, id: SessionId, revocation: &Revocation) -> Result<(), DbErr> {
+    let values = revocation_values(revocation).into_iter().chain([id.0.into()]);
+    transaction.execute_raw(statement(&format!("{REVOKE} AND id = ?"), values)).await.map(drop)
 }
 
 /// The parameters of [`REVOKE`].
@@ -173,26 +223,8 @@ fn revocation_values(revocation: &Revocation) -> [Value; 3] {
     [revocation.at.timestamp_micros().into(), revocation.reason.clone().into(), actor_text(revocation).into()]
 }
 
-async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
-    match tokio::time::timeout(CALL_TIMEOUT, statement).await {
-        Ok(result) => result.map_err(port_error),
-        Err(elapsed) => Err(PortError::unavailable(elapsed)),
-    }
-}
-
-fn port_error(error: DbErr) -> PortError {
-    if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
-        return PortError::conflict(error);
-    }
-    match &error {
-        DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
-        DbErr::Query(RuntimeErr::SqlxError(source))
-            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
-        {
-            PortError::corrupt(error)
-        }
-        _ => PortError::unavailable(error),
-    }
+fn placeholders(count: usize) -> String {
+    vec!["?"; count].join(", ")
 }
 
 /// The counts of [`COUNT`].
@@ -202,98 +234,7 @@ fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
     Ok((total.unsigned_abs(), active.unsigned_abs()))
 }
 
-/// A row of `RETURNING id, user_id`.
+/// A row of `id, user_id`.
 fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
     Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
-}
-
-fn actor_text(revocation: &Revocation) -> Option<String> {
-    revocation.actor.map(|actor| actor.to_string())
-}
-
-/// A row of `sessions`, private to this file.
-mod row {
-    use sea_orm::entity::prelude::{
-        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter,
-        PrimaryKeyTrait, Uuid,
-    };
-
-    #[derive(Clone, Debug, DeriveEntityModel)]
-    #[sea_orm(table_name = "sessions")]
-    pub struct Model {
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub(super) id: Uuid,
-        pub(super) user_id: Uuid,
-        pub(super) device_info: Option<String>,
-        pub(super) user_agent: Option<String>,
-        pub(super) ip_address: Option<String>,
-        pub(super) last_ip_address: Option<String>,
-        pub(super) location: Option<String>,
-        pub(super) name: Option<String>,
-        pub(super) created_at: i64,
-        pub(super) last_activity_at: i64,
-        pub(super) expires_at: i64,
-        pub(super) revoked_at: Option<i64>,
-        pub(super) revoked_reason: Option<String>,
-        pub(super) revoked_by: Option<String>,
-    }
-
-    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-impl TryFrom<row::Model> for Session {
-    type Error = PortError;
-
-    fn try_from(row: row::Model) -> Result<Self, PortError> {
-        let id = row.id;
-        let corrupt = |column| PortError::corrupt(format!("sessions.{column} of row {id} cannot be read"));
-        let time = |column, micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| corrupt(column));
-        let address = |column, text: Option<String>| {
-            text.map(|text| text.parse::<IpAddr>()).transpose().map_err(|_| corrupt(column))
-        };
-        let revoked_at = row.revoked_at.map(|micros| time("revoked_at", micros)).transpose()?;
-        Ok(Self {
-            id: SessionId(id),
-            user_id: UserId(row.user_id),
-            device_info: row.device_info,
-            user_agent: row.user_agent,
-            ip_address: address("ip_address", row.ip_address)?,
-            last_ip_address: address("last_ip_address", row.last_ip_address)?,
-            location: row.location,
-            name: row.name,
-            created_at: time("created_at", row.created_at)?,
-            last_activity_at: time("last_activity_at", row.last_activity_at)?,
-            expires_at: time("expires_at", row.expires_at)?,
-            // The table refuses a reason without a time.
-            revocation: revoked_at.map(|at| Revocation {
-                at,
-                reason: row.revoked_reason,
-                actor: row.revoked_by.and_then(|text| text.parse().ok()),
-            }),
-        })
-    }
-}
-
-impl From<&Session> for row::Model {
-    fn from(session: &Session) -> Self {
-        Self {
-            id: session.id.0,
-            user_id: session.user_id.0,
-            device_info: session.device_info.clone(),
-            user_agent: session.user_agent.clone(),
-            ip_address: session.ip_address.map(|address| address.to_string()),
-            last_ip_address: session.last_ip_address.map(|address| address.to_string()),
-            location: session.location.clone(),
-            name: session.name.clone(),
-            created_at: session.created_at.timestamp_micros(),
-            last_activity_at: session.last_activity_at.timestamp_micros(),
-            expires_at: session.expires_at.timestamp_micros(),
-            revoked_at: session.revocation.as_ref().map(|revocation| revocation.at.timestamp_micros()),
-            revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.clone()),
-            revoked_by: session.revocation.as_ref().and_then(actor_text),
-        }
-    }
 }

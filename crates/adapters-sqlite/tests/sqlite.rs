@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
-use adapters_sqlite::{DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteSessionRepository, inspect, migrate};
+use adapters_sqlite::{
+    DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteSessionRepository, inspect, migrate,
+};
 use domain::ports::{HealthCheck, PortError, SessionRepository};
 use domain::{Actor, Revocation, Session};
 use sea_orm::{ConnectionTrait, Database};
@@ -14,8 +17,12 @@ fn url(dir: &TemporaryDir) -> String {
     format!("sqlite://{}", dir.path().join("sessions.db").display())
 }
 
+async fn connect(dir: &TemporaryDir) -> Arc<SqliteDatabase> {
+    Arc::new(SqliteDatabase::open(DatabaseFile::lock(&url(dir)).unwrap(), 2).await.unwrap())
+}
+
 async fn open(dir: &TemporaryDir) -> SqliteSessionRepository {
-    SqliteSessionRepository::open(DatabaseFile::lock(&url(dir)).unwrap(), 2).await.unwrap()
+    SqliteSessionRepository::new(connect(dir).await)
 }
 
 /// Runs SQL on the file as an operator's tool would, beside the lock.
@@ -41,10 +48,10 @@ async fn a_second_process_is_refused_with_the_first_ones_id() {
 async fn what_was_written_is_there_after_a_restart() {
     let dir = TemporaryDir::new();
     let session = fixtures::session();
-    let repository = open(&dir).await;
-    repository.insert(&session, None).await.unwrap();
-    repository.close().await;
-    drop(repository);
+    let database = connect(&dir).await;
+    SqliteSessionRepository::new(database.clone()).insert(&session, None).await.unwrap();
+    database.close().await;
+    drop(database);
 
     assert_eq!(open(&dir).await.find_by_id(session.id).await.unwrap(), Some(session));
 }
@@ -100,7 +107,8 @@ async fn a_corrupt_row_is_named_and_is_no_absence() {
 #[tokio::test]
 async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leaves_reads_alone() {
     let dir = TemporaryDir::new();
-    let repository = open(&dir).await;
+    let database = connect(&dir).await;
+    let repository = SqliteSessionRepository::new(database.clone());
     repository.insert(&fixtures::session(), None).await.unwrap();
     let other = Database::connect(url(&dir)).await.unwrap();
     other.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
@@ -108,7 +116,7 @@ async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leav
     let second = Session { id: fixtures::session_number(2).id, ..fixtures::session() };
     assert!(matches!(repository.insert(&second, None).await, Err(PortError::Unavailable(_))));
     assert!(repository.find_by_id(fixtures::session().id).await.unwrap().is_some());
-    assert!(repository.check().await.is_ok());
+    assert!(database.check().await.is_ok());
 
     other.execute_unprepared("ROLLBACK").await.unwrap();
     repository.insert(&second, None).await.unwrap();

@@ -45,6 +45,14 @@ pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
     describe_gauge!("sessiond_cache_up", "1 if the shared cache answers, 0 while it is left alone");
     describe_counter!("sessiond_cache_errors_total", "Commands that the shared cache did not answer or refused");
     describe_counter!("sessiond_cache_rejects_total", "Values of the shared cache that were not believed");
+    describe_counter!("sessiond_activity_writes_total", "Sessions whose use was written");
+    describe_counter!("sessiond_activity_write_errors_total", "Attempts to write the use of sessions that failed");
+    describe_counter!(
+        "sessiond_activity_dropped_total",
+        "Uses of sessions that were not taken note of, for want of room"
+    );
+    describe_gauge!("sessiond_cleanup_backlog", "Sessions that wait to be noted as over, or deleted; 100000 if more");
+    describe_counter!("sessiond_cleaned_total", "What was cleared away: expired, deleted, events");
     describe_gauge!("sessiond_build_info", "1, with the version");
     metrics::gauge!("sessiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let upkeep = handle.clone();

@@ -5,15 +5,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use adapters_maxmind::MaxMindLocationEnricher;
 use adapters_memory::MemorySessionCache;
-use adapters_postgres::PostgresSessionRepository;
+use adapters_postgres::{
+    DashtamSessions, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention,
+};
 use adapters_redis::RedisSessionCache;
-use adapters_sqlite::{DatabaseFile, SqliteSessionRepository};
+use adapters_sqlite::{
+    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteSessionRepository, SqliteSessionRetention,
+};
+use adapters_ua_parser::UaParserDeviceEnricher;
 use anyhow::{Context, Result, bail};
+use application::commands::handlers::{CleanUpHandler, Enrichers, ImportSessionsHandler};
 use application::{Application, Ports};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::ports::{Clock, HealthCheck, SessionCache, SessionRepository};
+use domain::ports::{
+    Clock, EventOutbox, HealthCheck, LocationEnricher, SessionCache, SessionRepository, SessionRetention,
+};
 use secrecy::ExposeSecret;
 
 use crate::auth::{DevKeys, RemoteJwks, ServiceKeys, TokenRules, TokenVerifier, VerificationKey};
@@ -66,7 +75,60 @@ macro_rules! closes {
         )*
     };
 }
-closes!(PostgresSessionRepository, SqliteSessionRepository, RedisSessionCache);
+closes!(DashtamSessions, PostgresDatabase, SqliteDatabase, RedisSessionCache);
+
+/// The ports of the configured store.
+struct Store {
+    session_repo: Arc<dyn SessionRepository>,
+    event_outbox: Arc<dyn EventOutbox>,
+    session_retention: Arc<dyn SessionRetention>,
+    health: Arc<dyn HealthCheck>,
+    description: String,
+    connections: Arc<dyn Close>,
+}
+
+impl Store {
+    async fn open(settings: &Settings) -> Result<Self> {
+        match &settings.store_url {
+            StoreUrl::Postgres(url) => {
+                let open = PostgresDatabase::open(url.expose_secret(), settings.pool_size).await;
+                let database = Arc::new(open.context("store.url")?);
+                Ok(Self {
+                    session_repo: Arc::new(PostgresSessionRepository::new(database.clone())),
+                    event_outbox: Arc::new(PostgresEventOutbox::new(database.clone())),
+                    session_retention: Arc::new(PostgresSessionRetention::new(database.clone())),
+                    health: database.clone(),
+                    description: "PostgreSQL".to_owned(),
+                    connections: database,
+                })
+            }
+            StoreUrl::Sqlite(url) => {
+                let file = DatabaseFile::lock(url).context("store.url")?;
+                let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
+                let readers = settings.pool_size.min(MAX_SQLITE_READERS);
+                let database = Arc::new(SqliteDatabase::open(file, readers).await.context("store.url")?);
+                Ok(Self {
+                    session_repo: Arc::new(SqliteSessionRepository::new(database.clone())),
+                    event_outbox: Arc::new(SqliteEventOutbox::new(database.clone())),
+                    session_retention: Arc::new(SqliteSessionRetention::new(database.clone())),
+                    health: database.clone(),
+                    description: path.display().to_string(),
+                    connections: database,
+                })
+            }
+        }
+    }
+}
+
+/// What fills in a new session what the backend does not say.
+fn enrichers(geoip_file: Option<&Path>) -> Result<Enrichers> {
+    let open = |path| MaxMindLocationEnricher::open(path).context("enrich.geoip_file");
+    let location = geoip_file.map(open).transpose()?;
+    Ok(Enrichers {
+        device: Arc::new(UaParserDeviceEnricher::new()?),
+        location: location.map(|location| Arc::new(location) as Arc<dyn LocationEnricher>),
+    })
+}
 
 /// Connects the adapters that the configuration names, and builds the application on them.
 ///
@@ -76,23 +138,11 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut adapters: Vec<Arc<dyn Close>> = Vec::new();
 
-    let (session_repo, store_health, store_description): (Arc<dyn SessionRepository>, Arc<dyn HealthCheck>, String) =
-        match &settings.store_url {
-            StoreUrl::Postgres(url) => {
-                let open = PostgresSessionRepository::open(url.expose_secret(), settings.pool_size).await;
-                let repository = Arc::new(open.context("store.url")?);
-                adapters.push(repository.clone());
-                (repository.clone(), repository, "PostgreSQL".to_owned())
-            }
-            StoreUrl::Sqlite(url) => {
-                let file = DatabaseFile::lock(url).context("store.url")?;
-                let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
-                let readers = settings.pool_size.min(MAX_SQLITE_READERS);
-                let repository = Arc::new(SqliteSessionRepository::open(file, readers).await.context("store.url")?);
-                adapters.push(repository.clone());
-                (repository.clone(), repository, path.display().to_string())
-            }
-        };
+    // Compiling patterns takes a while, and so does connecting.
+    let geoip_file = settings.geoip_file.clone();
+    let enrichers = tokio::task::spawn_blocking(move || enrichers(geoip_file.as_deref()));
+    let store = Store::open(settings).await?;
+    adapters.push(store.connections);
 
     // A near cache hears of no other process's writes. Until the revocation feed tells it of them, it is used only where
     // there is no other process: on a SQLite file, which is locked for this one.
@@ -111,12 +161,20 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
             (None, _) => (Arc::new(MemorySessionCache::new(0, clock.clone())), None, "none"),
         };
 
-    let ports = Ports { session_repo, session_cache, clock: clock.clone(), ids: Arc::new(SystemIds) };
+    let ports = Ports {
+        session_repo: store.session_repo,
+        session_cache,
+        event_outbox: store.event_outbox,
+        session_retention: store.session_retention,
+        enrichers: enrichers.await??,
+        clock: clock.clone(),
+        ids: Arc::new(SystemIds),
+    };
     Ok(Node {
-        application: Arc::new(Application::new(ports, settings.policy)),
+        application: Arc::new(Application::new(ports, settings.policies)),
         clock,
-        health: Arc::new(Health::new(store_health, cache_health)),
-        store_description,
+        health: Arc::new(Health::new(store.health, cache_health)),
+        store_description: store.description,
         cache_description,
         adapters,
     })
@@ -154,6 +212,44 @@ pub async fn migrate(store: &StoreUrl) -> Result<Migrated> {
             Ok(Migrated { from: migrated.from, to: migrated.to })
         }
     }
+}
+
+/// Work on the store itself, without a node: what it works with, and its connections.
+pub struct OnStore<T> {
+    /// The handler.
+    pub handler: T,
+    connections: Vec<Arc<dyn Close>>,
+}
+
+impl<T> OnStore<T> {
+    /// Closes every connection, orderly.
+    pub async fn close(&self) {
+        for connection in &self.connections {
+            connection.close().await;
+        }
+    }
+}
+
+/// What clears away what is over, on the configured store.
+///
+/// # Errors
+/// If the database cannot be used.
+pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
+    let store = Store::open(settings).await?;
+    let handler = CleanUpHandler::new(store.session_retention, Arc::new(SystemClock), settings.policies.retention);
+    Ok(OnStore { handler, connections: vec![store.connections] })
+}
+
+/// What brings the sessions of the Python original over to the configured store.
+///
+/// # Errors
+/// If either database cannot be used.
+pub async fn import_dashtam(settings: &Settings, from: &str) -> Result<OnStore<ImportSessionsHandler>> {
+    let source = DashtamSessions::open(from, settings.policies.sessions.lifetime).await.context("--from")?;
+    let source = Arc::new(source);
+    let store = Store::open(settings).await?;
+    let handler = ImportSessionsHandler::new(source.clone(), store.session_repo);
+    Ok(OnStore { handler, connections: vec![source, store.connections] })
 }
 
 /// What a store says about itself.

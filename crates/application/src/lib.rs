@@ -10,29 +10,48 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+//! # use adapters_memory::{
+//! #     MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository, MemorySessionRetention,
+//! # };
+//! # use chrono::TimeDelta;
 //! # use testkit::{SequentialIds, fixtures};
+//! # struct NoDevices;
+//! # impl domain::ports::DeviceEnricher for NoDevices {
+//! #     fn device(&self, _: &str) -> Option<domain::Device> { None }
+//! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use application::commands::CreateSession;
+//! use application::commands::handlers::Enrichers;
 //! use application::queries::GetSession;
-//! use application::{Application, Ports};
+//! use application::{Application, Policies, Ports};
 //! use domain::{OnLimit, SessionPolicy, UserId};
 //!
+//! let database = MemoryDatabase::default();
 //! let ports = Ports {
-//!     session_repo: Arc::new(MemorySessionRepository::default()),
+//!     session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
 //!     session_cache: Arc::new(MemorySessionCache::new(10_000, fixtures::clock())),
+//!     event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
+//!     session_retention: Arc::new(MemorySessionRetention::new(database)),
+//!     enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
 //!     clock: fixtures::clock(),
 //!     ids: Arc::new(SequentialIds::default()),
 //! };
-//! let lifetime = chrono::TimeDelta::days(30);
-//! let policy = SessionPolicy { lifetime, max_per_user: None, on_limit: OnLimit::EvictOldest };
-//! let application = Application::new(ports, policy);
+//! let policies = Policies {
+//!     sessions: SessionPolicy {
+//!         lifetime: TimeDelta::days(30),
+//!         idle_timeout: None,
+//!         sliding: false,
+//!         max_per_user: None,
+//!         on_limit: OnLimit::EvictOldest,
+//!     },
+//!     activity_window: TimeDelta::seconds(60),
+//!     retention: TimeDelta::days(30),
+//! };
+//! let application = Application::new(ports, policies);
 //!
 //! let user_id: UserId = "00000000-0000-4000-8000-00000000000a".parse()?;
-//! let sign_in =
-//!     CreateSession { user_id, ip_address: None, user_agent: None, expires_at: None, max_sessions: None };
-//! let session = application.create_session.handle(sign_in).await?.session;
+//! let session = application.create_session.handle(CreateSession::of(user_id)).await?.session;
 //!
 //! let result = application.get_session.handle(GetSession { session_id: session.id, user_id }).await?;
 //! assert!(!result.is_revoked && !result.is_current);
@@ -40,17 +59,23 @@
 //! # }
 //! ```
 
+mod activity_buffer;
 pub mod commands;
 pub mod queries;
+mod session_ends;
 
 use std::sync::Arc;
 
+pub use activity_buffer::ActivityBuffer;
+use chrono::TimeDelta;
 use commands::handlers::{
-    CreateSessionHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler, RevokeSessionsHandler,
+    CleanUpHandler, CreateSessionHandler, EditSessionHandler, Enrichers, RecordActivityHandler,
+    RevokeAllUserSessionsHandler, RevokeEverybodyHandler, RevokeSessionHandler, RevokeSessionsHandler,
 };
-use domain::SessionPolicy;
-use domain::ports::{Clock, IdGenerator, SessionCache, SessionRepository};
-use queries::handlers::{GetSessionHandler, InspectSessionHandler, ListUserSessionsHandler};
+use domain::ports::{Clock, EventOutbox, IdGenerator, SessionCache, SessionRepository, SessionRetention};
+use domain::{Session, SessionPolicy};
+use queries::handlers::{GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler};
+pub use session_ends::SessionEnds;
 
 /// What the application needs from outside. `app::wiring` is where the adapters are chosen.
 #[derive(Clone)]
@@ -59,10 +84,27 @@ pub struct Ports {
     pub session_repo: Arc<dyn SessionRepository>,
     /// What remembers them.
     pub session_cache: Arc<dyn SessionCache>,
+    /// What happened to them.
+    pub event_outbox: Arc<dyn EventOutbox>,
+    /// What clears them away.
+    pub session_retention: Arc<dyn SessionRetention>,
+    /// What fills in what the backend does not say of a sign-in.
+    pub enrichers: Enrichers,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// New identifiers.
     pub ids: Arc<dyn IdGenerator>,
+}
+
+/// The rules that the application goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// Those that a new session is made under.
+    pub sessions: SessionPolicy,
+    /// How long the use of a session is kept before it is written, at most.
+    pub activity_window: TimeDelta,
+    /// How long ended sessions, and events, are kept.
+    pub retention: TimeDelta,
 }
 
 /// Every use case, ready to be called by whatever interface: HTTP, a command line, a library user.
@@ -73,34 +115,55 @@ pub struct Application {
     pub inspect_session: InspectSessionHandler,
     /// A user's sessions, newest first.
     pub list_user_sessions: ListUserSessionsHandler,
+    /// What happened to sessions.
+    pub list_events: ListEventsHandler,
     /// A sign-in.
     pub create_session: CreateSessionHandler,
+    /// A name, metadata.
+    pub edit_session: EditSessionHandler,
+    /// The use of a session.
+    pub record_activity: RecordActivityHandler,
     /// The end of one session.
     pub revoke_session: RevokeSessionHandler,
     /// The end of several.
     pub revoke_sessions: RevokeSessionsHandler,
     /// The end of all of a user's.
     pub revoke_all_user_sessions: RevokeAllUserSessionsHandler,
+    /// The end of everybody's.
+    pub revoke_everybody: RevokeEverybodyHandler,
+    /// What is over is cleared away.
+    pub clean_up: CleanUpHandler,
+    activity: Arc<ActivityBuffer>,
 }
 
 impl Application {
     /// Puts the handlers together.
-    pub fn new(ports: Ports, policy: SessionPolicy) -> Self {
-        let Ports { session_repo, session_cache, clock, ids } = ports;
+    pub fn new(ports: Ports, policies: Policies) -> Self {
+        let Ports { session_repo: repo, session_cache: cache, event_outbox, session_retention, enrichers, clock, ids } =
+            ports;
+        let activity = Arc::new(ActivityBuffer::new(policies.activity_window));
+        let ends = Arc::new(SessionEnds::new(cache.clone(), activity.clone()));
+        let (repo, clock) = (|| repo.clone(), || clock.clone());
         Self {
-            get_session: GetSessionHandler::new(session_repo.clone(), session_cache.clone()),
-            inspect_session: InspectSessionHandler::new(session_repo.clone()),
-            list_user_sessions: ListUserSessionsHandler::new(session_repo.clone(), clock.clone()),
-            create_session: CreateSessionHandler::new(
-                session_repo.clone(),
-                session_cache.clone(),
-                clock.clone(),
-                ids,
-                policy,
-            ),
-            revoke_session: RevokeSessionHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
-            revoke_sessions: RevokeSessionsHandler::new(session_repo.clone(), session_cache.clone(), clock.clone()),
-            revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(session_repo, session_cache, clock),
+            get_session: GetSessionHandler::new(repo(), cache.clone()),
+            inspect_session: InspectSessionHandler::new(repo()),
+            list_user_sessions: ListUserSessionsHandler::new(repo(), clock(), activity.clone()),
+            list_events: ListEventsHandler::new(event_outbox),
+            create_session: CreateSessionHandler::new(repo(), ends.clone(), enrichers, clock(), ids, policies.sessions),
+            edit_session: EditSessionHandler::new(repo(), cache),
+            record_activity: RecordActivityHandler::new(repo(), clock(), activity.clone()),
+            revoke_session: RevokeSessionHandler::new(repo(), ends.clone(), clock()),
+            revoke_sessions: RevokeSessionsHandler::new(repo(), ends.clone(), clock()),
+            revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(repo(), ends.clone(), clock()),
+            revoke_everybody: RevokeEverybodyHandler::new(repo(), ends, clock()),
+            clean_up: CleanUpHandler::new(session_retention, clock(), policies.retention),
+            activity,
         }
+    }
+
+    /// The session with the use that only this node knows of yet. Ask this before the verdict on what a cache or the database
+    /// answered: they may be behind by [`Policies::activity_window`].
+    pub fn refreshed(&self, session: Arc<Session>) -> Arc<Session> {
+        self.activity.refresh(session)
     }
 }

@@ -6,14 +6,22 @@
 //! To add a port: write the trait in `ports/`, with one MUST clause a behaviour in its doc comment; write one function a
 //! clause in `testkit::conformance`; implement it in an adapter, whose `tests/contract.rs` runs the suite in one line.
 
+mod activity;
+mod device;
 mod ids;
+mod metadata;
 mod policy;
 pub mod ports;
 mod session;
+mod session_event;
 
+pub use activity::Touch;
+pub use device::{Device, DeviceKind};
 pub use ids::{SessionId, UserId};
+pub use metadata::{METADATA_MAX_BYTES, Metadata, metadata_text};
 pub use policy::{OnLimit, SessionLimit, SessionPolicy};
 pub use session::{
-    Actor, REASON_MAX_CHARS, Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
+    Actor, NAME_MAX_CHARS, REASON_MAX_CHARS, Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
     truncated_user_agent,
 };
+pub use session_event::{EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, SessionEvent, SessionEventKind};

@@ -2,13 +2,17 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{Actor, Revocation, SessionError};
+use crate::{Actor, EVICTED_BY_LIMIT, Revocation, SessionError};
 
 /// The rules that a new session is made under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
     /// How long a session lives after its creation, at most (NIST SP 800-63B-4 section 2.2.3: the overall time-out).
     pub lifetime: TimeDelta,
+    /// How long a session may rest (the same section: the inactivity time-out); as long as it likes, if absent.
+    pub idle_timeout: Option<TimeDelta>,
+    /// Whether use puts off the end of the lifetime: see [`Session::renewal`](crate::Session::renewal).
+    pub sliding: bool,
     /// How many live sessions a user may have, where the caller names no number; no limit, if absent.
     pub max_per_user: Option<NonZeroU32>,
     /// What happens at the limit.
@@ -36,7 +40,7 @@ pub struct SessionLimit {
 impl SessionLimit {
     /// The revocation of a session that is ended at `now` to make room.
     pub fn eviction(now: DateTime<Utc>) -> Revocation {
-        Revocation { at: now, reason: Some("session_limit".to_owned()), actor: Some(Actor::System) }
+        Revocation { at: now, reason: Some(EVICTED_BY_LIMIT.to_owned()), actor: Some(Actor::System) }
     }
 }
 
@@ -45,6 +49,11 @@ impl SessionPolicy {
     pub fn limit(&self, requested: Option<NonZeroU32>) -> Option<SessionLimit> {
         let max = requested.or(self.max_per_user)?;
         Some(SessionLimit { max, on_limit: self.on_limit })
+    }
+
+    /// What use renews the lifetime to. A session whose end was asked for keeps that end.
+    pub fn renewal(&self, requested_end: Option<DateTime<Utc>>) -> Option<TimeDelta> {
+        (self.sliding && requested_end.is_none()).then_some(self.lifetime)
     }
 
     /// When a session created at `now` ends: the moment asked for, or the end of the lifetime where none is asked for.
@@ -71,8 +80,20 @@ impl SessionPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: SessionPolicy =
-        SessionPolicy { lifetime: TimeDelta::days(30), max_per_user: NonZeroU32::new(5), on_limit: OnLimit::Deny };
+    const POLICY: SessionPolicy = SessionPolicy {
+        lifetime: TimeDelta::days(30),
+        idle_timeout: None,
+        sliding: true,
+        max_per_user: NonZeroU32::new(5),
+        on_limit: OnLimit::Deny,
+    };
+
+    #[test]
+    fn only_a_sliding_session_whose_end_nobody_asked_for_is_renewed() {
+        assert_eq!(POLICY.renewal(None), Some(POLICY.lifetime));
+        assert_eq!(POLICY.renewal(Some(DateTime::UNIX_EPOCH)), None);
+        assert_eq!(SessionPolicy { sliding: false, ..POLICY }.renewal(None), None);
+    }
 
     #[test]
     fn a_callers_limit_outweighs_the_policys() {

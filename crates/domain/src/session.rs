@@ -2,13 +2,16 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
-use crate::{SessionId, UserId};
+use crate::{Device, Metadata, SessionId, Touch, UserId};
 
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
 pub const USER_AGENT_MAX_BYTES: usize = 512;
+
+/// The longest name that a user may give a device, in characters.
+pub const NAME_MAX_CHARS: usize = 64;
 
 /// The longest reason for ending a session, in characters.
 pub const REASON_MAX_CHARS: usize = 255;
@@ -25,6 +28,8 @@ pub struct Session {
     pub user_id: UserId,
     /// The device in words, such as "Chrome on macOS".
     pub device_info: Option<String>,
+    /// What the user agent tells of the device, where somebody has looked at it.
+    pub device: Option<Device>,
     /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out by caches.
     pub user_agent: Option<String>,
     /// The client's address at sign-in.
@@ -39,8 +44,16 @@ pub struct Session {
     pub created_at: DateTime<Utc>,
     /// When the session was last used.
     pub last_activity_at: DateTime<Utc>,
-    /// The moment from which on the session is over, whatever happens.
+    /// The moment from which on the session is over, however much it is used.
     pub expires_at: DateTime<Utc>,
+    /// How long the session may rest: it is over that long after it was last used. `None`: as long as it likes.
+    pub idle_timeout: Option<TimeDelta>,
+    /// Use moves `expires_at` to this long from then, once less than half of it is left (a sliding session). `None`: never.
+    pub renewal: Option<TimeDelta>,
+    /// What the application's backend keeps with the session. Kept by repositories, left out by caches.
+    pub metadata: Option<Metadata>,
+    /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by caches.
+    pub idempotency_key: Option<String>,
     /// Present once the session was ended by somebody.
     pub revocation: Option<Revocation>,
 }
@@ -100,6 +113,8 @@ pub enum SessionStatus {
     Revoked,
     /// Over by its absolute lifetime.
     Expired,
+    /// Over because it rested for too long.
+    Idle,
 }
 
 impl SessionStatus {
@@ -109,6 +124,7 @@ impl SessionStatus {
             Self::Live => "live",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::Idle => "idle",
         }
     }
 }
@@ -127,14 +143,26 @@ impl Session {
         self.revocation.is_some()
     }
 
-    /// The verdict at `now`. A revocation outweighs expiry: it says what somebody did, not only what time did.
+    /// The moment at which the session is over by time alone: the end of its lifetime, or of its rest.
+    pub fn ends_at(&self) -> DateTime<Utc> {
+        self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
+    }
+
+    fn idle_at(&self) -> Option<DateTime<Utc>> {
+        Some(self.last_activity_at + self.idle_timeout?)
+    }
+
+    /// The verdict at `now`. A revocation outweighs time: it says what somebody did. The end of the lifetime outweighs that of
+    /// rest.
     ///
-    /// The session is over *at* `expires_at`, not after it.
+    /// The session is over *at* [`ends_at`](Self::ends_at), not after it.
     pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
         if self.is_revoked() {
             SessionStatus::Revoked
         } else if now >= self.expires_at {
             SessionStatus::Expired
+        } else if self.idle_at().is_some_and(|idle_at| now >= idle_at) {
+            SessionStatus::Idle
         } else {
             SessionStatus::Live
         }
@@ -143,6 +171,30 @@ impl Session {
     /// Whether the session is good at `now`.
     pub fn is_live(&self, now: DateTime<Utc>) -> bool {
         self.status(now) == SessionStatus::Live
+    }
+
+    /// The session without what caches leave out, because it is large and no read that a cache serves shows it.
+    pub fn for_cache(&self) -> Self {
+        Self { user_agent: None, metadata: None, idempotency_key: None, ..self.clone() }
+    }
+
+    /// Takes note that the session was used. Answers whether it was: one that is over cannot be.
+    ///
+    /// News that arrives late is judged by its own time, and never sets anything back.
+    pub fn touch(&mut self, touch: &Touch) -> bool {
+        if !self.is_live(touch.first_at) {
+            return false;
+        }
+        if touch.last_at >= self.last_activity_at {
+            self.last_activity_at = touch.last_at;
+            self.last_ip_address = touch.ip_address.or(self.last_ip_address);
+        }
+        if let Some(renewal) = self.renewal
+            && (self.expires_at - touch.last_at) * 2 < renewal
+        {
+            self.expires_at = touch.last_at + renewal;
+        }
+        true
     }
 }
 
@@ -157,7 +209,6 @@ pub fn truncated_user_agent(user_agent: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
     use uuid::Uuid;
 
     use super::*;
@@ -168,6 +219,7 @@ mod tests {
             id: SessionId(Uuid::from_u128(1)),
             user_id: UserId(Uuid::from_u128(2)),
             device_info: None,
+            device: None,
             user_agent: None,
             ip_address: None,
             last_ip_address: None,
@@ -176,6 +228,10 @@ mod tests {
             created_at,
             last_activity_at: created_at,
             expires_at: created_at + TimeDelta::seconds(60),
+            idle_timeout: None,
+            renewal: None,
+            metadata: None,
+            idempotency_key: None,
             revocation: None,
         }
     }
@@ -186,6 +242,58 @@ mod tests {
         assert_eq!(session.status(session.expires_at - TimeDelta::microseconds(1)), SessionStatus::Live);
         assert_eq!(session.status(session.expires_at), SessionStatus::Expired);
         assert!(!session.is_live(session.expires_at));
+    }
+
+    #[test]
+    fn a_session_is_over_at_the_end_of_its_rest_to_the_microsecond() {
+        let session = Session { idle_timeout: Some(TimeDelta::seconds(20)), ..session() };
+        let idle_at = session.last_activity_at + TimeDelta::seconds(20);
+        assert_eq!(session.ends_at(), idle_at);
+        assert_eq!(session.status(idle_at - TimeDelta::microseconds(1)), SessionStatus::Live);
+        assert_eq!(session.status(idle_at), SessionStatus::Idle);
+        assert_eq!(session.status(session.expires_at), SessionStatus::Expired);
+        let late = Session { last_activity_at: session.expires_at - TimeDelta::seconds(1), ..session };
+        assert_eq!(late.ends_at(), late.expires_at);
+    }
+
+    fn touch(first: i64, last: i64) -> Touch {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let ip_address = "192.0.2.9".parse().ok();
+        Touch { session_id: session().id, first_at: at(first), last_at: at(last), ip_address }
+    }
+
+    #[test]
+    fn use_puts_off_the_end_of_rest_and_not_that_of_the_lifetime() {
+        let mut session = Session { idle_timeout: Some(TimeDelta::seconds(20)), ..session() };
+        assert!(session.touch(&touch(19, 45)), "the first use came in time, and kept it alive for the last");
+        assert_eq!(session.last_activity_at, touch(0, 45).last_at);
+        assert_eq!(session.last_ip_address, touch(0, 0).ip_address);
+        assert_eq!(session.ends_at(), session.expires_at);
+        assert!(!session.touch(&touch(60, 60)));
+    }
+
+    #[test]
+    fn news_of_use_never_sets_anything_back_and_never_wakes_the_dead() {
+        let mut session = session();
+        session.touch(&touch(30, 30));
+        let before = session.clone();
+        let older = Touch { ip_address: "192.0.2.1".parse().ok(), ..touch(10, 10) };
+        assert!(session.touch(&older));
+        assert_eq!(session, before);
+
+        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None });
+        let revoked = session.clone();
+        assert!(!session.touch(&touch(40, 40)));
+        assert_eq!(session, revoked);
+    }
+
+    #[test]
+    fn a_sliding_session_is_renewed_once_less_than_half_is_left() {
+        let mut session = Session { renewal: Some(TimeDelta::seconds(60)), ..session() };
+        session.touch(&touch(30, 30));
+        assert_eq!(session.expires_at, touch(0, 60).last_at);
+        session.touch(&touch(31, 31));
+        assert_eq!(session.expires_at, touch(0, 91).last_at);
     }
 
     #[test]

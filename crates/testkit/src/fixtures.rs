@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
-use domain::{Session, SessionId, UserId};
+use domain::{Device, DeviceKind, Metadata, Session, SessionId, UserId};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::FixedClock;
@@ -24,6 +25,11 @@ pub fn session() -> Session {
         id: SessionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
         user_id: UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00aa)),
         device_info: Some("Chrome on macOS".into()),
+        device: Some(Device {
+            browser: Some("Chrome".into()),
+            system: Some("macOS".into()),
+            kind: DeviceKind::Desktop,
+        }),
         user_agent: Some("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/140.0 Safari/537.36".into()),
         ip_address: Some("192.0.2.7".parse().unwrap()),
         last_ip_address: Some("2001:db8::7".parse().unwrap()),
@@ -32,8 +38,19 @@ pub fn session() -> Session {
         created_at: now(),
         last_activity_at: now(),
         expires_at: now() + TimeDelta::days(30),
+        idle_timeout: Some(TimeDelta::days(7)),
+        renewal: None,
+        metadata: Some(metadata()),
+        idempotency_key: None,
         revocation: None,
     }
+}
+
+/// Metadata with every sort of value.
+pub fn metadata() -> Metadata {
+    let value =
+        json!({ "plan": "pro", "seats": 3, "ratio": 0.1, "tags": ["a", "é"], "deep": { "null": null, "yes": true } });
+    value.as_object().cloned().unwrap_or_default()
 }
 
 /// [`session`] under another id.
@@ -45,11 +62,14 @@ pub fn session_number(n: u64) -> Session {
 pub fn bare_session() -> Session {
     Session {
         device_info: None,
+        device: None,
         user_agent: None,
         ip_address: None,
         last_ip_address: None,
         location: None,
         name: None,
+        idle_timeout: None,
+        metadata: None,
         ..session()
     }
 }

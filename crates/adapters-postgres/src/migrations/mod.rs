@@ -5,6 +5,8 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait};
 mod m0001_create_sessions;
 mod m0002_revocations_are_final;
 mod m0003_session_limits;
+mod m0004_time_outs_and_labels;
+mod m0005_events;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -15,6 +17,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_create_sessions::Migration),
             Box::new(m0002_revocations_are_final::Migration),
             Box::new(m0003_session_limits::Migration),
+            Box::new(m0004_time_outs_and_labels::Migration),
+            Box::new(m0005_events::Migration),
         ]
     }
 }

@@ -4,12 +4,19 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 mod m0001_create_sessions;
 mod m0002_revocations_are_final;
+mod m0003_time_outs_and_labels;
+mod m0004_events;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_create_sessions::Migration), Box::new(m0002_revocations_are_final::Migration)]
+        vec![
+            Box::new(m0001_create_sessions::Migration),
+            Box::new(m0002_revocations_are_final::Migration),
+            Box::new(m0003_time_outs_and_labels::Migration),
+            Box::new(m0004_events::Migration),
+        ]
     }
 }

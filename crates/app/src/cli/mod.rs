@@ -1,8 +1,11 @@
 //! The command line: one command, one file.
 
+mod cleanup;
 mod client;
 mod config;
 mod doctor;
+mod events;
+mod import;
 mod migrate;
 mod serve;
 mod session;
@@ -13,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Settings, Values};
 
@@ -40,6 +44,13 @@ enum Command {
     /// Create, read, list and end sessions on a running node
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// What happened to sessions: who ended which, when and why
+    Events(events::Events),
+    /// Clear away what is over, as running nodes do by themselves
+    Cleanup(cleanup::Cleanup),
+    /// Bring sessions over from elsewhere, again and again without duplicates
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Make tokens for trying things out
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -74,6 +85,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve => serve::run(settings).await?,
         Command::Migrate => migrate::run(&settings).await?,
         Command::Session(command) => session::run(command, &settings).await?,
+        Command::Events(command) => events::run(command, &settings).await?,
+        Command::Cleanup(command) => cleanup::run(command, &settings).await?,
+        Command::Import(command) => import::run(command, &settings).await?,
         Command::Token(command) => token::run(command, &settings)?,
         Command::Doctor(command) => return doctor::run(command, &settings).await,
         Command::Config(_) => {}
@@ -94,6 +108,16 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
         _ => Ok(()),
     }
+}
+
+/// A line on standard error that shows how far long work is; none where nobody looks.
+fn progress(total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if total.is_some() { "{bar:30} {pos}/{len} {msg}" } else { "{spinner} {pos} {msg}" };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// Lines of two or more columns, each as wide as its widest cell.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::print;
 use crate::auth::DevKeys;
 use crate::config::Settings;
-use crate::http::{PublicState, ServiceState, public_router, serve, service_router};
-use crate::telemetry;
+use crate::http::{MAX_EVENT_STREAMS, PublicState, ServiceState, public_router, serve, service_router};
 use crate::wiring::{self, Credentials, Node};
+use crate::{background, telemetry};
 
 /// The user of the first session that the greeting suggests.
 const EXAMPLE_USER: &str = "00000000-0000-4000-8000-000000000001";
@@ -39,6 +40,7 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         application: node.application.clone(),
         clock: node.clock.clone(),
         tokens: Arc::new(credentials.tokens),
+        trusted_proxies: settings.trusted_proxies.into(),
     };
     let service_state = ServiceState {
         application: node.application.clone(),
@@ -46,7 +48,14 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         service_keys: Arc::new(credentials.service_keys),
         health: node.health.clone(),
         metrics,
+        event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
+        shutdown: shutdown.clone(),
     };
+    let application = node.application.clone();
+    let writer = tokio::spawn(background::write_activity(application.clone(), shutdown.clone()));
+    if let Some(interval) = settings.cleanup_interval {
+        tokio::spawn(background::clean_up(application.clone(), interval, shutdown.clone()));
+    }
     let health = node.health.clone();
     let stopping = shutdown.clone();
     tokio::spawn(async move {
@@ -58,6 +67,9 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         serve("public", public, public_router(public_state), shutdown.clone()),
         serve("service", service, service_router(service_state), shutdown),
     );
+    // What the last requests used is written after them; whatever write was under way has ended by then.
+    let _ = writer.await;
+    background::write_last_activity(&application).await;
     node.close().await;
     tracing::info!("stopped");
     Ok(())

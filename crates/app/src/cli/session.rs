@@ -1,6 +1,7 @@
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::{SessionId, UserId};
@@ -27,6 +28,12 @@ pub(super) enum SessionCommand {
         /// When it ends, such as 2030-01-31T12:00:00Z; the configured lifetime is the latest
         #[arg(long, value_name = "TIME")]
         expires_at: Option<DateTime<Utc>>,
+        /// Live sessions that the user may have, this one included [default: sessions.max_per_user]
+        #[arg(long, value_name = "NUMBER")]
+        max_sessions: Option<NonZeroU32>,
+        /// What to keep with it: a JSON object
+        #[arg(long, value_name = "JSON")]
+        metadata: Option<String>,
         #[command(flatten)]
         node: Node,
     },
@@ -66,13 +73,30 @@ pub(super) enum SessionCommand {
         #[command(flatten)]
         node: Node,
     },
-    /// End all of a user's sessions
+    /// Change the name or the metadata of a session
+    Edit {
+        /// The session's id
+        #[arg(value_name = "UUID")]
+        id: SessionId,
+        /// The name; empty, to take it away
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// The metadata, as a whole: a JSON object, or null to take it away
+        #[arg(long, value_name = "JSON")]
+        metadata: Option<String>,
+        #[command(flatten)]
+        node: Node,
+    },
+    /// End all of a user's sessions, or everybody's
     RevokeAll {
-        /// Whose
-        #[arg(long, value_name = "UUID")]
-        user: UserId,
+        /// Whose; without, everybody's
+        #[arg(long, value_name = "UUID", required_unless_present = "yes")]
+        user: Option<UserId>,
+        /// Yes, everybody's
+        #[arg(long, conflicts_with = "user")]
+        yes: bool,
         /// A session that is spared
-        #[arg(long, value_name = "UUID")]
+        #[arg(long, value_name = "UUID", requires = "user")]
         except: Option<SessionId>,
         /// Why
         #[arg(long, value_name = "TEXT")]
@@ -86,21 +110,27 @@ pub(super) enum SessionCommand {
 pub(super) struct Node {
     /// Service listener of the node [default: the configured one]
     #[arg(long, value_name = "URL")]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     /// As JSON, for programs
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<()> {
     match command {
-        SessionCommand::Create { user, ip, user_agent, expires_at, node } => {
-            let body = fields([
+        SessionCommand::Create { user, ip, user_agent, expires_at, max_sessions, metadata, node } => {
+            let mut body = fields([
                 ("user_id", Some(user.to_string())),
                 ("ip_address", ip.map(|ip| ip.to_string())),
                 ("user_agent", user_agent),
                 ("expires_at", expires_at.map(|at| at.to_rfc3339())),
             ]);
+            if let Some(max_sessions) = max_sessions {
+                body["max_sessions"] = max_sessions.get().into();
+            }
+            if let Some(metadata) = metadata {
+                body["metadata"] = json(&metadata)?;
+            }
             let client = Client::new(node.url, settings)?;
             let session = client.call(Method::POST, "/service/v1/sessions", Some(&body)).await?;
             show(&session, node.json)
@@ -122,16 +152,42 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
             Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
             if node.json { print("{}\n") } else { print(&format!("{id} is ended\n")) }
         }
-        SessionCommand::RevokeAll { user, except, reason, node } => {
-            let body = fields([("reason", reason), ("except_session_id", except.map(|id| id.to_string()))]);
-            let path = format!("/service/v1/users/{user}/sessions");
-            let answer = Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
+        SessionCommand::Edit { id, name, metadata, node } => {
+            let mut body = fields([]);
+            if let Some(name) = name {
+                body["name"] = if name.is_empty() { Value::Null } else { name.into() };
+            }
+            if let Some(metadata) = metadata {
+                body["metadata"] = json(&metadata)?;
+            }
+            let path = format!("/service/v1/sessions/{id}");
+            let session = Client::new(node.url, settings)?.call(Method::PATCH, &path, Some(&body)).await?;
+            show(&session, node.json)
+        }
+        SessionCommand::RevokeAll { user, yes: _, except, reason, node } => {
+            let client = Client::new(node.url, settings)?;
+            let answer = match user {
+                Some(user) => {
+                    let body = fields([("reason", reason), ("except_session_id", except.map(|id| id.to_string()))]);
+                    client.call(Method::DELETE, &format!("/service/v1/users/{user}/sessions"), Some(&body)).await?
+                }
+                None => {
+                    let mut body = fields([("reason", reason)]);
+                    body["all"] = true.into();
+                    client.call(Method::POST, "/service/v1/sessions/revoke", Some(&body)).await?
+                }
+            };
             if node.json {
                 return print(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
             }
             print(&format!("sessions ended: {}\n", answer["revoked_count"]))
         }
     }
+}
+
+/// JSON that somebody typed.
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).context("--metadata is no JSON")
 }
 
 /// A JSON object of those fields that have a value.
@@ -178,5 +234,9 @@ fn show(session: &Value, json: bool) -> Result<()> {
         "revoked_reason",
     ];
     let rows = FIELDS.iter().filter_map(|field| Some(vec![(*field).to_owned(), session[field].as_str()?.to_owned()]));
-    print(&table(&rows.collect::<Vec<_>>()))
+    let mut rows: Vec<_> = rows.collect();
+    if session["metadata"].is_object() {
+        rows.push(vec!["metadata".to_owned(), session["metadata"].to_string()]);
+    }
+    print(&table(&rows))
 }

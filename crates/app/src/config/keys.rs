@@ -41,6 +41,11 @@ pub const KEYS: &[Key] = &[
         Some("127.0.0.1:8081"),
         "address of the service listener: service keys, health, metrics",
     ),
+    key(
+        "server.trusted_proxies",
+        None,
+        "networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`, comma separated; none, if not set",
+    ),
     url(
         "store.url",
         Some("sqlite://sessiond.db"),
@@ -74,13 +79,24 @@ pub const KEYS: &[Key] = &[
         "accepted `typ` headers, comma separated; a token without one counts as `jwt`",
     ),
     key("auth.service_key_hashes", None, "SHA-256 of each service key, hex, comma separated"),
+    key("sessions.preset", None, "time-outs of an assurance level of NIST SP 800-63B: `aal1`, `aal2` or `aal3`"),
     key("sessions.lifetime", Some("30d"), "how long a session lives at most"),
+    key("sessions.idle_timeout", None, "how long a session may rest; as long as it likes, if not set, or `none`"),
+    key(
+        "sessions.sliding",
+        Some("false"),
+        "`true`: use puts off the end of the lifetime, once less than half of it is left",
+    ),
     key(
         "sessions.max_per_user",
         None,
         "live sessions a user may have, 1 to 1000, unless `max_sessions` of a sign-in says otherwise; no limit, if not set",
     ),
     key("sessions.on_limit", Some("evict-oldest"), "what happens at the limit: `evict-oldest` or `deny`"),
+    key("activity.window", Some("60s"), "how long the use of a session is kept before it is written, at most"),
+    key("cleanup.interval", Some("1h"), "how often what is over is cleared away; `0s`: never"),
+    key("cleanup.retention", Some("30d"), "how long ended sessions, and events, are kept"),
+    key("enrich.geoip_file", None, "file in the MaxMind DB format with the places of addresses; no places, if not set"),
     secret("client.service_key", "service key that the command line uses"),
     key("client.service_key_file", None, "a file that holds `client.service_key`"),
     key(
@@ -89,4 +105,21 @@ pub const KEYS: &[Key] = &[
         "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,app::http=debug`",
     ),
     key("log.format", Some("text"), "`text` or `json`"),
+];
+
+/// The time-outs of an assurance level, NIST SP 800-63B-4: the overall time-out (a lifetime) and the inactivity time-out (a rest).
+pub(super) struct Preset {
+    /// The value of `sessions.preset`.
+    pub(super) name: &'static str,
+    /// What `sessions.lifetime` is then, at most.
+    pub(super) lifetime: &'static str,
+    /// What `sessions.idle_timeout` is then, at most.
+    pub(super) idle_timeout: Option<&'static str>,
+}
+
+/// Sections 2.1.3, 2.2.3 and 2.3.3 there.
+pub(super) const PRESETS: &[Preset] = &[
+    Preset { name: "aal1", lifetime: "30d", idle_timeout: None },
+    Preset { name: "aal2", lifetime: "24h", idle_timeout: Some("1h") },
+    Preset { name: "aal3", lifetime: "12h", idle_timeout: Some("15m") },
 ];

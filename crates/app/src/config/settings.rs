@@ -3,11 +3,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use application::Policies;
 use chrono::TimeDelta;
 use domain::{OnLimit, SessionPolicy};
+use ipnetwork::IpNetwork;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::keys::PRESETS;
 use super::values::{ConfigError, Values};
 
 /// The configuration, checked.
@@ -16,6 +20,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `server.service_listen`
     pub service_listen: SocketAddr,
+    /// `server.trusted_proxies`
+    pub trusted_proxies: Vec<IpNetwork>,
     /// `store.url`
     pub store_url: StoreUrl,
     /// `store.pool_size`
@@ -24,8 +30,12 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// `auth.*`
     pub auth: AuthSettings,
-    /// `sessions.*`
-    pub policy: SessionPolicy,
+    /// `sessions.*`, `activity.*`, `cleanup.retention`
+    pub policies: Policies,
+    /// `cleanup.interval`; `None`: never.
+    pub cleanup_interval: Option<Duration>,
+    /// `enrich.geoip_file`
+    pub geoip_file: Option<PathBuf>,
     /// `client.service_key`
     pub client_service_key: Option<SecretString>,
     /// `log.level`
@@ -105,6 +115,7 @@ impl Settings {
             listen: reader.parse("server.listen", "must be an address and a port, such as 127.0.0.1:8080")?,
             service_listen: reader
                 .parse("server.service_listen", "must be an address and a port, such as 127.0.0.1:8081")?,
+            trusted_proxies: reader.networks("server.trusted_proxies")?,
             store_url: reader.store_url()?,
             pool_size: reader.bounded("store.pool_size", 1, 1000)?,
             cache: CacheSettings {
@@ -117,7 +128,9 @@ impl Settings {
                 near_entries: reader.bounded("cache.near_entries", 0, 100_000_000)?,
             },
             auth: reader.auth()?,
-            policy: reader.policy()?,
+            policies: reader.policies()?,
+            cleanup_interval: Some(reader.duration("cleanup.interval", "0s", "7d")?).filter(|every| !every.is_zero()),
+            geoip_file: reader.text("enrich.geoip_file").map(PathBuf::from),
             client_service_key: reader.secret("client.service_key")?,
             log_level: reader.checked("log.level", "must be a level, such as info", |level| {
                 !level.is_empty() && tracing_subscriber::EnvFilter::try_new(level).is_ok()
@@ -130,6 +143,10 @@ impl Settings {
         })
     }
 }
+
+const LIFETIME: &str = "sessions.lifetime";
+const IDLE_TIMEOUT: &str = "sessions.idle_timeout";
+const SLIDING: &str = "sessions.sliding";
 
 /// Reads one key after the other.
 struct Reader<'a>(&'a Values);
@@ -198,18 +215,74 @@ impl Reader<'_> {
             Some("deny") => OnLimit::Deny,
             _ => return Err(self.invalid("sessions.on_limit", "must be evict-oldest or deny")),
         };
-        Ok(SessionPolicy { lifetime: self.lifetime()?, max_per_user, on_limit })
+        let policy = SessionPolicy {
+            lifetime: self.time_delta(LIFETIME, "1s", "3650d")?,
+            idle_timeout: match self.text(IDLE_TIMEOUT).as_deref() {
+                None | Some("none") => None,
+                Some(_) => Some(self.time_delta(IDLE_TIMEOUT, "1s", "3650d")?),
+            },
+            sliding: self.parse(SLIDING, "must be true or false")?,
+            max_per_user,
+            on_limit,
+        };
+        self.check_preset(&policy)?;
+        Ok(policy)
     }
 
-    fn lifetime(&self) -> Result<TimeDelta, ConfigError> {
-        const PROBLEM: &str = "must be a duration from 1s to 3650d, such as 30d or 12h";
-        let text = self.text("sessions.lifetime").unwrap_or_default();
-        let duration = humantime::parse_duration(&text).map_err(|_| self.invalid("sessions.lifetime", PROBLEM))?;
-        let duration = TimeDelta::from_std(duration).map_err(|_| self.invalid("sessions.lifetime", PROBLEM))?;
-        if duration < TimeDelta::seconds(1) || duration > TimeDelta::days(3650) {
-            return Err(self.invalid("sessions.lifetime", PROBLEM));
+    /// Whoever names a level may be stricter than it asks for, not laxer.
+    fn check_preset(&self, policy: &SessionPolicy) -> Result<(), ConfigError> {
+        let Some(name) = self.text("sessions.preset") else { return Ok(()) };
+        let preset = PRESETS.iter().find(|preset| preset.name == name);
+        let preset = preset.ok_or_else(|| self.invalid("sessions.preset", "must be aal1, aal2 or aal3"))?;
+        let at_most = |limit: &str| {
+            let limit = humantime::parse_duration(limit).ok();
+            limit.and_then(|limit| TimeDelta::from_std(limit).ok()).unwrap_or_default()
+        };
+        let too_long = |key, limit| self.invalid(key, format!("must be at most {limit} with sessions.preset = {name}"));
+        if policy.lifetime > at_most(preset.lifetime) {
+            return Err(too_long(LIFETIME, preset.lifetime));
         }
-        Ok(duration)
+        if let Some(limit) = preset.idle_timeout
+            && policy.idle_timeout.is_none_or(|timeout| timeout > at_most(limit))
+        {
+            return Err(too_long(IDLE_TIMEOUT, limit));
+        }
+        if policy.sliding {
+            return Err(
+                self.invalid(SLIDING, format!("must be false with sessions.preset = {name}: its lifetime is absolute"))
+            );
+        }
+        Ok(())
+    }
+
+    fn policies(&self) -> Result<Policies, ConfigError> {
+        Ok(Policies {
+            sessions: self.policy()?,
+            activity_window: self.time_delta("activity.window", "0s", "1h")?,
+            retention: self.time_delta("cleanup.retention", "0s", "3650d")?,
+        })
+    }
+
+    fn duration(&self, key: &str, low: &str, high: &str) -> Result<Duration, ConfigError> {
+        let problem = || self.invalid(key, format!("must be a duration from {low} to {high}, such as 30d, 12h or 90s"));
+        let parse = |text: &str| humantime::parse_duration(text).map_err(|_| problem());
+        let duration = parse(&self.text(key).unwrap_or_default())?;
+        if duration < parse(low)? || duration > parse(high)? { Err(problem()) } else { Ok(duration) }
+    }
+
+    fn time_delta(&self, key: &str, low: &str, high: &str) -> Result<TimeDelta, ConfigError> {
+        let duration = self.duration(key, low, high)?;
+        // Stores keep microseconds.
+        let micros = i64::try_from(duration.as_micros()).map_err(|error| self.invalid(key, error))?;
+        Ok(TimeDelta::microseconds(micros))
+    }
+
+    fn networks(&self, key: &str) -> Result<Vec<IpNetwork>, ConfigError> {
+        let network = |text: &String| {
+            text.parse()
+                .map_err(|_| self.invalid(key, format!("{text} is no network such as 10.0.0.0/8 or 2001:db8::/32")))
+        };
+        self.list(key).iter().map(network).collect()
     }
 
     fn auth(&self) -> Result<AuthSettings, ConfigError> {

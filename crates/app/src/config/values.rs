@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat, Source, Value, ValueKind};
 use thiserror::Error;
 
-use super::keys::{KEYS, Key, Shown};
+use super::keys::{KEYS, Key, PRESETS, Shown};
 
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "sessiond.toml";
@@ -76,6 +76,7 @@ impl Values {
         for (name, value) in config.collect().map_err(source_error)? {
             add(&mut values, name, value)?;
         }
+        apply_preset(&mut values);
         Ok(Self(values))
     }
 
@@ -90,6 +91,19 @@ impl Values {
             None => (key, "none".to_owned(), "default"),
             Some((value, origin)) => (key, shown(value, key.shown), origin),
         })
+    }
+}
+
+/// What a preset says counts where nobody says anything else.
+fn apply_preset(values: &mut BTreeMap<&'static str, (String, String)>) {
+    let name = values.get("sessions.preset").map(|(name, _)| name.trim().to_owned());
+    let Some(preset) = PRESETS.iter().find(|preset| Some(preset.name) == name.as_deref()) else { return };
+    let preset_values = [("sessions.lifetime", Some(preset.lifetime)), ("sessions.idle_timeout", preset.idle_timeout)];
+    for (key, value) in preset_values {
+        let is_default = values.get(key).is_none_or(|(_, origin)| origin == "default");
+        if let Some(value) = value.filter(|_| is_default) {
+            values.insert(key, (value.to_owned(), "sessions.preset".to_owned()));
+        }
     }
 }
 
@@ -199,6 +213,17 @@ mod tests {
         assert_eq!(values.get("store.pool_size").unwrap().0, "7");
         assert_eq!(values.get("store.url"), Some(("sqlite://sessiond.db", "default")));
         assert_eq!(values.get("auth.jwt.issuer"), None);
+    }
+
+    #[test]
+    fn a_preset_counts_where_nobody_says_anything_else() {
+        let values =
+            load(None, &[("SESSIOND_SESSIONS__PRESET", "aal2"), ("SESSIOND_SESSIONS__LIFETIME", "8h")]).unwrap();
+        assert_eq!(values.get("sessions.lifetime"), Some(("8h", "SESSIOND_SESSIONS__LIFETIME")));
+        assert_eq!(values.get("sessions.idle_timeout"), Some(("1h", "sessions.preset")));
+        let values = load(None, &[("SESSIOND_SESSIONS__PRESET", "aal1")]).unwrap();
+        assert_eq!(values.get("sessions.lifetime"), Some(("30d", "sessions.preset")));
+        assert_eq!(values.get("sessions.idle_timeout"), None);
     }
 
     #[test]

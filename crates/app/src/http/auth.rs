@@ -6,11 +6,12 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::client_address::client_address;
 use super::problem::Problem;
 use super::state::{PublicState, ServiceState};
 use crate::auth::{TokenError, VerifiedToken};
 
-/// An end user with a verified token, whose own session is live: what every public route requires.
+/// An end user with a verified token, whose own session is live: what every public route requires. The request is use of it.
 pub(crate) struct LiveCaller {
     /// Who it is, and in which session.
     pub(crate) token: VerifiedToken,
@@ -31,13 +32,16 @@ impl FromRequestParts<PublicState> for LiveCaller {
             TokenError::KeysUnavailable => Problem::dependency_unavailable(),
         })?;
         let query = GetSession { session_id: token.session_id, user_id: token.user_id };
-        let own = state.application.get_session.find(query).await.map_err(|error| match error {
+        let mut own = state.application.get_session.find(query).await.map_err(|error| match error {
             GetSessionError::SessionNotFound | GetSessionError::NotOwner => Problem::session_ended(),
             GetSessionError::Port(error) => error.into(),
         })?;
+        own.session = state.application.refreshed(own.session);
         if !own.session.is_live(state.clock.now()) {
             return Err(Problem::session_ended());
         }
+        let address = client_address(parts, &state.trusted_proxies);
+        state.application.record_activity.of_live(&own.session, address);
         Ok(Self { token, own })
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -38,6 +40,41 @@ impl Deadlines {
     pub(super) fn answered(&self) {
         self.0.answers.fetch_add(1, Ordering::Relaxed);
         self.0.answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer that is a stream: the request is being answered until it ends, or its reader goes away.
+pub(super) struct Answering {
+    body: Body,
+    deadlines: Deadlines,
+}
+
+impl Answering {
+    /// The answer, which tells the deadlines when it is whole.
+    pub(super) fn watch(response: Response, deadlines: Deadlines) -> Response {
+        if response.body().size_hint().exact().is_some() {
+            deadlines.answered();
+            return response;
+        }
+        response.map(|body| Body::new(Self { body, deadlines }))
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.deadlines.answered();
     }
 }
 

@@ -5,9 +5,10 @@ use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use domain::{REASON_MAX_CHARS, SessionId, UserId};
-use serde::Deserialize;
+use domain::{METADATA_MAX_BYTES, Metadata, NAME_MAX_CHARS, REASON_MAX_CHARS, SessionId, UserId, metadata_text};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::problem::Problem;
 
@@ -156,6 +157,50 @@ pub(crate) fn acceptable_reason(reason: Option<String>) -> Result<Option<String>
             Err(Problem::unprocessable("reason", "must not contain the character U+0000"))
         }
         _ => Ok(reason),
+    }
+}
+
+/// A field that may be absent (`None`) or null (`Some(None)`).
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// The name without the blanks around it, if people can read it.
+pub(crate) fn acceptable_name(name: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(name) = name.map(|name| name.trim().to_owned()) else { return Ok(None) };
+    let problem = if name.is_empty() {
+        "must not be empty; null takes it away".to_owned()
+    } else if name.chars().count() > NAME_MAX_CHARS {
+        format!("must have at most {NAME_MAX_CHARS} characters")
+    } else if name.chars().any(char::is_control) {
+        "must not contain control characters".to_owned()
+    } else {
+        return Ok(Some(name));
+    };
+    Err(Problem::unprocessable("name", problem))
+}
+
+/// The metadata, if it is small enough and every store can keep it.
+pub(crate) fn acceptable_metadata(metadata: Option<Metadata>) -> Result<Option<Metadata>, Problem> {
+    let Some(metadata) = metadata else { return Ok(None) };
+    if metadata_text(&metadata).len() > METADATA_MAX_BYTES {
+        let problem = format!("must be at most {METADATA_MAX_BYTES} bytes of JSON");
+        return Err(Problem::unprocessable("metadata", problem));
+    }
+    if metadata.iter().any(|(key, value)| key.contains('\0') || has_nul(value)) {
+        return Err(Problem::unprocessable("metadata", "must not contain the character U+0000"));
+    }
+    Ok(Some(metadata))
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 

@@ -4,7 +4,9 @@
 //! takes [`auth::LiveCaller`]; the routes under `/service` are behind the service key already.
 
 mod auth;
+mod client_address;
 mod connection;
+mod events;
 mod extract;
 mod health;
 mod observe;
@@ -16,6 +18,7 @@ mod session_list;
 mod sessions;
 mod state;
 
+pub use events::MAX_EVENT_STREAMS;
 pub use health::Health;
 pub use server::{DRAIN_TIMEOUT, serve};
 pub use service::router as service_router;

@@ -114,6 +114,17 @@ impl Problem {
         problem.with_field(field, message)
     }
 
+    /// 429: no more of these at once.
+    pub(crate) fn too_many_requests() -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many of these at once");
+        Self { retry: true, ..problem }
+    }
+
+    /// 409: the session that was to be used is over.
+    pub(crate) fn already_ended() -> Self {
+        Self::new(StatusCode::CONFLICT, "session_ended", "The session has ended")
+    }
+
     /// 503: a dependency is down. Never "logged out", never "not found".
     pub(crate) fn dependency_unavailable() -> Self {
         let problem =

@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::connection::{Deadlines, TimedStream};
+use super::client_address::PeerAddress;
+use super::connection::{Answering, Deadlines, TimedStream};
 
 /// How long what has begun may take to finish once the server stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +47,7 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, sh
         let (stream, place) = tokio::select! {
             () = shutdown.cancelled() => break,
             Some((accepted, place)) = accepted => match accepted {
-                Ok((stream, _peer)) => (stream, place),
+                Ok((stream, peer)) => ((stream, peer.ip()), place),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -69,7 +71,7 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, sh
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn serve_connection((stream, peer): (TcpStream, IpAddr), router: Router, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let deadlines = Deadlines::default();
     let stream = TimedStream::new(stream, deadlines.clone());
@@ -77,9 +79,10 @@ async fn serve_connection(stream: TcpStream, router: Router, shutdown: Cancellat
         let (router, deadlines) = (router.clone(), deadlines.clone());
         async move {
             deadlines.head_arrived();
-            let response = router.oneshot(request.map(Body::new)).await;
-            deadlines.answered();
-            Ok::<_, Infallible>(response.unwrap_or_else(|never| match never {}))
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(PeerAddress(peer));
+            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            Ok::<_, Infallible>(Answering::watch(response, deadlines))
         }
     });
     let connection = http1::Builder::new()

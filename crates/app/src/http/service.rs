@@ -4,31 +4,35 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use application::commands::handlers::{
-    CreateSessionError, CreatedSession, RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
+    CreateSessionError, CreatedSession, EditSessionError, RecordActivityError, RevokeAllUserSessionsError,
+    RevokeEverybodyError, RevokeSessionError, RevokeSessionsError,
 };
-use application::commands::{CreateSession, RevokeAllUserSessions, RevokeSession, RevokeSessions};
+use application::commands::{
+    CreateSession, EditSession, RecordActivity, RevokeAllUserSessions, RevokeEverybody, RevokeSession, RevokeSessions,
+};
 use application::queries::handlers::{GetSessionError, InspectSessionError, ListUserSessionsError};
 use application::queries::{GetSession, InspectSession};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SubsecRound, Utc};
-use domain::ports::Layer;
-use domain::{Actor, SessionId, UserId};
+use domain::ports::{Layer, SessionEdit};
+use domain::{Actor, Metadata, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::auth::require_service_key;
+use super::events::{list_events, stream_events};
 use super::extract::{
-    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_reason,
-    method_not_allowed, not_found,
+    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_metadata,
+    acceptable_name, acceptable_reason, method_not_allowed, not_found, present,
 };
 use super::observe;
 use super::problem::Problem;
-use super::session_body::{RevokedBody, SessionBody};
+use super::session_body::{RevokedBody, SessionBody, WholeSessionBody, read_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::ServiceState;
 
@@ -37,7 +41,10 @@ pub fn router(state: ServiceState) -> Router {
     let sessions = Router::new()
         .route("/service/v1/sessions", post(create_session))
         .route("/service/v1/sessions/revoke", post(revoke_sessions))
-        .route("/service/v1/sessions/{id}", get(get_session).delete(revoke_session))
+        .route("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session))
+        .route("/service/v1/sessions/{id}/activity", post(record_activity))
+        .route("/service/v1/events", get(list_events))
+        .route("/service/v1/events/stream", get(stream_events))
         .route("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions))
         .route_layer(from_fn_with_state(state.clone(), require_service_key));
     let router = Router::new()
@@ -59,18 +66,20 @@ struct CreateSessionBody {
     user_agent: Option<String>,
     expires_at: Option<DateTime<Utc>>,
     max_sessions: Option<NonZeroU32>,
+    metadata: Option<Metadata>,
 }
 
 #[derive(Serialize)]
 struct CreatedSessionBody<'a> {
     #[serde(flatten)]
-    session: SessionBody<'a>,
+    session: WholeSessionBody<'a>,
     /// Sessions that were ended to make room.
     evicted: Vec<Uuid>,
 }
 
 async fn create_session(
     State(state): State<ServiceState>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<CreateSessionBody>,
 ) -> Result<Response, Problem> {
     if body.user_agent.as_ref().is_some_and(|text| text.contains('\0')) {
@@ -83,6 +92,8 @@ async fn create_session(
         // Stores keep microseconds, and what is answered must be what is stored.
         expires_at: body.expires_at.map(|at| at.trunc_subsecs(6)),
         max_sessions: body.max_sessions,
+        metadata: acceptable_metadata(body.metadata)?,
+        idempotency_key: idempotency_key(&headers)?,
     };
     let created = state.application.create_session.handle(command).await.map_err(|error| match error {
         CreateSessionError::ExpiresAt(error) => Problem::unprocessable("expires_at", error.to_string()),
@@ -91,11 +102,20 @@ async fn create_session(
     })?;
     let CreatedSession { session, evicted } = &created;
     let body = CreatedSessionBody {
-        session: SessionBody::new(session, state.clock.now(), false),
+        session: WholeSessionBody::new(session, state.clock.now()),
         evicted: evicted.iter().map(|ended| ended.id.0).collect(),
     };
     let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, Json(body)).into_response())
+}
+
+/// The one `Idempotency-Key` header, if there is one (as the IETF draft of that name has it, without its quotes).
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=255).contains(&text.len()) && values.next().is_none());
+    let invalid = || Problem::invalid_request("Idempotency-Key", "must be 1 to 255 visible ASCII characters, once");
+    text.map(|text| Some(text.to_owned())).ok_or_else(invalid)
 }
 
 #[derive(Deserialize)]
@@ -115,7 +135,8 @@ async fn get_session(
             InspectSessionError::SessionNotFound => Problem::session_not_found(),
             InspectSessionError::Port(error) => error.into(),
         })?;
-        return Ok(SessionBody::new(&session, state.clock.now(), false).into_read(Layer::Database));
+        let session = state.application.refreshed(session.into());
+        return Ok(read_response(Layer::Database, WholeSessionBody::new(&session, state.clock.now())));
     };
     let query = GetSession { session_id, user_id: UserId(user_id) };
     let found = state.application.get_session.find(query).await.map_err(|error| match error {
@@ -123,7 +144,55 @@ async fn get_session(
         GetSessionError::NotOwner => Problem::not_session_owner(),
         GetSessionError::Port(error) => error.into(),
     })?;
-    Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
+    let session = state.application.refreshed(found.session);
+    Ok(SessionBody::new(&session, state.clock.now(), false).into_read(found.layer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditSessionBody {
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    metadata: Option<Option<Metadata>>,
+}
+
+async fn edit_session(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    JsonBody(body): JsonBody<EditSessionBody>,
+) -> Result<Response, Problem> {
+    let edit = SessionEdit {
+        name: body.name.map(acceptable_name).transpose()?,
+        metadata: body.metadata.map(acceptable_metadata).transpose()?,
+    };
+    let edited = state.application.edit_session.handle(EditSession { session_id, owner: None, edit }).await;
+    let session = edited.map_err(|error| match error {
+        EditSessionError::SessionNotFound => Problem::session_not_found(),
+        EditSessionError::NotOwner => Problem::not_session_owner(),
+        EditSessionError::Port(error) => error.into(),
+    })?;
+    Ok(Json(WholeSessionBody::new(&session, state.clock.now())).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordActivityBody {
+    ip_address: Option<IpAddr>,
+}
+
+async fn record_activity(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    OptionalJsonBody(body): OptionalJsonBody<RecordActivityBody>,
+) -> Result<StatusCode, Problem> {
+    let command = RecordActivity { session_id, ip_address: body.ip_address };
+    state.application.record_activity.handle(command).await.map_err(|error| match error {
+        RecordActivityError::SessionNotFound => Problem::session_not_found(),
+        RecordActivityError::SessionEnded => Problem::already_ended(),
+        RecordActivityError::Port(error) => error.into(),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn list_user_sessions(
@@ -154,7 +223,9 @@ async fn revoke_session(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RevokeSessionsBody {
-    ids: Vec<Uuid>,
+    ids: Option<Vec<Uuid>>,
+    #[serde(default)]
+    all: bool,
     reason: Option<String>,
 }
 
@@ -162,10 +233,21 @@ async fn revoke_sessions(
     State(state): State<ServiceState>,
     JsonBody(body): JsonBody<RevokeSessionsBody>,
 ) -> Result<Json<RevokedBody>, Problem> {
-    let session_ids = body.ids.into_iter().map(SessionId).collect();
-    let command = RevokeSessions { session_ids, reason: acceptable_reason(body.reason)?, actor: Actor::Service };
-    let revoked = state.application.revoke_sessions.handle(command).await;
-    let revoked_count = revoked.map_err(|RevokeSessionsError::Port(error)| Problem::from(error))?;
+    let (reason, actor) = (acceptable_reason(body.reason)?, Actor::Service);
+    let revoked_count = match (body.ids, body.all) {
+        (Some(ids), false) => {
+            let session_ids = ids.into_iter().map(SessionId).collect();
+            let command = RevokeSessions { session_ids, reason, actor };
+            let revoked = state.application.revoke_sessions.handle(command).await;
+            revoked.map_err(|RevokeSessionsError::Port(error)| Problem::from(error))?
+        }
+        (None, true) => {
+            let revoked = state.application.revoke_everybody.handle(RevokeEverybody { reason, actor }).await;
+            revoked.map_err(|RevokeEverybodyError::Port(error)| Problem::from(error))?
+        }
+        (None, false) => return Err(Problem::invalid_request("ids", "is missing; or say `\"all\": true`")),
+        (Some(_), true) => return Err(Problem::invalid_request("all", "must not be true where there are ids")),
+    };
     Ok(Json(RevokedBody { revoked_count }))
 }
 

@@ -4,18 +4,19 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::Session;
 use domain::ports::Layer;
+use domain::{Device, Metadata, Session};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-/// A session as users see it. Every field is always there; what is not known is null. Never a secret, and not the user
-/// agent.
+/// A session as users see it. Every field is always there; what is not known is null. Never a secret, and neither the user
+/// agent nor the metadata.
 #[derive(Serialize)]
 pub(crate) struct SessionBody<'a> {
     id: Uuid,
     user_id: Uuid,
     device_info: Option<&'a str>,
+    device: Option<DeviceBody<'a>>,
     ip_address: Option<IpAddr>,
     location: Option<&'a str>,
     #[serde(serialize_with = "micros")]
@@ -34,6 +35,35 @@ pub(crate) struct SessionBody<'a> {
     last_ip_address: Option<IpAddr>,
 }
 
+#[derive(Serialize)]
+struct DeviceBody<'a> {
+    browser: Option<&'a str>,
+    system: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+impl<'a> DeviceBody<'a> {
+    fn new(device: &'a Device) -> Self {
+        Self { browser: device.browser.as_deref(), system: device.system.as_deref(), kind: device.kind.as_str() }
+    }
+}
+
+/// A session as the application's backend sees it where the database answers.
+#[derive(Serialize)]
+pub(crate) struct WholeSessionBody<'a> {
+    #[serde(flatten)]
+    session: SessionBody<'a>,
+    metadata: Option<&'a Metadata>,
+}
+
+impl<'a> WholeSessionBody<'a> {
+    /// The session as it is at `now`.
+    pub(crate) fn new(session: &'a Session, now: DateTime<Utc>) -> Self {
+        Self { session: SessionBody::new(session, now, false), metadata: session.metadata.as_ref() }
+    }
+}
+
 impl<'a> SessionBody<'a> {
     /// The session as it is at `now`; `is_current`: whether the question was asked in it.
     pub(crate) fn new(session: &'a Session, now: DateTime<Utc>, is_current: bool) -> Self {
@@ -41,6 +71,7 @@ impl<'a> SessionBody<'a> {
             id: session.id.0,
             user_id: session.user_id.0,
             device_info: session.device_info.as_deref(),
+            device: session.device.as_ref().map(DeviceBody::new),
             ip_address: session.ip_address,
             location: session.location.as_deref(),
             created_at: session.created_at,
@@ -56,21 +87,26 @@ impl<'a> SessionBody<'a> {
         }
     }
 
-    /// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
+    /// The answer to a read.
     pub(crate) fn into_read(self, layer: Layer) -> Response {
-        let (status, label) = match layer {
-            Layer::Near => ("sessiond; hit; detail=near", "near"),
-            Layer::Shared => ("sessiond; hit; detail=redis", "redis"),
-            Layer::Database => ("sessiond; fwd=miss; detail=database", "database"),
-        };
-        metrics::counter!("sessiond_reads_total", "layer" => label).increment(1);
-        let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(status));
-        ([cache_status], Json(self)).into_response()
+        read_response(layer, self)
     }
 }
 
+/// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
+pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
+    let (status, label) = match layer {
+        Layer::Near => ("sessiond; hit; detail=near", "near"),
+        Layer::Shared => ("sessiond; hit; detail=redis", "redis"),
+        Layer::Database => ("sessiond; fwd=miss; detail=database", "database"),
+    };
+    metrics::counter!("sessiond_reads_total", "layer" => label).increment(1);
+    let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(status));
+    ([cache_status], Json(body)).into_response()
+}
+
 /// RFC 3339, UTC, always six digits of a second.
-fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 

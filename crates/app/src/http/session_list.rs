@@ -6,7 +6,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
 use domain::ports::ListPosition;
-use domain::{SessionId, UserId};
+use domain::{Metadata, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -44,6 +44,9 @@ struct ListedSession<'a> {
     /// On the service listener only.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Option<&'a str>>,
+    /// On the service listener only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Option<&'a Metadata>>,
 }
 
 impl ListParameters {
@@ -62,11 +65,12 @@ impl ListParameters {
     }
 }
 
-/// The answer to a list: `current` is the session that it was asked in; `user_agents`: show them.
-pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>, user_agents: bool) -> Response {
+/// The answer to a list: `current` is the session that it was asked in; `whole`: with user agents and metadata.
+pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>, whole: bool) -> Response {
     let sessions = listed.sessions.iter().map(|session| ListedSession {
         session: SessionBody::new(session, listed.now, Some(session.id) == current),
-        user_agent: user_agents.then_some(session.user_agent.as_deref()),
+        user_agent: whole.then_some(session.user_agent.as_deref()),
+        metadata: whole.then_some(session.metadata.as_ref()),
     });
     let body = ListBody {
         sessions: sessions.collect(),

@@ -1,18 +1,23 @@
 //! The public listener: end users and their own sessions.
 
-use application::commands::handlers::{RevokeAllUserSessionsError, RevokeSessionError};
-use application::commands::{RevokeAllUserSessions, RevokeSession};
+use application::commands::handlers::{EditSessionError, RevokeAllUserSessionsError, RevokeSessionError};
+use application::commands::{EditSession, RevokeAllUserSessions, RevokeSession};
 use application::queries::GetSession;
 use application::queries::handlers::{GetSessionError, ListUserSessionsError};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use domain::ports::SessionEdit;
 use domain::{Actor, SessionId};
+use serde::Deserialize;
 
 use super::auth::LiveCaller;
-use super::extract::{OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, method_not_allowed, not_found};
+use super::extract::{
+    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, acceptable_name, method_not_allowed,
+    not_found, present,
+};
 use super::observe;
 use super::problem::Problem;
 use super::session_body::{RevokedBody, SessionBody};
@@ -24,7 +29,7 @@ pub fn router(state: PublicState) -> Router {
     let router = Router::new()
         .route("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions))
         .route("/api/v1/sessions/current", get(get_current_session).delete(revoke_current_session))
-        .route("/api/v1/sessions/{id}", get(get_session).delete(revoke_session))
+        .route("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);
@@ -49,7 +54,33 @@ async fn get_session(
         GetSessionError::SessionNotFound | GetSessionError::NotOwner => Problem::session_not_found(),
         GetSessionError::Port(error) => error.into(),
     })?;
-    Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
+    let session = state.application.refreshed(found.session);
+    Ok(SessionBody::new(&session, state.clock.now(), false).into_read(found.layer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RenameBody {
+    #[serde(deserialize_with = "present")]
+    name: Option<Option<String>>,
+}
+
+/// The user's own name for a device.
+async fn rename_session(
+    State(state): State<PublicState>,
+    caller: LiveCaller,
+    SessionIdInPath(session_id): SessionIdInPath,
+    JsonBody(body): JsonBody<RenameBody>,
+) -> Result<Response, Problem> {
+    let name = body.name.map(acceptable_name).transpose()?;
+    let edit = SessionEdit { name, metadata: None };
+    let command = EditSession { session_id, owner: Some(caller.token.user_id), edit };
+    let session = state.application.edit_session.handle(command).await.map_err(|error| match error {
+        EditSessionError::SessionNotFound | EditSessionError::NotOwner => Problem::session_not_found(),
+        EditSessionError::Port(error) => error.into(),
+    })?;
+    let is_current = session_id == caller.token.session_id;
+    Ok(Json(SessionBody::new(&session, state.clock.now(), is_current)).into_response())
 }
 
 async fn list_sessions(

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use application::Application;
 use domain::ports::Clock;
+use ipnetwork::IpNetwork;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
 use crate::auth::{ServiceKeys, TokenVerifier};
@@ -16,6 +19,8 @@ pub struct PublicState {
     pub clock: Arc<dyn Clock>,
     /// Who end users are.
     pub tokens: Arc<TokenVerifier>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<[IpNetwork]>,
 }
 
 /// What the service routes need.
@@ -31,4 +36,8 @@ pub struct ServiceState {
     pub health: Arc<Health>,
     /// What `/metrics` renders.
     pub metrics: PrometheusHandle,
+    /// Places for event streams.
+    pub event_streams: Arc<Semaphore>,
+    /// Cancelled when the listener stops: streams then end.
+    pub shutdown: CancellationToken,
 }

@@ -45,6 +45,7 @@ async fn the_owner_reads_every_field() {
             "id": "01900000-0000-7000-8000-000000000001",
             "user_id": "01900000-0000-4000-8000-0000000000aa",
             "device_info": "Chrome on macOS",
+            "device": { "browser": "Chrome", "system": "macOS", "type": "desktop" },
             "ip_address": "192.0.2.7",
             "location": "Berlin, DE",
             "created_at": "2026-01-02T03:04:05.123456Z",

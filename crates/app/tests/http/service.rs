@@ -28,7 +28,8 @@ async fn a_sign_in_is_created_stored_and_read_back() {
         json!({
             "id": id,
             "user_id": "01900000-0000-4000-8000-0000000000aa",
-            "device_info": null,
+            "device_info": "curl",
+            "device": { "browser": "curl", "system": null, "type": "other" },
             "ip_address": "2001:db8::1",
             "location": null,
             "created_at": "2026-01-02T03:04:05.123456Z",
@@ -41,6 +42,7 @@ async fn a_sign_in_is_created_stored_and_read_back() {
             "revoked_reason": null,
             "name": null,
             "last_ip_address": "2001:db8::1",
+            "metadata": null,
             "evicted": [],
         })
     );

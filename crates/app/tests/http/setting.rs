@@ -1,78 +1,37 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+use adapters_memory::{
+    MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository, MemorySessionRetention,
+};
 use app::auth::{ServiceKeys, TokenRules, TokenVerifier};
 use app::http::{Health, PublicState, ServiceState, public_router, service_router};
-use application::{Application, Ports};
-use async_trait::async_trait;
+use application::commands::handlers::Enrichers;
+use application::{Application, Policies, Ports};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
 use chrono::TimeDelta;
-use domain::ports::{
-    Clock, EndedSession, HealthCheck, Insertion, PortError, SessionListing, SessionPage, SessionRepository,
-};
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, SessionPolicy, UserId};
+use domain::ports::{Clock, DeviceEnricher, SessionRepository};
+use domain::{Device, DeviceKind, OnLimit, Session, SessionId, SessionPolicy, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use testkit::{FixedClock, SequentialIds, fixtures};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 pub(crate) const SERVICE_KEY: &str = "a service key";
 
-/// A repository that can be taken down.
-#[derive(Default)]
-pub(crate) struct FallibleRepository {
-    inner: MemorySessionRepository,
-    down: AtomicBool,
-}
+/// Knows one program.
+struct Curl;
 
-impl FallibleRepository {
-    fn state(&self) -> Result<(), PortError> {
-        if self.down.load(Ordering::SeqCst) { Err(PortError::unavailable("s3cret host is down")) } else { Ok(()) }
-    }
-}
-
-#[async_trait]
-impl SessionRepository for FallibleRepository {
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        self.state()?;
-        self.inner.find_by_id(session_id).await
-    }
-
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
-        self.state()?;
-        self.inner.insert(session, limit).await
-    }
-
-    async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
-        self.state()?;
-        self.inner.list_by_user(listing).await
-    }
-
-    async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
-        self.state()?;
-        self.inner.revoke(ids, revocation).await
-    }
-
-    async fn revoke_all_of_user(
-        &self,
-        user_id: UserId,
-        except: Option<SessionId>,
-        revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
-        self.state()?;
-        self.inner.revoke_all_of_user(user_id, except, revocation).await
-    }
-}
-
-#[async_trait]
-impl HealthCheck for FallibleRepository {
-    async fn check(&self) -> Result<(), PortError> {
-        self.state()
+impl DeviceEnricher for Curl {
+    fn device(&self, user_agent: &str) -> Option<Device> {
+        let kind = DeviceKind::Other;
+        user_agent.starts_with("curl/").then(|| Device { browser: Some("curl".into()), system: None, kind })
     }
 }
 
@@ -80,7 +39,10 @@ impl HealthCheck for FallibleRepository {
 pub(crate) struct Setting {
     public: Router,
     service: Router,
-    pub(crate) repository: Arc<FallibleRepository>,
+    pub(crate) repository: Arc<MemorySessionRepository>,
+    database: MemoryDatabase,
+    pub(crate) application: Arc<Application>,
+    pub(crate) shutdown: CancellationToken,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) health: Arc<Health>,
 }
@@ -125,17 +87,28 @@ impl Answer {
 impl Setting {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
-        let repository = Arc::new(FallibleRepository::default());
+        let database = MemoryDatabase::default();
+        let repository = Arc::new(MemorySessionRepository::new(database.clone()));
         let ports = Ports {
             session_repo: repository.clone(),
             session_cache: Arc::new(MemorySessionCache::new(100, clock.clone())),
+            event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
+            session_retention: Arc::new(MemorySessionRetention::new(database.clone())),
+            enrichers: Enrichers { device: Arc::new(Curl), location: None },
             clock: clock.clone(),
             ids: Arc::new(SequentialIds::default()),
         };
-        let application = Arc::new(Application::new(
-            ports,
-            SessionPolicy { lifetime: TimeDelta::days(30), max_per_user: None, on_limit: OnLimit::EvictOldest },
-        ));
+        let sessions = SessionPolicy {
+            lifetime: TimeDelta::days(30),
+            idle_timeout: None,
+            sliding: false,
+            max_per_user: None,
+            on_limit: OnLimit::EvictOldest,
+        };
+        let activity_window = TimeDelta::seconds(60);
+        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30) };
+        let application = Arc::new(Application::new(ports, policies));
+        let shutdown = CancellationToken::new();
         let rules = TokenRules {
             issuers: Vec::new(),
             audiences: Vec::new(),
@@ -146,22 +119,32 @@ impl Setting {
         let health = Arc::new(Health::new(repository.clone(), None));
         let as_clock: Arc<dyn Clock> = clock.clone();
         Self {
-            public: public_router(PublicState { application: application.clone(), clock: as_clock.clone(), tokens }),
+            public: public_router(PublicState {
+                application: application.clone(),
+                clock: as_clock.clone(),
+                tokens,
+                trusted_proxies: Arc::new([]),
+            }),
             service: service_router(ServiceState {
-                application,
+                application: application.clone(),
                 clock: as_clock,
                 service_keys: Arc::new(ServiceKeys::from_key(SERVICE_KEY)),
                 health: health.clone(),
                 metrics: PrometheusBuilder::new().build_recorder().handle(),
+                event_streams: Arc::new(Semaphore::new(2)),
+                shutdown: shutdown.clone(),
             }),
             repository,
+            database,
+            application,
+            shutdown,
             clock,
             health,
         }
     }
 
     pub(crate) fn take_database_down(&self) {
-        self.repository.down.store(true, Ordering::SeqCst);
+        self.database.take_down();
     }
 
     pub(crate) async fn store(&self, session: &Session) {
@@ -198,6 +181,22 @@ impl Setting {
         self.service(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
+    /// A PATCH on the public listener as the owner of this session, in it, with this JSON text.
+    pub(crate) async fn patch_in(&self, session: &Session, path: &str, body: &str) -> Answer {
+        let request = Request::patch(path)
+            .header("authorization", bearer(session.user_id, session.id))
+            .header("content-type", "application/json");
+        self.public(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// A PATCH on the service listener with the service key.
+    pub(crate) async fn service_patch(&self, path: &str, body: &str) -> Answer {
+        let request = Request::patch(path)
+            .header("authorization", format!("Bearer {SERVICE_KEY}"))
+            .header("content-type", "application/json");
+        self.service(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
     /// A request to the public listener.
     pub(crate) async fn public(&self, request: Request<Body>) -> Answer {
         send(&self.public, request).await
@@ -206,6 +205,11 @@ impl Setting {
     /// A request to the service listener.
     pub(crate) async fn service(&self, request: Request<Body>) -> Answer {
         send(&self.service, request).await
+    }
+
+    /// An answer of the service listener that is not read to its end.
+    pub(crate) async fn service_stream(&self, request: Request<Body>) -> Response {
+        self.service.clone().oneshot(request).await.unwrap()
     }
 
     /// A GET on the service listener with the service key.

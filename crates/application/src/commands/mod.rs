@@ -3,4 +3,7 @@
 pub mod handlers;
 mod session_commands;
 
-pub use session_commands::{CreateSession, RevokeAllUserSessions, RevokeSession, RevokeSessions};
+pub use session_commands::{
+    CleanUp, CreateSession, EditSession, ImportSessions, RecordActivity, RevokeAllUserSessions, RevokeEverybody,
+    RevokeSession, RevokeSessions,
+};

@@ -2,7 +2,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
-use domain::{Actor, SessionId, UserId};
+use domain::ports::SessionEdit;
+use domain::{Actor, Metadata, SessionId, UserId};
 
 /// A user has signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,45 @@ pub struct CreateSession {
     pub expires_at: Option<DateTime<Utc>>,
     /// How many live sessions this user may have, this one included; the configured number, if absent.
     pub max_sessions: Option<NonZeroU32>,
+    /// What the backend keeps with the session; at most [`domain::METADATA_MAX_BYTES`].
+    pub metadata: Option<Metadata>,
+    /// The same key again means the same sign-in again: its session is answered, and no other made. At most 255 characters.
+    pub idempotency_key: Option<String>,
+}
+
+impl CreateSession {
+    /// A sign-in of which nothing is known but whose it is.
+    pub fn of(user_id: UserId) -> Self {
+        Self {
+            user_id,
+            ip_address: None,
+            user_agent: None,
+            expires_at: None,
+            max_sessions: None,
+            metadata: None,
+            idempotency_key: None,
+        }
+    }
+}
+
+/// Change what people keep with a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditSession {
+    /// Which.
+    pub session_id: SessionId,
+    /// Whose it has to be; anybody's, if absent.
+    pub owner: Option<UserId>,
+    /// What to change: a name of at most [`domain::NAME_MAX_CHARS`], metadata of at most [`domain::METADATA_MAX_BYTES`].
+    pub edit: SessionEdit,
+}
+
+/// A session was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordActivity {
+    /// Which.
+    pub session_id: SessionId,
+    /// The client's address.
+    pub ip_address: Option<IpAddr>,
 }
 
 /// End one session.
@@ -54,4 +94,29 @@ pub struct RevokeAllUserSessions {
     pub reason: Option<String>,
     /// Who ends them.
     pub actor: Actor,
+}
+
+/// End everybody's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeEverybody {
+    /// Why.
+    pub reason: Option<String>,
+    /// Who ends them.
+    pub actor: Actor,
+}
+
+/// Clear away some of what is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanUp {
+    /// Sessions and events that one step takes at most.
+    pub limit: u32,
+}
+
+/// Bring over some of another system's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportSessions {
+    /// Those with greater ids; from the first, if absent.
+    pub after: Option<SessionId>,
+    /// At most so many.
+    pub limit: u32,
 }

@@ -4,15 +4,27 @@
 //! function of the same name in `testkit::conformance`, run against every adapter.
 
 mod clock;
+mod device_enricher;
 mod error;
+mod event_outbox;
 mod health_check;
 mod id_generator;
+mod location_enricher;
 mod session_cache;
 mod session_repository;
+mod session_retention;
+mod session_source;
 
 pub use clock::Clock;
+pub use device_enricher::DeviceEnricher;
 pub use error::PortError;
+pub use event_outbox::{EventOutbox, EventQuery};
 pub use health_check::HealthCheck;
 pub use id_generator::IdGenerator;
+pub use location_enricher::LocationEnricher;
 pub use session_cache::{CachedSession, Layer, SessionCache};
-pub use session_repository::{EndedSession, Insertion, ListPosition, SessionListing, SessionPage, SessionRepository};
+pub use session_repository::{
+    EndedSession, Insertion, ListPosition, SessionEdit, SessionListing, SessionPage, SessionRepository,
+};
+pub use session_retention::SessionRetention;
+pub use session_source::{SessionSource, SourceSession};

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PortError;
-use crate::{Revocation, Session, SessionId, SessionLimit, UserId};
+use crate::{Metadata, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
 /// moment by descending id.
@@ -61,6 +61,15 @@ pub enum Insertion {
     LimitReached,
 }
 
+/// What is to be changed of what people keep with a session; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionEdit {
+    /// The user's own name for the device; `Some(None)` takes it away.
+    pub name: Option<Option<String>>,
+    /// The backend's metadata, as a whole; `Some(None)` takes it away.
+    pub metadata: Option<Option<Metadata>>,
+}
+
 /// The truth about sessions.
 ///
 /// - `inserted_session_is_found`: what was inserted MUST be found equal in every field, to the microsecond.
@@ -79,6 +88,16 @@ pub enum Insertion {
 /// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that were over already.
 /// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
 /// - `revoke_all_spares_exactly_the_excepted_session`
+/// - `everybody_is_revoked_batch_by_batch`: each session once, in ascending order of ids.
+/// - `what_is_idle_is_neither_active_nor_counted_against_a_limit`
+/// - `touches_move_activity_and_never_back`: as [`Session::touch`] says, for each of them by itself.
+/// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown ids matter.
+/// - `a_sliding_session_is_renewed_by_touches`
+/// - `edits_change_what_they_name`: and answer the session as it is afterwards.
+/// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and the first one be found by it.
+/// - `imports_add_what_is_missing_and_bring_over_revocations`: what is here already MUST stay as it is, but for a revocation that
+///   only the import knows of.
+/// - `random_commands_do_what_a_small_model_does`
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
     /// The session with this id, in whatever state it is.
@@ -102,6 +121,30 @@ pub trait SessionRepository: Send + Sync {
     /// As for [`find_by_id`](Self::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
 
+    /// The session that this user's sign-in with this idempotency key made.
+    ///
+    /// # Errors
+    /// As for [`find_by_id`](Self::find_by_id).
+    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError>;
+
+    /// Changes what people keep with a session, and answers it as it is then; `None` if there is none.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError>;
+
+    /// Takes note that sessions were used: [`Session::touch`] for each. At most one touch a session.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn touch(&self, touches: &[Touch]) -> Result<(), PortError>;
+
+    /// Stores sessions of another system, of whatever age and state, and answers how many were not here yet.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn import(&self, sessions: &[Session]) -> Result<u64, PortError>;
+
     /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are passed over.
     ///
     /// # Errors
@@ -117,6 +160,18 @@ pub trait SessionRepository: Send + Sync {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        revocation: &Revocation,
+    ) -> Result<Vec<EndedSession>, PortError>;
+
+    /// Ends at most `limit` sessions that nobody has ended yet, of those whose ids are greater than `after`, and answers them by
+    /// ascending id.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn revoke_everybody(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError>;
 }

@@ -7,8 +7,25 @@
 //! testkit::session_repository_contract!(async { ((), Arc::new(MySessionRepository::default())) });
 //! ```
 
+use std::sync::Arc;
+
+use domain::ports::{EventOutbox, SessionRepository, SessionRetention};
+
+pub mod event_outbox;
+mod model;
 pub mod session_cache;
 pub mod session_repository;
+pub mod session_retention;
+
+/// The ports of one store, for suites whose subject shows only beside the sessions.
+pub struct Stores {
+    /// The sessions.
+    pub sessions: Arc<dyn SessionRepository>,
+    /// What happened to them.
+    pub events: Arc<dyn EventOutbox>,
+    /// What clears them away.
+    pub retention: Arc<dyn SessionRetention>,
+}
 
 /// One named test a behaviour.
 #[doc(hidden)]

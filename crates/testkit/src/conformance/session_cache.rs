@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use domain::ports::{EndedSession, SessionCache};
 use domain::{Revocation, Session};
 
@@ -21,6 +22,7 @@ macro_rules! session_cache_contract {
                 later_set_replaces_earlier,
                 revoked_session_is_never_cached,
                 removed_session_is_a_miss,
+                session_over_by_time_is_a_miss,
             ]
         );
     };
@@ -30,12 +32,13 @@ async fn get(cache: &dyn SessionCache, session: &Session) -> Option<Session> {
     cache.get(session.id, session.user_id).await.map(|cached| Session::clone(&cached.session))
 }
 
-/// Every field comes back, but the user agent.
+/// Every field comes back, but those that caches leave out.
 pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
     for (n, template) in [fixtures::session(), fixtures::bare_session()].into_iter().enumerate() {
-        let session = Session { id: fixtures::session_number(n as u64 + 1).id, ..template };
+        let renewal = (n == 1).then_some(TimeDelta::hours(1));
+        let session = Session { id: fixtures::session_number(n as u64 + 1).id, renewal, ..template };
         cache.set(&Arc::new(session.clone())).await;
-        assert_eq!(get(cache, &session).await, Some(Session { user_agent: None, ..session }));
+        assert_eq!(get(cache, &session).await, Some(session.for_cache()));
     }
 }
 
@@ -84,5 +87,25 @@ pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
     assert!(get(cache, &sessions[0]).await.is_some());
     for session in &sessions[1..] {
         assert_eq!(get(cache, session).await, None);
+    }
+}
+
+/// What seems to be over, by its lifetime or by rest, is not answered: the database may know of later use.
+pub async fn session_over_by_time_is_a_miss(cache: &dyn SessionCache) {
+    let now = fixtures::now();
+    let resting = |since| Session {
+        last_activity_at: since,
+        idle_timeout: Some(TimeDelta::hours(1)),
+        ..fixtures::session_number(2)
+    };
+    let an_hour_ago = now - TimeDelta::hours(1);
+    for (session, answered) in [
+        (Session { expires_at: now, ..fixtures::session_number(1) }, false),
+        (Session { expires_at: now + TimeDelta::hours(1), ..fixtures::session_number(1) }, true),
+        (resting(an_hour_ago), false),
+        (resting(an_hour_ago + TimeDelta::minutes(1)), true),
+    ] {
+        cache.set(&Arc::new(session.clone())).await;
+        assert_eq!(get(cache, &session).await.is_some(), answered, "{session:?}");
     }
 }

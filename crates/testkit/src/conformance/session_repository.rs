@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use domain::ports::{EndedSession, Insertion, ListPosition, PortError, SessionListing, SessionRepository};
-use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit};
+use domain::ports::{EndedSession, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionRepository};
+use domain::{Actor, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
 
 use crate::fixtures;
 
@@ -35,6 +35,15 @@ macro_rules! session_repository_contract {
                 revoked_sessions_are_answered_once,
                 first_revocation_is_kept,
                 revoke_all_spares_exactly_the_excepted_session,
+                everybody_is_revoked_batch_by_batch,
+                what_is_idle_is_neither_active_nor_counted_against_a_limit,
+                touches_move_activity_and_never_back,
+                touches_do_not_wake_what_is_over,
+                a_sliding_session_is_renewed_by_touches,
+                edits_change_what_they_name,
+                an_idempotency_key_is_taken_once_by_a_user,
+                imports_add_what_is_missing_and_bring_over_revocations,
+                random_commands_do_what_a_small_model_does,
             ]
         );
     };
@@ -318,8 +327,204 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
     assert_eq!((page.total_count, page.active_count), (60, 2));
 }
 
+/// By ascending id, each once; what was ended before is passed over.
+pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
+    let mut sessions: Vec<_> = (1..=7).map(fixtures::session_number).collect();
+    sessions[2].revocation = Some(revocation("before"));
+    sessions[4].user_id = fixtures::another_user();
+    sessions[5].expires_at = fixtures::now() + TimeDelta::microseconds(1);
+    insert_all(repo, &sessions).await;
+    let everybody = revocation("everybody");
+    let (mut after, mut batches) = (None, Vec::new());
+    loop {
+        let batch = repo.revoke_everybody(after, 4, &everybody).await.unwrap();
+        let Some(last) = batch.last() else { break };
+        after = Some(last.id);
+        batches.push(batch);
+    }
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2]);
+    let expected: Vec<_> = sessions.iter().filter(|session| !session.is_revoked()).map(ended).collect();
+    assert_eq!(batches.concat(), expected);
+    for session in &sessions {
+        let expected = session.revocation.clone().unwrap_or(everybody.clone());
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected));
+    }
+}
+
+/// Rest ends a session as its lifetime does, to the microsecond.
+pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(repo: &dyn SessionRepository) {
+    let (now, hour) = (fixtures::now(), Some(TimeDelta::hours(1)));
+    let rested = |n, since| Session {
+        created_at: now - TimeDelta::hours(2),
+        last_activity_at: since,
+        idle_timeout: hour,
+        ..fixtures::session_number(n)
+    };
+    let over = rested(1, now - TimeDelta::hours(1));
+    let last_moment = rested(2, now - TimeDelta::hours(1) + TimeDelta::microseconds(1));
+    insert_all(repo, &[over.clone(), last_moment.clone()]).await;
+    let page = repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
+    assert_eq!((page.total_count, page.active_count), (2, 1));
+    assert_eq!(page.sessions, std::slice::from_ref(&last_moment));
+
+    let insert = async |n| repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await.unwrap();
+    assert_eq!(insert(3).await, Insertion::Stored { evicted: Vec::new() });
+    assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![ended(&last_moment)] });
+    assert!(!repo.find_by_id(over.id).await.unwrap().unwrap().is_revoked());
+}
+
+fn touch(session: &Session, first: i64, last: i64, address: Option<&str>) -> Touch {
+    let at = |seconds| fixtures::now() + TimeDelta::seconds(seconds);
+    let ip_address = address.map(|text| text.parse().expect("an address"));
+    Touch { session_id: session.id, first_at: at(first), last_at: at(last), ip_address }
+}
+
+/// What the entity's own rule makes of a touch, each store makes of it.
+async fn assert_touched(repo: &dyn SessionRepository, sessions: &mut [Session], touches: &[Touch]) {
+    repo.touch(touches).await.unwrap();
+    for session in sessions {
+        if let Some(touch) = touches.iter().find(|touch| touch.session_id == session.id) {
+            session.touch(touch);
+        }
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&*session));
+    }
+}
+
+/// Later use counts, earlier use that arrives late does not, and an address stays until there is another.
+pub async fn touches_move_activity_and_never_back(repo: &dyn SessionRepository) {
+    let mut sessions: Vec<_> = (1..=3).map(fixtures::session_number).collect();
+    sessions[2] = Session { id: sessions[2].id, ..fixtures::bare_session() };
+    insert_all(repo, &sessions).await;
+    let [a, b, c] = [sessions[0].clone(), sessions[1].clone(), sessions[2].clone()];
+    for touches in [
+        vec![touch(&a, 10, 20, Some("198.51.100.1")), touch(&b, 5, 5, None), touch(&c, 7, 7, Some("2001:db8::9"))],
+        vec![touch(&a, 15, 15, Some("198.51.100.2")), touch(&b, 30, 30, Some("198.51.100.3"))],
+        vec![touch(&a, 20, 20, Some("198.51.100.4"))],
+        vec![touch(&fixtures::session_number(404), 40, 40, None), touch(&c, 40, 50, None)],
+        vec![],
+    ] {
+        assert_touched(repo, &mut sessions, &touches).await;
+    }
+    assert_eq!(sessions[0].last_activity_at, fixtures::now() + TimeDelta::seconds(20));
+}
+
+/// Neither revoked nor expired nor idle sessions are used any more; what was used in time goes on, however late the news.
+pub async fn touches_do_not_wake_what_is_over(repo: &dyn SessionRepository) {
+    let minute = Some(TimeDelta::minutes(1));
+    let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
+    sessions[0].revocation = Some(revocation("over"));
+    sessions[1].expires_at = fixtures::now() + TimeDelta::seconds(60);
+    sessions[2].idle_timeout = minute;
+    sessions[3].idle_timeout = minute;
+    sessions[4].expires_at = fixtures::now() + TimeDelta::seconds(60);
+    insert_all(repo, &sessions).await;
+    let touches = [
+        touch(&sessions[0], 30, 30, None),
+        touch(&sessions[1], 60, 60, None),
+        touch(&sessions[2], 60, 61, None),
+        touch(&sessions[3], 59, 110, None),
+        touch(&sessions[4], 59, 59, None),
+    ];
+    let before = sessions.clone();
+    assert_touched(repo, &mut sessions, &touches).await;
+    assert_eq!(sessions[..3], before[..3]);
+    assert_eq!(sessions[3].last_activity_at, touches[3].last_at);
+}
+
+/// The end moves once less than half of the lifetime is left, and only then.
+pub async fn a_sliding_session_is_renewed_by_touches(repo: &dyn SessionRepository) {
+    let hour = TimeDelta::hours(1);
+    let mut sessions: Vec<_> = (1..=3).map(fixtures::session_number).collect();
+    for session in &mut sessions {
+        session.expires_at = fixtures::now() + hour;
+        session.renewal = Some(hour);
+    }
+    sessions[2].renewal = None;
+    insert_all(repo, &sessions).await;
+    let touches = [
+        touch(&sessions[0], 1800, 1800, None),
+        touch(&sessions[1], 1801, 1801, None),
+        touch(&sessions[2], 3599, 3599, None),
+    ];
+    let before = sessions.clone();
+    assert_touched(repo, &mut sessions, &touches).await;
+    assert_eq!(sessions[0].expires_at, before[0].expires_at);
+    assert_eq!(sessions[1].expires_at, touches[1].last_at + hour);
+    assert_eq!(sessions[2].expires_at, before[2].expires_at);
+}
+
+/// What is named changes, what is not stays, and the answer is what is stored.
+pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
+    let mut session = fixtures::session();
+    let other = fixtures::session_number(2);
+    insert_all(repo, &[session.clone(), other.clone()]).await;
+    let metadata = |key: &str| Metadata::from_iter([(key.to_owned(), "'; DROP -- 📱".into())]);
+    for (name, data) in [
+        (Some(Some("Anaïs' 📱")), None),
+        (None, Some(Some(metadata("first")))),
+        (None, None),
+        (Some(Some("both")), Some(Some(Metadata::new()))),
+        (Some(None), Some(None)),
+    ] {
+        let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data };
+        session.name = edit.name.clone().unwrap_or(session.name);
+        session.metadata = edit.metadata.clone().unwrap_or(session.metadata);
+        assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));
+    }
+    let nobodys = repo.edit(fixtures::session_number(404).id, &SessionEdit::default()).await.unwrap();
+    assert_eq!(nobodys, None);
+    assert_eq!(repo.find_by_id(other.id).await.unwrap(), Some(other));
+}
+
+/// Once by each user; the first session with it is found by it.
+pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionRepository) {
+    let with_key = |n, key: &str| Session { idempotency_key: Some(key.to_owned()), ..fixtures::session_number(n) };
+    let first = with_key(1, "a key");
+    let strangers = Session { user_id: fixtures::another_user(), ..with_key(2, "a key") };
+    insert_all(repo, &[first.clone(), strangers.clone(), with_key(3, "another")]).await;
+
+    // Even where the limit has ended the session that the key made.
+    let again = repo.insert(&with_key(4, "a key"), limit(1, OnLimit::EvictOldest)).await;
+    assert!(matches!(again, Err(PortError::Conflict(_))), "{again:?}");
+    assert_eq!(repo.find_by_id(first.id).await.unwrap().as_ref(), Some(&first), "a conflict changes nothing");
+    let found = repo.find_by_idempotency_key(first.user_id, "a key").await.unwrap();
+    assert_eq!(found, Some(first));
+    let found = repo.find_by_idempotency_key(strangers.user_id, "a key").await.unwrap();
+    assert_eq!(found, Some(strangers));
+    assert_eq!(repo.find_by_idempotency_key(fixtures::another_user(), "another").await.unwrap(), None);
+}
+
+/// Once and again: what is here stays, but for a revocation that is news.
+pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn SessionRepository) {
+    let mut sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
+    sessions[1].revocation = Some(revocation("there"));
+    sessions[3] = Session { id: sessions[3].id, ..fixtures::bare_session() };
+    assert_eq!(repo.import(&sessions[..2]).await.unwrap(), 2);
+    assert_eq!(repo.import(&sessions).await.unwrap(), 2);
+    assert_eq!(repo.import(&sessions).await.unwrap(), 0);
+    assert_eq!(repo.import(&[]).await.unwrap(), 0);
+    for session in &sessions {
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(session));
+    }
+
+    let renamed = Session { name: Some("there".into()), ..sessions[0].clone() };
+    let revoked = Session { revocation: Some(revocation("meanwhile")), name: None, ..sessions[2].clone() };
+    let again = Session { revocation: Some(revocation("again")), ..sessions[1].clone() };
+    assert_eq!(repo.import(&[renamed, revoked.clone(), again]).await.unwrap(), 0);
+    let find = async |n: usize| repo.find_by_id(sessions[n].id).await.unwrap().unwrap();
+    assert_eq!(find(0).await, sessions[0]);
+    assert_eq!(find(1).await, sessions[1]);
+    assert_eq!(find(2).await, Session { revocation: revoked.revocation, ..sessions[2].clone() });
+}
+
+/// Whatever is done in whatever order, the store says what the small model says.
+pub async fn random_commands_do_what_a_small_model_does(repo: &dyn SessionRepository) {
+    super::model::compare(repo);
+}
+
 /// Awaits all at once.
-async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(super) async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|cx| {
         for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {

@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
-use domain::ports::{Clock, EndedSession, IdGenerator, Insertion, PortError, SessionCache, SessionRepository};
-use domain::{Session, SessionError, SessionId, SessionPolicy, truncated_user_agent};
+use domain::ports::{
+    Clock, DeviceEnricher, EndedSession, IdGenerator, Insertion, LocationEnricher, PortError, SessionListing,
+    SessionRepository,
+};
+use domain::{Device, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent};
 use thiserror::Error;
 
+use crate::SessionEnds;
 use crate::commands::CreateSession;
+
+/// The most sessions of a user that are looked through for those that a repeated sign-in had ended.
+const EVICTED_AMONG: u32 = 1000;
 
 /// Why no session was created.
 #[derive(Debug, Error)]
@@ -31,10 +38,20 @@ pub struct CreatedSession {
     pub evicted: Vec<EndedSession>,
 }
 
+/// What fills in a new session what the backend does not say.
+#[derive(Clone)]
+pub struct Enrichers {
+    /// The device of a user agent.
+    pub device: Arc<dyn DeviceEnricher>,
+    /// The place of an address; `None`: nobody knows places.
+    pub location: Option<Arc<dyn LocationEnricher>>,
+}
+
 /// Makes a session of a sign-in.
 pub struct CreateSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
-    session_cache: Arc<dyn SessionCache>,
+    ends: Arc<SessionEnds>,
+    enrichers: Enrichers,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGenerator>,
     policy: SessionPolicy,
@@ -44,42 +61,86 @@ impl CreateSessionHandler {
     /// A handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
-        session_cache: Arc<dyn SessionCache>,
+        ends: Arc<SessionEnds>,
+        enrichers: Enrichers,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdGenerator>,
         policy: SessionPolicy,
     ) -> Self {
-        Self { session_repo, session_cache, clock, ids, policy }
+        Self { session_repo, ends, enrichers, clock, ids, policy }
     }
 
     /// The new session, stored within the limit. Caches learn of it at its first read, and forget whom it evicted.
     ///
+    /// With an idempotency key that was used before, the session of that sign-in, as it is now.
+    ///
     /// # Errors
-    /// See [`CreateSessionError`]. After [`PortError::Unavailable`] all of it has happened or nothing; nobody has the id.
+    /// See [`CreateSessionError`]. After [`PortError::Unavailable`] all of it has happened or nothing; with an idempotency key it
+    /// can be repeated.
     pub async fn handle(&self, command: CreateSession) -> Result<CreatedSession, CreateSessionError> {
+        if let Some(key) = &command.idempotency_key
+            && let Some(created) = self.repeated(command.user_id, key).await?
+        {
+            return Ok(created);
+        }
+        let limit = self.policy.limit(command.max_sessions);
+        let session = self.session(command)?;
+        match self.session_repo.insert(&session, limit).await {
+            Ok(Insertion::LimitReached) => Err(CreateSessionError::LimitReached),
+            Ok(Insertion::Stored { evicted }) => {
+                self.ends.announce(&evicted).await;
+                Ok(CreatedSession { session, evicted })
+            }
+            Err(PortError::Conflict(source)) => {
+                // The same sign-in twice at once: the other one was first.
+                let repeated = match &session.idempotency_key {
+                    Some(key) => self.repeated(session.user_id, key).await?,
+                    None => None,
+                };
+                repeated.ok_or(CreateSessionError::Port(PortError::Conflict(source)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session as it is to be stored.
+    fn session(&self, command: CreateSession) -> Result<Session, CreateSessionError> {
         let now = self.clock.now();
-        let session = Session {
+        let user_agent = command.user_agent.as_deref().map(truncated_user_agent);
+        let device = user_agent.and_then(|text| self.enrichers.device.device(text));
+        let place = |address| self.enrichers.location.as_ref()?.location(address);
+        Ok(Session {
             id: SessionId(self.ids.next_id()),
             user_id: command.user_id,
-            device_info: None,
-            user_agent: command.user_agent.as_deref().map(|text| truncated_user_agent(text).to_owned()),
+            device_info: device.as_ref().and_then(Device::describe),
+            device,
+            user_agent: user_agent.map(str::to_owned),
             ip_address: command.ip_address,
             last_ip_address: command.ip_address,
-            location: None,
+            location: command.ip_address.and_then(place),
             name: None,
             created_at: now,
             last_activity_at: now,
             expires_at: self.policy.expires_at(command.expires_at, now).map_err(CreateSessionError::ExpiresAt)?,
+            idle_timeout: self.policy.idle_timeout,
+            renewal: self.policy.renewal(command.expires_at),
+            metadata: command.metadata,
+            idempotency_key: command.idempotency_key,
             revocation: None,
-        };
-        let limit = self.policy.limit(command.max_sessions);
-        match self.session_repo.insert(&session, limit).await? {
-            Insertion::LimitReached => Err(CreateSessionError::LimitReached),
-            Insertion::Stored { evicted } => {
-                self.session_cache.remove(&evicted).await;
-                Ok(CreatedSession { session, evicted })
-            }
-        }
+        })
+    }
+
+    /// What came of the sign-in with this key, if there was one.
+    async fn repeated(&self, user_id: UserId, key: &str) -> Result<Option<CreatedSession>, PortError> {
+        let Some(session) = self.session_repo.find_by_idempotency_key(user_id, key).await? else { return Ok(None) };
+        let now = self.clock.now();
+        let listing = SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
+        let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
+        // It ended them at the moment of its own creation. The oldest first, as the first answer had them.
+        let eviction = Some(SessionLimit::eviction(session.created_at));
+        page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
+        let evicted = page.iter().rev().map(|other| EndedSession { id: other.id, user_id });
+        Ok(Some(CreatedSession { evicted: evicted.collect(), session }))
     }
 }
 
@@ -87,27 +148,55 @@ impl CreateSessionHandler {
 mod tests {
     use std::num::NonZeroU32;
 
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use chrono::TimeDelta;
-    use domain::{OnLimit, USER_AGENT_MAX_BYTES};
+    use domain::ports::SessionCache;
+    use domain::{DeviceKind, OnLimit, USER_AGENT_MAX_BYTES};
     use testkit::{SequentialIds, fixtures};
 
     use super::*;
+    use crate::ActivityBuffer;
+
+    /// Knows one program and one address.
+    struct Known;
+
+    impl DeviceEnricher for Known {
+        fn device(&self, user_agent: &str) -> Option<Device> {
+            let kind = DeviceKind::Other;
+            (user_agent == "curl/8.0").then(|| Device { browser: Some("curl".into()), system: None, kind })
+        }
+    }
+
+    impl LocationEnricher for Known {
+        fn location(&self, address: std::net::IpAddr) -> Option<String> {
+            (address.to_string() == "192.0.2.7").then(|| "Berlin, DE".into())
+        }
+    }
 
     struct Setting {
+        database: MemoryDatabase,
         repo: Arc<MemorySessionRepository>,
         cache: Arc<MemorySessionCache>,
         handler: CreateSessionHandler,
     }
 
     fn setting(max_per_user: u32, on_limit: OnLimit) -> Setting {
-        let repo = Arc::new(MemorySessionRepository::default());
+        let database = MemoryDatabase::default();
+        let repo = Arc::new(MemorySessionRepository::new(database.clone()));
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
         let max_per_user = NonZeroU32::new(max_per_user);
-        let policy = SessionPolicy { lifetime: TimeDelta::days(30), max_per_user, on_limit };
+        let policy = SessionPolicy {
+            lifetime: TimeDelta::days(30),
+            idle_timeout: Some(TimeDelta::days(1)),
+            sliding: true,
+            max_per_user,
+            on_limit,
+        };
         let ids = Arc::new(SequentialIds::default());
-        let handler = CreateSessionHandler::new(repo.clone(), cache.clone(), fixtures::clock(), ids, policy);
-        Setting { repo, cache, handler }
+        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let enrichers = Enrichers { device: Arc::new(Known), location: Some(Arc::new(Known)) };
+        let handler = CreateSessionHandler::new(repo.clone(), ends, enrichers, fixtures::clock(), ids, policy);
+        Setting { database, repo, cache, handler }
     }
 
     fn command() -> CreateSession {
@@ -117,6 +206,8 @@ mod tests {
             user_agent: Some("curl/8.0".into()),
             expires_at: None,
             max_sessions: None,
+            metadata: Some(fixtures::metadata()),
+            idempotency_key: None,
         }
     }
 
@@ -131,6 +222,39 @@ mod tests {
         assert_eq!(session.last_activity_at, fixtures::now());
         assert_eq!(session.expires_at, fixtures::now() + TimeDelta::days(30));
         assert_eq!(session.ip_address, session.last_ip_address);
+        assert_eq!((session.idle_timeout, session.renewal), (Some(TimeDelta::days(1)), Some(TimeDelta::days(30))));
+        assert_eq!(session.metadata, Some(fixtures::metadata()));
+    }
+
+    #[tokio::test]
+    async fn device_and_place_are_filled_in_where_they_are_known() {
+        let s = setting(0, OnLimit::EvictOldest);
+        let session = s.handler.handle(command()).await.unwrap().session;
+        assert_eq!((session.device_info.as_deref(), session.location.as_deref()), (Some("curl"), Some("Berlin, DE")));
+        let unknown = CreateSession { user_agent: Some("x".into()), ip_address: "::1".parse().ok(), ..command() };
+        let session = s.handler.handle(unknown).await.unwrap().session;
+        assert_eq!((session.device_info, session.device, session.location), (None, None, None));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_is_not_renewed() {
+        let s = setting(0, OnLimit::EvictOldest);
+        let tomorrow = Some(fixtures::now() + TimeDelta::days(1));
+        let session = s.handler.handle(CreateSession { expires_at: tomorrow, ..command() }).await.unwrap().session;
+        assert_eq!((Some(session.expires_at), session.renewal), (tomorrow, None));
+    }
+
+    #[tokio::test]
+    async fn the_same_key_again_is_the_same_sign_in_again() {
+        let s = setting(1, OnLimit::EvictOldest);
+        s.handler.handle(command()).await.unwrap();
+        let with_key = CreateSession { idempotency_key: Some("a key".into()), ..command() };
+        let first = s.handler.handle(with_key.clone()).await.unwrap();
+        assert_eq!(first.evicted.len(), 1);
+        assert_eq!(s.handler.handle(with_key.clone()).await.unwrap(), first);
+        assert_eq!(s.database.session_count(), 2);
+        let strangers = CreateSession { user_id: fixtures::another_user(), ..with_key };
+        assert_ne!(s.handler.handle(strangers).await.unwrap().session.id, first.session.id);
     }
 
     #[tokio::test]
@@ -145,7 +269,7 @@ mod tests {
         let s = setting(0, OnLimit::EvictOldest);
         let past = CreateSession { expires_at: Some(fixtures::now()), ..command() };
         assert!(matches!(s.handler.handle(past).await, Err(CreateSessionError::ExpiresAt(_))));
-        assert_eq!(s.repo.len(), 0);
+        assert_eq!(s.database.session_count(), 0);
     }
 
     #[tokio::test]
@@ -178,6 +302,6 @@ mod tests {
         for command in [more, command()] {
             assert!(matches!(s.handler.handle(command).await, Err(CreateSessionError::LimitReached)));
         }
-        assert_eq!(s.repo.len(), 2);
+        assert_eq!(s.database.session_count(), 2);
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use domain::Revocation;
-use domain::ports::{Clock, EndedSession, PortError, SessionCache, SessionRepository};
+use domain::ports::{Clock, EndedSession, PortError, SessionRepository};
 use thiserror::Error;
 
+use crate::SessionEnds;
 use crate::commands::RevokeSession;
 
 /// Why a session was not ended.
@@ -25,18 +26,14 @@ pub enum RevokeSessionError {
 /// Ends one session.
 pub struct RevokeSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
-    session_cache: Arc<dyn SessionCache>,
+    ends: Arc<SessionEnds>,
     clock: Arc<dyn Clock>,
 }
 
 impl RevokeSessionHandler {
     /// A handler over its ports.
-    pub fn new(
-        session_repo: Arc<dyn SessionRepository>,
-        session_cache: Arc<dyn SessionCache>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { session_repo, session_cache, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, ends, clock }
     }
 
     /// Ends the session. Ending it again is no error and changes nothing.
@@ -52,7 +49,7 @@ impl RevokeSessionHandler {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         self.session_repo.revoke(&[session.id], &revocation).await?;
         // Even if it was over already: an earlier removal may have failed.
-        self.session_cache.remove(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
+        self.ends.announce(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
         Ok(())
     }
 }
@@ -60,19 +57,23 @@ impl RevokeSessionHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use chrono::TimeDelta;
+    use domain::ports::SessionCache;
     use domain::{Actor, Session};
     use testkit::fixtures;
 
     use super::*;
+    use crate::ActivityBuffer;
 
     async fn setting(
         session: &Session,
     ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
+        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
         repo.insert(session, None).await.unwrap();
         cache.set(&Arc::new(session.clone())).await;
-        (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, cache, fixtures::clock()))
+        (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, ends, fixtures::clock()))
     }
 
     fn command(session: &Session) -> RevokeSession {

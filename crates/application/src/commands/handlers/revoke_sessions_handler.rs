@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use domain::Revocation;
-use domain::ports::{Clock, PortError, SessionCache, SessionRepository};
+use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
+use crate::SessionEnds;
 use crate::commands::RevokeSessions;
 
 /// Why sessions were not ended.
@@ -19,18 +20,14 @@ pub enum RevokeSessionsError {
 /// Ends the sessions of a list.
 pub struct RevokeSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
-    session_cache: Arc<dyn SessionCache>,
+    ends: Arc<SessionEnds>,
     clock: Arc<dyn Clock>,
 }
 
 impl RevokeSessionsHandler {
     /// A handler over its ports.
-    pub fn new(
-        session_repo: Arc<dyn SessionRepository>,
-        session_cache: Arc<dyn SessionCache>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { session_repo, session_cache, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, ends, clock }
     }
 
     /// Ends them, and answers how many nobody had ended before.
@@ -40,7 +37,7 @@ impl RevokeSessionsHandler {
     pub async fn handle(&self, command: RevokeSessions) -> Result<u64, RevokeSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let ended = self.session_repo.revoke(&command.session_ids, &revocation).await?;
-        self.session_cache.remove(&ended).await;
+        self.ends.announce(&ended).await;
         Ok(ended.len() as u64)
     }
 }
@@ -48,16 +45,20 @@ impl RevokeSessionsHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use chrono::TimeDelta;
     use domain::Actor;
+    use domain::ports::SessionCache;
     use testkit::fixtures;
 
     use super::*;
+    use crate::ActivityBuffer;
 
     #[tokio::test]
     async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let handler = RevokeSessionsHandler::new(repo.clone(), cache.clone(), fixtures::clock());
+        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let handler = RevokeSessionsHandler::new(repo.clone(), ends, fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {
             repo.insert(session, None).await.unwrap();

@@ -139,70 +139,27 @@ impl From<&Session> for SessionResult {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use async_trait::async_trait;
+    use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use domain::Revocation;
-    use domain::SessionLimit;
-    use domain::ports::{EndedSession, Insertion, SessionListing, SessionPage};
     use testkit::fixtures;
 
     use super::*;
 
-    /// A repository that counts its reads, and fails them while it is told to.
-    struct Watched {
-        inner: MemorySessionRepository,
-        reads: AtomicUsize,
-        down: bool,
-    }
-
-    #[async_trait]
-    impl SessionRepository for Watched {
-        async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-            self.reads.fetch_add(1, Ordering::SeqCst);
-            if self.down {
-                return Err(PortError::unavailable("down for the test"));
-            }
-            self.inner.find_by_id(session_id).await
-        }
-
-        async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
-            self.inner.insert(session, limit).await
-        }
-
-        async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
-            self.inner.list_by_user(listing).await
-        }
-
-        async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
-            self.inner.revoke(ids, revocation).await
-        }
-
-        async fn revoke_all_of_user(
-            &self,
-            user_id: UserId,
-            except: Option<SessionId>,
-            revocation: &Revocation,
-        ) -> Result<Vec<EndedSession>, PortError> {
-            self.inner.revoke_all_of_user(user_id, except, revocation).await
-        }
-    }
-
     struct Setting {
-        repo: Arc<Watched>,
+        database: MemoryDatabase,
         cache: Arc<MemorySessionCache>,
         handler: GetSessionHandler,
     }
 
-    async fn setting(sessions: &[&Session], down: bool) -> Setting {
-        let repo = Arc::new(Watched { inner: MemorySessionRepository::default(), reads: AtomicUsize::new(0), down });
+    async fn setting(sessions: &[&Session]) -> Setting {
+        let database = MemoryDatabase::default();
+        let repo = Arc::new(MemorySessionRepository::new(database.clone()));
         for session in sessions {
             repo.insert(session, None).await.unwrap();
         }
         let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
-        let handler = GetSessionHandler::new(repo.clone(), cache.clone());
-        Setting { repo, cache, handler }
+        let handler = GetSessionHandler::new(repo, cache.clone());
+        Setting { database, cache, handler }
     }
 
     fn query(session: &Session) -> GetSession {
@@ -212,17 +169,16 @@ mod tests {
     #[tokio::test]
     async fn a_miss_is_answered_by_the_database_and_populates_the_cache() {
         let session = fixtures::session();
-        let s = setting(&[&session], false).await;
+        let s = setting(&[&session]).await;
 
         assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Database);
         assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Near);
-        assert_eq!(s.repo.reads.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
     async fn the_answer_has_the_seeds_fields() {
         let session = fixtures::session();
-        let s = setting(&[&session], false).await;
+        let s = setting(&[&session]).await;
 
         let from_database = s.handler.handle(query(&session)).await.unwrap();
         let from_cache = s.handler.handle(query(&session)).await.unwrap();
@@ -246,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_found_is_session_not_found() {
-        let s = setting(&[], false).await;
+        let s = setting(&[]).await;
         let error = s.handler.handle(query(&fixtures::session())).await.unwrap_err();
         assert!(matches!(error, GetSessionError::SessionNotFound));
         assert_eq!(error.to_string(), "session_not_found");
@@ -255,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_is_refused_and_leaves_no_trace() {
         let session = fixtures::session();
-        let s = setting(&[&session], false).await;
+        let s = setting(&[&session]).await;
         let stranger = GetSession { user_id: fixtures::another_user(), ..query(&session) };
 
         for _ in 0..2 {
@@ -276,7 +232,7 @@ mod tests {
         let mut session = fixtures::session();
         session.revocation =
             Some(Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None });
-        let s = setting(&[&session], false).await;
+        let s = setting(&[&session]).await;
 
         for _ in 0..2 {
             let found = s.handler.find(query(&session)).await.unwrap();
@@ -289,7 +245,8 @@ mod tests {
     #[tokio::test]
     async fn a_dead_database_is_neither_not_found_nor_an_obstacle_to_a_hit() {
         let session = fixtures::session();
-        let s = setting(&[], true).await;
+        let s = setting(&[]).await;
+        s.database.take_down();
         assert!(matches!(
             s.handler.handle(query(&session)).await,
             Err(GetSessionError::Port(PortError::Unavailable(_)))

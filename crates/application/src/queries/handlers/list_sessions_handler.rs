@@ -7,6 +7,7 @@ use domain::Session;
 use domain::ports::{Clock, ListPosition, PortError, SessionListing, SessionRepository};
 use thiserror::Error;
 
+use crate::ActivityBuffer;
 use crate::queries::ListUserSessions;
 
 /// Why a list was not answered.
@@ -36,12 +37,13 @@ pub struct ListedSessions {
 pub struct ListUserSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
     clock: Arc<dyn Clock>,
+    activity: Arc<ActivityBuffer>,
 }
 
 impl ListUserSessionsHandler {
-    /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>) -> Self {
-        Self { session_repo, clock }
+    /// A handler over its ports, which shows the use that `activity` has not written yet.
+    pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>, activity: Arc<ActivityBuffer>) -> Self {
+        Self { session_repo, clock, activity }
     }
 
     /// A page of the list.
@@ -65,7 +67,9 @@ impl ListUserSessionsHandler {
         let position = |last: &Session| ListPosition { created_at: last.created_at, id: last.id };
         let next = page.sessions.last().filter(|_| more).map(position);
         let (total_count, active_count) = (page.total_count, page.active_count);
-        Ok(ListedSessions { sessions: page.sessions, total_count, active_count, next, now })
+        let refresh = |session| Arc::unwrap_or_clone(self.activity.refresh(Arc::new(session)));
+        let sessions = page.sessions.into_iter().map(refresh).collect();
+        Ok(ListedSessions { sessions, total_count, active_count, next, now })
     }
 }
 
@@ -82,7 +86,8 @@ mod tests {
         for n in 1..=5 {
             repo.insert(&fixtures::session_number(n), None).await.unwrap();
         }
-        let handler = ListUserSessionsHandler::new(repo, fixtures::clock());
+        let activity = Arc::new(ActivityBuffer::new(chrono::TimeDelta::seconds(60)));
+        let handler = ListUserSessionsHandler::new(repo, fixtures::clock(), activity);
         let first = ListUserSessions { user_id: fixtures::session().user_id, active_only: true, limit: 3, after: None };
         let page = handler.handle(first).await.unwrap();
         assert_eq!((page.sessions.len(), page.total_count, page.active_count), (3, 5, 5));

@@ -2,8 +2,10 @@
 
 mod get_session_handler;
 mod inspect_session_handler;
+mod list_events_handler;
 mod list_sessions_handler;
 
 pub use get_session_handler::{FoundSession, GetSessionError, GetSessionHandler, SessionResult};
 pub use inspect_session_handler::{InspectSessionError, InspectSessionHandler};
+pub use list_events_handler::{ListEventsError, ListEventsHandler};
 pub use list_sessions_handler::{ListUserSessionsError, ListUserSessionsHandler, ListedSessions};

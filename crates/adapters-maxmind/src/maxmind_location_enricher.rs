@@ -1,0 +1,89 @@
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use domain::ports::LocationEnricher;
+use maxminddb::{MaxMindDbError, PathElement, Reader, path};
+use thiserror::Error;
+
+/// The longest place that is kept, in characters.
+const LOCATION_MAX_CHARS: usize = 255;
+
+/// Why the file cannot be used. One line, naming it.
+#[derive(Debug, Error)]
+#[error("cannot use {}: {source}", .path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    source: MaxMindDbError,
+}
+
+/// [`LocationEnricher`] on a file that is read into memory whole, once: whoever replaces it starts sessiond again.
+pub struct MaxMindLocationEnricher {
+    reader: Reader<Vec<u8>>,
+}
+
+impl MaxMindLocationEnricher {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it is not there, cannot be read, or is of another format.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let reader = Reader::open_readfile(path).map_err(|source| OpenError { path: path.to_owned(), source })?;
+        Ok(Self { reader })
+    }
+
+    /// The first of these paths that leads to a text.
+    fn text(&self, address: IpAddr, paths: [&[PathElement<'_>]; 2]) -> Option<String> {
+        let found = self.reader.lookup(address).ok()?;
+        // What is broken in the file is as good as absent.
+        paths.into_iter().find_map(|path| found.decode_path::<String>(path).ok().flatten())
+    }
+}
+
+impl LocationEnricher for MaxMindLocationEnricher {
+    fn location(&self, address: IpAddr) -> Option<String> {
+        // An IPv4 client of a listener for both is written as ::ffff:192.0.2.1.
+        let address = address.to_canonical();
+        // MaxMind's layout, or the flat one of smaller files.
+        let city = self.text(address, [&path!["city", "names", "en"], &path!["city"]]);
+        let country = self.text(address, [&path!["country", "iso_code"], &path!["country_code"]]);
+        let place = match (city, country) {
+            (Some(city), Some(country)) => format!("{city}, {country}"),
+            (one, other) => one.or(other)?,
+        };
+        Some(place.chars().take(LOCATION_MAX_CHARS).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enricher() -> MaxMindLocationEnricher {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/places.mmdb");
+        MaxMindLocationEnricher::open(Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_at_its_place() {
+        let enricher = enricher();
+        for (address, place) in [
+            ("192.0.2.7", Some("Berlin, DE")),
+            ("::ffff:192.0.2.7", Some("Berlin, DE")),
+            ("2001:db8::1", Some("São Paulo, BR")),
+            ("198.51.100.1", Some("FR")),
+            ("203.0.113.9", Some("Osaka, JP")),
+            ("127.0.0.1", None),
+            ("::1", None),
+        ] {
+            assert_eq!(enricher.location(address.parse().unwrap()).as_deref(), place, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named() {
+        for path in ["absent.mmdb", "Cargo.toml"] {
+            let error = MaxMindLocationEnricher::open(Path::new(path)).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("cannot use {path}: ")) && !error.contains('\n'), "{error}");
+        }
+    }
+}

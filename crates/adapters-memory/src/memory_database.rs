@@ -1,0 +1,109 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use domain::ports::PortError;
+use domain::{
+    Actor, EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, Revocation, Session, SessionEvent,
+    SessionEventKind, SessionId,
+};
+
+/// What the adapters of one in-memory store share: it forgets everything with the process.
+#[derive(Clone, Default)]
+pub struct MemoryDatabase(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    tables: Mutex<Tables>,
+    down: AtomicBool,
+}
+
+/// Sessions, and what happened to them.
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    /// Sessions whose end by time was noted.
+    pub(crate) expired: BTreeSet<SessionId>,
+    pub(crate) events: Vec<SessionEvent>,
+    last_position: u64,
+}
+
+impl MemoryDatabase {
+    /// From now on it does not answer, as a database that is down.
+    pub fn take_down(&self) {
+        self.0.down.store(true, Ordering::SeqCst);
+    }
+
+    /// How many sessions there are, whether or not it answers.
+    pub fn session_count(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    pub(crate) fn tables(&self) -> Result<MutexGuard<'_, Tables>, PortError> {
+        if self.0.down.load(Ordering::SeqCst) {
+            return Err(PortError::unavailable("the in-memory database was taken down"));
+        }
+        Ok(self.lock())
+    }
+
+    /// No method panics halfway through a change, so poisoned tables are whole tables.
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    /// Stores a session, with its events.
+    pub(crate) fn insert(&mut self, session: Session) {
+        self.record(&session, SessionEventKind::Created, session.created_at, None, None);
+        if let Some(revocation) = session.revocation.clone() {
+            self.record_end(&session, &revocation);
+        }
+        self.sessions.insert(session.id, session);
+    }
+
+    /// Changes a session, with its events; answers it as it is then.
+    pub(crate) fn update(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) -> Option<Session> {
+        let session = self.sessions.get_mut(&id)?;
+        let before = session.clone();
+        change(session);
+        let after = session.clone();
+        if let (None, Some(revocation)) = (&before.revocation, &after.revocation) {
+            self.record_end(&after, revocation);
+        }
+        if after.expires_at > before.expires_at {
+            self.record(&after, SessionEventKind::Renewed, after.last_activity_at, None, None);
+        }
+        Some(after)
+    }
+
+    /// Notes that a session's time was over, with its event.
+    pub(crate) fn note_expired(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id).cloned() else { return };
+        if self.expired.insert(id) {
+            let (at, by_lifetime) = (session.ends_at(), session.ends_at() == session.expires_at);
+            let reason = if by_lifetime { EXPIRED_BY_LIFETIME } else { EXPIRED_BY_IDLING };
+            self.record(&session, SessionEventKind::Expired, at, Some(reason.to_owned()), Some(Actor::System));
+        }
+    }
+
+    fn record_end(&mut self, session: &Session, revocation: &Revocation) {
+        let evicted = revocation.actor == Some(Actor::System) && revocation.reason.as_deref() == Some(EVICTED_BY_LIMIT);
+        let kind = if evicted { SessionEventKind::Evicted } else { SessionEventKind::Revoked };
+        self.record(session, kind, revocation.at, revocation.reason.clone(), revocation.actor);
+    }
+
+    fn record(
+        &mut self,
+        session: &Session,
+        kind: SessionEventKind,
+        at: DateTime<Utc>,
+        reason: Option<String>,
+        actor: Option<Actor>,
+    ) {
+        self.last_position += 1;
+        let (position, session_id, user_id) = (self.last_position, session.id, session.user_id);
+        self.events.push(SessionEvent { position, kind, at, session_id, user_id, reason, actor });
+    }
+}

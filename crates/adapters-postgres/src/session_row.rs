@@ -1,0 +1,117 @@
+//! A row of `sessions`, private to this crate.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId};
+use sea_orm::Value;
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, IpNetwork, Json,
+    PrimaryKeyTrait, Uuid,
+};
+
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "sessions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    device_info: Option<String>,
+    browser: Option<String>,
+    system: Option<String>,
+    device_type: Option<String>,
+    user_agent: Option<String>,
+    ip_address: Option<IpNetwork>,
+    last_ip_address: Option<IpNetwork>,
+    location: Option<String>,
+    name: Option<String>,
+    created_at: DateTime<Utc>,
+    last_activity_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    /// Microseconds.
+    idle_timeout: Option<i64>,
+    /// Microseconds.
+    renewal: Option<i64>,
+    metadata: Option<Json>,
+    idempotency_key: Option<String>,
+    revoked_at: Option<DateTime<Utc>>,
+    revoked_reason: Option<String>,
+    revoked_by: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for Session {
+    fn from(row: Model) -> Self {
+        let kind = row.device_type.as_deref().and_then(DeviceKind::from_word);
+        Self {
+            id: SessionId(row.id),
+            user_id: UserId(row.user_id),
+            device_info: row.device_info,
+            device: kind.map(|kind| Device { browser: row.browser, system: row.system, kind }),
+            user_agent: row.user_agent,
+            ip_address: row.ip_address.map(|network| network.ip()),
+            last_ip_address: row.last_ip_address.map(|network| network.ip()),
+            location: row.location,
+            name: row.name,
+            created_at: row.created_at,
+            last_activity_at: row.last_activity_at,
+            expires_at: row.expires_at,
+            idle_timeout: row.idle_timeout.map(TimeDelta::microseconds),
+            renewal: row.renewal.map(TimeDelta::microseconds),
+            // The table refuses what is no object.
+            metadata: row.metadata.and_then(|json| if let Json::Object(object) = json { Some(object) } else { None }),
+            idempotency_key: row.idempotency_key,
+            // The table refuses a reason without a time.
+            revocation: row.revoked_at.map(|at| Revocation {
+                at,
+                reason: row.revoked_reason,
+                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            }),
+        }
+    }
+}
+
+/// The columns of [`values`], in their order.
+pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
+    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
+    idempotency_key, revoked_at, revoked_reason, revoked_by";
+
+/// How many columns that are.
+pub(crate) const COLUMN_COUNT: usize = 21;
+
+/// A session as the values of [`COLUMNS`].
+pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
+    let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
+    let (device, revocation) = (session.device.as_ref(), session.revocation.as_ref());
+    [
+        session.id.0.into(),
+        session.user_id.0.into(),
+        session.device_info.clone().into(),
+        device.and_then(|device| device.browser.clone()).into(),
+        device.and_then(|device| device.system.clone()).into(),
+        device.map(|device| device.kind.as_str()).into(),
+        session.user_agent.clone().into(),
+        network(session.ip_address).into(),
+        network(session.last_ip_address).into(),
+        session.location.clone().into(),
+        session.name.clone().into(),
+        session.created_at.into(),
+        session.last_activity_at.into(),
+        session.expires_at.into(),
+        session.idle_timeout.and_then(|timeout| timeout.num_microseconds()).into(),
+        session.renewal.and_then(|renewal| renewal.num_microseconds()).into(),
+        session.metadata.clone().map(Json::Object).into(),
+        session.idempotency_key.clone().into(),
+        revocation.map(|revocation| revocation.at).into(),
+        revocation.and_then(|revocation| revocation.reason.clone()).into(),
+        revocation.and_then(actor_text).into(),
+    ]
+}
+
+pub(crate) fn actor_text(revocation: &Revocation) -> Option<String> {
+    revocation.actor.map(|actor| actor.to_string())
+}

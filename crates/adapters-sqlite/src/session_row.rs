@@ -1,0 +1,128 @@
+//! A row of `sessions`, private to this crate. Times and durations are whole microseconds.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ports::PortError;
+use domain::{Device, DeviceKind, Metadata, Revocation, Session, SessionId, UserId, metadata_text};
+use sea_orm::Value;
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, Json,
+    PrimaryKeyTrait, Uuid,
+};
+
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "sessions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    device_info: Option<String>,
+    browser: Option<String>,
+    system: Option<String>,
+    device_type: Option<String>,
+    user_agent: Option<String>,
+    ip_address: Option<String>,
+    last_ip_address: Option<String>,
+    location: Option<String>,
+    name: Option<String>,
+    created_at: i64,
+    last_activity_at: i64,
+    expires_at: i64,
+    idle_timeout: Option<i64>,
+    renewal: Option<i64>,
+    metadata: Option<Json>,
+    idempotency_key: Option<String>,
+    revoked_at: Option<i64>,
+    revoked_reason: Option<String>,
+    revoked_by: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl TryFrom<Model> for Session {
+    type Error = PortError;
+
+    fn try_from(row: Model) -> Result<Self, PortError> {
+        let id = row.id;
+        let corrupt = |column| PortError::corrupt(format!("sessions.{column} of row {id} cannot be read"));
+        let time = |column, micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| corrupt(column));
+        let address = |column, text: Option<String>| {
+            text.map(|text| text.parse::<IpAddr>()).transpose().map_err(|_| corrupt(column))
+        };
+        let metadata = |json| match json {
+            Json::Object(object) => Ok::<Metadata, _>(object),
+            _ => Err(corrupt("metadata")),
+        };
+        let revoked_at = row.revoked_at.map(|micros| time("revoked_at", micros)).transpose()?;
+        let kind = row.device_type.as_deref().and_then(DeviceKind::from_word);
+        Ok(Self {
+            id: SessionId(id),
+            user_id: UserId(row.user_id),
+            device_info: row.device_info,
+            device: kind.map(|kind| Device { browser: row.browser, system: row.system, kind }),
+            user_agent: row.user_agent,
+            ip_address: address("ip_address", row.ip_address)?,
+            last_ip_address: address("last_ip_address", row.last_ip_address)?,
+            location: row.location,
+            name: row.name,
+            created_at: time("created_at", row.created_at)?,
+            last_activity_at: time("last_activity_at", row.last_activity_at)?,
+            expires_at: time("expires_at", row.expires_at)?,
+            idle_timeout: row.idle_timeout.map(TimeDelta::microseconds),
+            renewal: row.renewal.map(TimeDelta::microseconds),
+            metadata: row.metadata.map(metadata).transpose()?,
+            idempotency_key: row.idempotency_key,
+            // The table refuses a reason without a time.
+            revocation: revoked_at.map(|at| Revocation {
+                at,
+                reason: row.revoked_reason,
+                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            }),
+        })
+    }
+}
+
+/// The columns of [`values`], in their order.
+pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
+    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
+    idempotency_key, revoked_at, revoked_reason, revoked_by";
+
+/// How many columns that are.
+pub(crate) const COLUMN_COUNT: usize = 21;
+
+/// A session as the values of [`COLUMNS`].
+pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
+    let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
+    let (device, revocation) = (session.device.as_ref(), session.revocation.as_ref());
+    [
+        session.id.0.into(),
+        session.user_id.0.into(),
+        session.device_info.clone().into(),
+        device.and_then(|device| device.browser.clone()).into(),
+        device.and_then(|device| device.system.clone()).into(),
+        device.map(|device| device.kind.as_str()).into(),
+        session.user_agent.clone().into(),
+        text(session.ip_address).into(),
+        text(session.last_ip_address).into(),
+        session.location.clone().into(),
+        session.name.clone().into(),
+        session.created_at.timestamp_micros().into(),
+        session.last_activity_at.timestamp_micros().into(),
+        session.expires_at.timestamp_micros().into(),
+        session.idle_timeout.and_then(|timeout| timeout.num_microseconds()).into(),
+        session.renewal.and_then(|renewal| renewal.num_microseconds()).into(),
+        session.metadata.as_ref().map(metadata_text).into(),
+        session.idempotency_key.clone().into(),
+        revocation.map(|revocation| revocation.at.timestamp_micros()).into(),
+        revocation.and_then(|revocation| revocation.reason.clone()).into(),
+        revocation.and_then(actor_text).into(),
+    ]
+}
+
+pub(crate) fn actor_text(revocation: &Revocation) -> Option<String> {
+    revocation.actor.map(|actor| actor.to_string())
+}

@@ -1,0 +1,138 @@
+use std::pin::Pin;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::ports::{HealthCheck, PortError};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, RuntimeErr, SqlErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value, sqlx,
+};
+
+use crate::database_file::{DatabaseFile, OpenError};
+use crate::schema;
+
+/// How long one call may take altogether. Under the second that a request has.
+const CALL_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// The connections that the adapters of one SQLite file share: one that writes, several that read.
+pub struct SqliteDatabase {
+    writer: DatabaseConnection,
+    readers: DatabaseConnection,
+    _file: DatabaseFile,
+}
+
+/// What is done inside a transaction.
+pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 'a>>;
+
+impl SqliteDatabase {
+    /// Brings the schema up to date and opens the file with `readers` reading connections.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
+        schema::migrate(&file).await?;
+        Ok(Self { writer: file.writer().await?, readers: file.readers(readers).await?, _file: file })
+    }
+
+    /// Closes every connection, which also folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        let _ = self.readers.close_by_ref().await;
+        let _ = self.writer.close_by_ref().await;
+    }
+
+    pub(crate) fn readers(&self) -> &DatabaseConnection {
+        &self.readers
+    }
+
+    /// Runs one statement that reads, and answers its rows as `row` reads them.
+    pub(crate) async fn query<T>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+        row: impl Fn(&QueryResult) -> Result<T, DbErr>,
+    ) -> Result<Vec<T>, PortError> {
+        rows(&self.readers, statement(sql, values), row).await
+    }
+
+    /// Runs one statement that writes, and answers the rows that it returns as `row` reads them.
+    pub(crate) async fn write<T>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+        row: impl Fn(&QueryResult) -> Result<T, DbErr>,
+    ) -> Result<Vec<T>, PortError> {
+        rows(&self.writer, statement(sql, values), row).await
+    }
+
+    /// Runs one statement that writes, and answers how many rows it changed.
+    pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, PortError> {
+        let statement = statement(sql, values);
+        bounded(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
+    }
+
+    /// Runs `work` in a transaction that is the only writer from its beginning, and commits what went well.
+    ///
+    /// In a task of its own: a caller who goes away must not leave the one writing connection inside a transaction.
+    pub(crate) async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Work<'a, T> + Send + 'static,
+    ) -> Result<T, PortError> {
+        let writer = self.writer.clone();
+        let done = tokio::spawn(async move {
+            let immediate = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..Default::default()
+            };
+            let transaction = writer.begin_with_options(immediate).await?;
+            let result = work(&transaction).await?;
+            transaction.commit().await?;
+            Ok(result)
+        });
+        match tokio::time::timeout(CALL_TIMEOUT, done).await {
+            Ok(Ok(result)) => result.map_err(port_error),
+            Ok(Err(error)) => Err(PortError::unavailable(error)),
+            Err(elapsed) => Err(PortError::unavailable(elapsed)),
+        }
+    }
+}
+
+async fn rows<T>(
+    connection: &DatabaseConnection,
+    statement: Statement,
+    row: impl Fn(&QueryResult) -> Result<T, DbErr>,
+) -> Result<Vec<T>, PortError> {
+    bounded(async { connection.query_all_raw(statement).await?.iter().map(row).collect() }).await
+}
+
+pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
+pub(crate) async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+    match tokio::time::timeout(CALL_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(port_error),
+        Err(elapsed) => Err(PortError::unavailable(elapsed)),
+    }
+}
+
+fn port_error(error: DbErr) -> PortError {
+    if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+        return PortError::conflict(error);
+    }
+    match &error {
+        DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
+        DbErr::Query(RuntimeErr::SqlxError(source))
+            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
+        {
+            PortError::corrupt(error)
+        }
+        _ => PortError::unavailable(error),
+    }
+}
+
+#[async_trait]
+impl HealthCheck for SqliteDatabase {
+    async fn check(&self) -> Result<(), PortError> {
+        bounded(self.readers.ping()).await
+    }
+}

@@ -1,0 +1,33 @@
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::{print, progress};
+use crate::background::clean_up_once;
+use crate::config::Settings;
+use crate::wiring;
+
+#[derive(Args)]
+pub(super) struct Cleanup {
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Works on the store itself. Beside running nodes on PostgreSQL it shares their work; a SQLite file is its node's alone.
+pub(super) async fn run(command: Cleanup, settings: &Settings) -> Result<()> {
+    let work = wiring::clean_up(settings).await?;
+    let bar = progress(None);
+    let cleaned = clean_up_once(&work.handler, |so_far| bar.set_position(so_far.expired + so_far.deleted)).await;
+    bar.finish_and_clear();
+    work.close().await;
+    let cleaned = cleaned?;
+    if command.json {
+        let text = json!({ "expired": cleaned.expired, "deleted": cleaned.deleted, "events_deleted": cleaned.events });
+        return print(&format!("{}\n", serde_json::to_string_pretty(&text)?));
+    }
+    print(&format!(
+        "sessions noted as over: {}\nsessions deleted: {}\nevents deleted: {}\n",
+        cleaned.expired, cleaned.deleted, cleaned.events
+    ))
+}

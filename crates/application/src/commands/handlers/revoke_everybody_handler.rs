@@ -1,0 +1,85 @@
+//! Revoke everybody command handler.
+
+use std::sync::Arc;
+
+use domain::Revocation;
+use domain::ports::{Clock, PortError, SessionRepository};
+use thiserror::Error;
+
+use crate::SessionEnds;
+use crate::commands::RevokeEverybody;
+
+/// Sessions that one statement ends.
+const BATCH: u32 = 2000;
+
+/// Why not everybody's sessions were ended.
+#[derive(Debug, Error)]
+pub enum RevokeEverybodyError {
+    /// The store could not be written.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// Ends every session there is.
+pub struct RevokeEverybodyHandler {
+    session_repo: Arc<dyn SessionRepository>,
+    ends: Arc<SessionEnds>,
+    clock: Arc<dyn Clock>,
+}
+
+impl RevokeEverybodyHandler {
+    /// A handler over its ports.
+    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, ends, clock }
+    }
+
+    /// Ends them batch by batch, and answers how many nobody had ended before. Whatever was there when it began is ended;
+    /// of sessions that are made meanwhile, some are.
+    ///
+    /// # Errors
+    /// See [`RevokeEverybodyError`]. Some may be ended by then; trying again is safe.
+    pub async fn handle(&self, command: RevokeEverybody) -> Result<u64, RevokeEverybodyError> {
+        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let ended = self.session_repo.revoke_everybody(after, BATCH, &revocation).await?;
+            let Some(last) = ended.last() else { return Ok(count) };
+            after = Some(last.id);
+            count += ended.len() as u64;
+            self.ends.announce(&ended).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use chrono::TimeDelta;
+    use domain::ports::SessionCache;
+    use domain::{Actor, Session, UserId};
+    use testkit::fixtures;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ActivityBuffer;
+
+    #[tokio::test]
+    async fn everybodys_sessions_are_ended_once_and_forgotten_by_the_cache() {
+        let repo = Arc::new(MemorySessionRepository::default());
+        let cache = Arc::new(MemorySessionCache::new(5000, fixtures::clock()));
+        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let handler = RevokeEverybodyHandler::new(repo.clone(), ends, fixtures::clock());
+        let count = u64::from(2 * BATCH) + 1;
+        for n in 1..=count {
+            let user_id = UserId(Uuid::from_u128(u128::from(n % 7)));
+            repo.insert(&Session { user_id, ..fixtures::session_number(n) }, None).await.unwrap();
+        }
+        let one = repo.find_by_id(fixtures::session_number(3).id).await.unwrap().unwrap();
+        cache.set(&Arc::new(one.clone())).await;
+
+        let command = RevokeEverybody { reason: Some("breach".into()), actor: Actor::Service };
+        assert_eq!(handler.handle(command.clone()).await.unwrap(), count);
+        assert_eq!(handler.handle(command).await.unwrap(), 0);
+        assert!(cache.get(one.id, one.user_id).await.is_none());
+    }
+}

@@ -1,0 +1,9 @@
+use crate::Device;
+
+/// Tells what a user agent says of a device.
+///
+/// MUST neither block nor fail: an enricher that does not know, or is not ready, answers `None`.
+pub trait DeviceEnricher: Send + Sync {
+    /// The device, if the user agent is of any that is known.
+    fn device(&self, user_agent: &str) -> Option<Device>;
+}

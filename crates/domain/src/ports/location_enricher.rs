@@ -1,0 +1,9 @@
+use std::net::IpAddr;
+
+/// Tells where an address is.
+///
+/// MUST neither block nor fail: an enricher that does not know, or is not ready, answers `None`.
+pub trait LocationEnricher: Send + Sync {
+    /// The place in words, such as "Berlin, DE".
+    fn location(&self, address: IpAddr) -> Option<String>;
+}

@@ -1,0 +1,29 @@
+use async_trait::async_trait;
+
+use super::PortError;
+use crate::{Session, SessionId};
+
+/// A session of another system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSession {
+    /// The session as it is to be here.
+    pub session: Session,
+    /// Whether it never expired there, and got an end for being brought over.
+    pub never_expired: bool,
+}
+
+/// Another system's sessions, to be brought over once or again and again.
+#[async_trait]
+pub trait SessionSource: Send + Sync {
+    /// About how many there are.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the source did not answer.
+    async fn count(&self) -> Result<u64, PortError>;
+
+    /// At most `limit` sessions whose ids are greater than `after`, by ascending id; none, if that was all.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the source did not answer; [`PortError::Corrupt`] if a row makes no sense.
+    async fn batch(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<SourceSession>, PortError>;
+}

@@ -1,0 +1,79 @@
+use chrono::{DateTime, Utc};
+
+use crate::{Actor, SessionId, UserId};
+
+/// Something that happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEvent {
+    /// Its place in the feed: later events have higher ones, and none is used twice.
+    pub position: u64,
+    /// What happened.
+    pub kind: SessionEventKind,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// To which session.
+    pub session_id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// Why, where there is a reason.
+    pub reason: Option<String>,
+    /// By whom, where that is known.
+    pub actor: Option<Actor>,
+}
+
+/// What can happen to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEventKind {
+    /// A user has signed in.
+    Created,
+    /// Somebody has ended it.
+    Revoked,
+    /// It was ended to make room for another.
+    Evicted,
+    /// Its time was over, by its lifetime or by rest. Written when it is noticed; `at` is when it was.
+    Expired,
+    /// Use has put off the end of its lifetime.
+    Renewed,
+}
+
+/// The reason of [`SessionEventKind::Expired`] where the lifetime was over.
+pub const EXPIRED_BY_LIFETIME: &str = "lifetime";
+
+/// The reason of [`SessionEventKind::Expired`] where it rested for too long.
+pub const EXPIRED_BY_IDLING: &str = "idle_timeout";
+
+/// The reason of [`SessionEventKind::Evicted`], and of the revocation that goes with it.
+pub const EVICTED_BY_LIMIT: &str = "session_limit";
+
+impl SessionEventKind {
+    const ALL: [Self; 5] = [Self::Created, Self::Revoked, Self::Evicted, Self::Expired, Self::Renewed];
+
+    /// The word users see in the field `type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Revoked => "revoked",
+            Self::Evicted => "evicted",
+            Self::Expired => "expired",
+            Self::Renewed => "renewed",
+        }
+    }
+
+    /// The kind that goes by this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_read_as_it_is_written() {
+        for kind in SessionEventKind::ALL {
+            assert_eq!(SessionEventKind::from_word(kind.as_str()), Some(kind));
+        }
+        assert_eq!(SessionEventKind::from_word("exploded"), None);
+    }
+}

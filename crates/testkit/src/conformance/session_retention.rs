@@ -1,0 +1,140 @@
+//! What every [`SessionRetention`](domain::ports::SessionRetention) does.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ports::EventQuery;
+use domain::{Actor, Revocation, Session};
+
+use super::Stores;
+use crate::fixtures;
+
+/// Runs the suite against the store that the expression makes.
+#[macro_export]
+macro_rules! session_retention_contract {
+    ($fixture:expr) => {
+        $crate::contract_tests!(
+            session_retention,
+            $fixture,
+            [
+                sessions_over_by_time_are_noted_once,
+                ended_sessions_are_deleted_after_their_retention,
+                old_events_are_deleted_and_positions_are_not_used_again,
+                batches_are_bounded_and_the_backlog_is_counted,
+                parallel_cleaners_share_the_work,
+            ]
+        );
+    };
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    fixtures::now() + TimeDelta::seconds(seconds)
+}
+
+/// A live one, one that is revoked at 10 s, one that expires at 20 s, and one that is idle at 30 s.
+async fn four(stores: &Stores) -> [Session; 4] {
+    let [live, mut revoked, mut expired, mut idle] = [1, 2, 3, 4].map(fixtures::session_number);
+    revoked.revocation = Some(Revocation { at: at(10), reason: None, actor: Some(Actor::Service) });
+    revoked.expires_at = at(15);
+    expired.expires_at = at(20);
+    idle.idle_timeout = Some(TimeDelta::seconds(30));
+    for session in [&live, &revoked, &expired, &idle] {
+        stores.sessions.insert(session, None).await.unwrap();
+    }
+    [live, revoked, expired, idle]
+}
+
+async fn are_there(stores: &Stores, sessions: &[Session]) -> Vec<bool> {
+    let mut there = Vec::new();
+    for session in sessions {
+        let found = stores.sessions.find_by_id(session.id).await.unwrap();
+        assert!(found.is_none() || found.as_ref() == Some(session), "{found:?}");
+        there.push(found.is_some());
+    }
+    there
+}
+
+/// At the moment that they are over, to the microsecond, and not again.
+pub async fn sessions_over_by_time_are_noted_once(stores: &Stores) {
+    let sessions = four(stores).await;
+    let note = async |now| stores.retention.note_expired(now, 100).await.unwrap();
+    let moment = TimeDelta::microseconds(1);
+    assert_eq!(note(at(20) - moment).await, 0);
+    assert_eq!(note(at(20)).await, 1);
+    assert_eq!(note(at(30) - moment).await, 0);
+    assert_eq!(note(at(30)).await, 1);
+    assert_eq!(note(at(40)).await, 0);
+    assert_eq!(are_there(stores, &sessions).await, [true; 4]);
+}
+
+/// By when they ended, however they did.
+pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
+    let sessions = four(stores).await;
+    let delete = async |by| stores.retention.delete_ended(by, 100).await.unwrap();
+    let moment = TimeDelta::microseconds(1);
+    assert_eq!(delete(at(10) - moment).await, 0);
+    assert_eq!(delete(at(10)).await, 1);
+    assert_eq!(delete(at(100)).await, 0, "what was not noted as over is not deleted");
+    stores.retention.note_expired(at(30), 100).await.unwrap();
+    assert_eq!(delete(at(20)).await, 1);
+    assert_eq!(delete(at(30) - moment).await, 0);
+    assert_eq!(delete(at(30)).await, 1);
+    assert_eq!(are_there(stores, &sessions).await, [true, false, false, false]);
+    // What happened to them is still told.
+    let events = stores.events.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
+    assert_eq!(events.len(), 7);
+}
+
+/// The oldest first, no more than are asked for; and a reader goes on where it was.
+pub async fn old_events_are_deleted_and_positions_are_not_used_again(stores: &Stores) {
+    four(stores).await;
+    let (long_ago, later) = (at(-1_000_000_000), at(1_000_000_000));
+    let read =
+        async |after| stores.events.events(&EventQuery { after, limit: 100, ..EventQuery::default() }).await.unwrap();
+    let before = read(0).await;
+    assert_eq!(stores.retention.delete_events(long_ago, 100).await.unwrap(), 0);
+    assert_eq!(stores.retention.delete_events(later, 2).await.unwrap(), 2);
+    assert_eq!(read(0).await, before[2..]);
+    assert_eq!(stores.retention.delete_events(later, 100).await.unwrap(), 3);
+    assert_eq!(read(0).await, []);
+
+    let last = before.last().unwrap().position;
+    stores.sessions.insert(&fixtures::session_number(9), None).await.unwrap();
+    assert_eq!(read(last).await.len(), 1);
+}
+
+/// No call does more than it was asked for, and what is left is counted, up to a bound.
+pub async fn batches_are_bounded_and_the_backlog_is_counted(stores: &Stores) {
+    for n in 1..=10 {
+        let session = Session { expires_at: at(1), ..fixtures::session_number(n) };
+        stores.sessions.insert(&session, None).await.unwrap();
+    }
+    let backlog = async |limit| stores.retention.backlog(at(1), at(1), limit).await.unwrap();
+    assert_eq!(stores.retention.backlog(at(0), at(0), 100).await.unwrap(), 0);
+    assert_eq!((backlog(100).await, backlog(7).await), (10, 7));
+    assert_eq!(stores.retention.note_expired(at(1), 4).await.unwrap(), 4);
+    assert_eq!(backlog(100).await, 10);
+    assert_eq!(stores.retention.delete_ended(at(1), 3).await.unwrap(), 3);
+    assert_eq!(backlog(100).await, 7);
+    assert_eq!(stores.retention.note_expired(at(1), 100).await.unwrap(), 6);
+    assert_eq!(stores.retention.delete_ended(at(1), 100).await.unwrap(), 7);
+    assert_eq!(backlog(100).await, 0);
+}
+
+/// Whoever cleans at the same time: everything is done, and nothing twice.
+pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
+    for n in 1..=200 {
+        let session = Session { expires_at: at(1), ..fixtures::session_number(n) };
+        stores.sessions.insert(&session, None).await.unwrap();
+    }
+    let clean = async || {
+        let (mut noted, mut deleted) = (0, 0);
+        while stores.retention.backlog(at(1), at(1), 1).await.unwrap() > 0 {
+            noted += stores.retention.note_expired(at(1), 9).await.unwrap();
+            deleted += stores.retention.delete_ended(at(1), 9).await.unwrap();
+        }
+        (noted, deleted)
+    };
+    let (a, b, c) = tokio::join!(clean(), clean(), clean());
+    assert_eq!((a.0 + b.0 + c.0, a.1 + b.1 + c.1), (200, 200));
+    let events = stores.events.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap();
+    assert_eq!(events.len(), 400);
+}
