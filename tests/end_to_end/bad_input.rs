@@ -67,6 +67,38 @@ fn configuration() {
 }
 
 #[test]
+fn policies() {
+    for (settings, says) in [
+        (&[("SESSIOND_SESSIONS__PRESET", "aal4")][..], &["sessions.preset", "aal1, aal2 or aal3"][..]),
+        (
+            &[("SESSIOND_SESSIONS__PRESET", "aal2"), ("SESSIOND_SESSIONS__LIFETIME", "25h")],
+            &["sessions.lifetime", "at most 24h"],
+        ),
+        (
+            &[("SESSIOND_SESSIONS__PRESET", "aal3"), ("SESSIOND_SESSIONS__IDLE_TIMEOUT", "none")],
+            &["sessions.idle_timeout", "at most 15m"],
+        ),
+        (
+            &[("SESSIOND_SESSIONS__PRESET", "aal1"), ("SESSIOND_SESSIONS__SLIDING", "true")],
+            &["sessions.sliding", "must be false"],
+        ),
+        (&[("SESSIOND_SESSIONS__IDLE_TIMEOUT", "soon")], &["sessions.idle_timeout", "such as 30d"]),
+        (&[("SESSIOND_CLEANUP__RETENTION", "-1d")], &["cleanup.retention", "such as 30d"]),
+        (&[("SESSIOND_SERVER__TRUSTED_PROXIES", "10.0.0.0/33")], &["server.trusted_proxies", "10.0.0.0/33"]),
+        (&[("SESSIOND_ENRICH__GEOIP_FILE", "absent.mmdb")], &["enrich.geoip_file", "absent.mmdb"]),
+    ] {
+        assert_says(&serve_fails(settings), says);
+    }
+    let dir = TemporaryDir::new();
+    let output = run(sessiond(dir.path(), &[("SESSIOND_SESSIONS__PRESET", "aal3")]).args(["config", "show"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row =
+        |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(row("sessions.lifetime"), ["sessions.lifetime", "12h", "(sessions.preset)"]);
+    assert_eq!(row("sessions.idle_timeout"), ["sessions.idle_timeout", "15m", "(sessions.preset)"]);
+}
+
+#[test]
 fn key_files() {
     let dir = TemporaryDir::new();
     std::fs::write(dir.path().join("text"), "nothing of a key").unwrap();

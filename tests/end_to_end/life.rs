@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use testkit::servers::{PostgresServer, RedisServer};
 
 use crate::node::{ALICE, BOB, Node};
@@ -18,6 +19,13 @@ async fn a_whole_life(node: &Node) {
     let (on_phone, on_laptop, on_tablet) = (token(phone), token(laptop), token(tablet));
     let stranger = node.create(BOB).await;
     let strangers = node.mint(BOB, &stranger);
+
+    // What the backend and the user add to them.
+    let (status, edited) =
+        node.service(Method::PATCH, &format!("sessions/{phone}"), json!({ "metadata": { "plan": "pro" } })).await;
+    assert_eq!((status, &edited["metadata"]["plan"]), (200, &json!("pro")));
+    assert_eq!(node.rename(phone, &on_laptop, "old phone").await, 200);
+    assert_eq!(node.rename(phone, &strangers, "mine").await, 404);
 
     // Whatever caches there are have seen all of them.
     for (session, token) in [(phone, &on_phone), (laptop, &on_laptop), (tablet, &on_tablet)] {
@@ -44,7 +52,35 @@ async fn a_whole_life(node: &Node) {
     assert_eq!(node.delete("current", &on_laptop).await, 204);
     assert_eq!(node.read("current", &on_laptop).await.status, 401);
     assert_eq!(node.read("current", &strangers).await.status, 200);
-    assert_eq!(node.service_read(phone, ALICE).await.body["status"], "revoked");
+    let seen = node.service_read(phone, ALICE).await.body;
+    assert_eq!((&seen["status"], &seen["name"]), (&json!("revoked"), &json!("old phone")));
+    let (_, page) = node.service(Method::GET, &format!("events?user_id={ALICE}"), Value::Null).await;
+    let kinds: Vec<_> = page["events"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["created", "created", "created", "revoked", "revoked", "revoked"]);
+
+    // In the end the operator signs everybody out.
+    let said = node.command(&["session", "revoke-all", "--yes", "--reason", "maintenance"]);
+    assert_eq!(said, "sessions ended: 1\n");
+    assert_eq!(node.read("current", &strangers).await.status, 401);
+}
+
+/// What a sign-in is told from: a common browser, at an address that the test file knows.
+#[tokio::test]
+async fn device_and_place_are_filled_in() {
+    const PLACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/adapters-maxmind/tests/places.mmdb");
+    const MAC: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+    let node = Node::start(&[("SESSIOND_ENRICH__GEOIP_FILE", PLACES)]).await;
+    let sign_in = json!({ "user_id": ALICE, "ip_address": "192.0.2.7", "user_agent": MAC });
+    let (status, session) = node.service(Method::POST, "sessions", sign_in).await;
+    assert_eq!(
+        (status, &session["device_info"], &session["location"]),
+        (201, &json!("Chrome on macOS"), &json!("Berlin, DE"))
+    );
+    assert_eq!(session["device"], json!({ "browser": "Chrome", "system": "macOS", "type": "desktop" }));
+    // What is unknown is no obstacle.
+    let (status, session) =
+        node.service(Method::POST, "sessions", json!({ "user_id": ALICE, "user_agent": "?" })).await;
+    assert_eq!((status, &session["device_info"], &session["location"]), (201, &Value::Null, &Value::Null));
 }
 
 #[tokio::test]

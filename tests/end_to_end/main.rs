@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
+mod activity;
 mod bad_input;
 mod embedded;
+mod events;
 mod keys;
 mod life;
 mod node;
 mod openssl;
 mod production;
+mod retention;
 mod shutdown;
 mod slow_clients;

@@ -173,6 +173,12 @@ impl Node {
         request.send().await.unwrap().status().as_u16()
     }
 
+    /// Names a device as an end user. Answers the status.
+    pub(crate) async fn rename(&self, session: &str, token: &str, name: &str) -> u16 {
+        let request = self.http.patch(self.session_url(session)).bearer_auth(token).json(&json!({ "name": name }));
+        request.send().await.unwrap().status().as_u16()
+    }
+
     fn session_url(&self, session: &str) -> String {
         format!("{}/api/v1/sessions/{session}", self.public).trim_end_matches('/').to_owned()
     }
@@ -181,6 +187,47 @@ impl Node {
     pub(crate) async fn service_read(&self, session: &str, user: &str) -> Reply {
         let url = format!("{}/service/v1/sessions/{session}?user_id={user}", self.service);
         self.get(&url, &self.service_key).await
+    }
+
+    /// A request of the backend, with a JSON body; answers status and body.
+    pub(crate) async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.request(method, format!("{}/service/v1/{path}", self.service));
+        let response = request.bearer_auth(&self.service_key).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    /// A stream of events after this id.
+    pub(crate) async fn event_stream(&self, last_event_id: Option<&str>) -> reqwest::Response {
+        let request = self.http.get(format!("{}/service/v1/events/stream", self.service));
+        let mut request = request.timeout(Duration::from_secs(300));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.bearer_auth(&self.service_key).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    }
+
+    /// What a command prints that speaks to this node.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let settings = [("SESSIOND_CLIENT__SERVICE_KEY", self.service_key.as_str())];
+        let output = run(sessiond(self.dir.path(), &settings).args(arguments).args(["--url", &self.service]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Ends the node in order, and answers how long that took.
+    pub(crate) fn stop(&mut self) -> Duration {
+        self.signal("TERM");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return started.elapsed();
+            }
+            assert!(started.elapsed() < Duration::from_secs(15), "did not stop: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// A page without a key, such as `/metrics`.
