@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters_postgres::{
-    Migrated, OpenError, PostgresDatabase, PostgresSessionRepository, SCHEMA_VERSION, inspect, migrate,
+    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, SCHEMA_VERSION, inspect,
+    migrate,
 };
-use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository};
 use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
@@ -186,4 +187,23 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     }
     database.psql("UPDATE sessions SET name = 'renamed'");
     assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
+}
+
+/// However many events nobody has read yet, the story of one session is whole.
+#[tokio::test]
+async fn a_backlog_of_unread_events_hides_nothing() {
+    let database = PostgresServer::shared().database();
+    let connection = connect(&database).await;
+    let repository = PostgresSessionRepository::new(connection.clone());
+    database.psql(
+        "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at)
+         SELECT gen_random_uuid(), gen_random_uuid(), now(), now(), now() + interval '1 day' FROM generate_series(1, 12000)",
+    );
+    let session = fixtures::session();
+    repository.insert(&session, None).await.unwrap();
+    let outbox = PostgresEventOutbox::new(connection);
+    let query = EventQuery { limit: 10, session_id: Some(session.id), ..EventQuery::default() };
+    let events = outbox.events(&query).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].position, 12_001);
 }

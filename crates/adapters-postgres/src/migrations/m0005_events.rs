@@ -79,31 +79,24 @@ CREATE TRIGGER sessions_record_updates AFTER UPDATE ON sessions
     REFERENCING OLD TABLE AS previous NEW TABLE AS updated
     FOR EACH STATEMENT EXECUTE FUNCTION sessiond_record_updates();
 
-CREATE FUNCTION sessiond_events_v1(after bigint, max bigint, of_session uuid, of_user uuid)
-RETURNS SETOF session_events LANGUAGE plpgsql AS $$
+CREATE FUNCTION sessiond_number_events_v1(max bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    base  bigint;
+    count bigint;
 BEGIN
-    IF EXISTS (SELECT FROM session_events WHERE position IS NULL) THEN
-        -- The statements after this one see what whoever had the lock before has done.
-        PERFORM FROM session_event_counter FOR UPDATE;
-        WITH batch AS (
-            SELECT id FROM session_events WHERE position IS NULL ORDER BY id LIMIT 10000
-        ), numbered AS (
-            UPDATE session_events AS event SET position = counter.last + place.n
-            FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM batch) AS place, session_event_counter AS counter
-            WHERE event.id = place.id RETURNING event.position
-        )
-        UPDATE session_event_counter SET last = greatest(last, (SELECT max(numbered.position) FROM numbered));
+    IF NOT EXISTS (SELECT FROM session_events WHERE position IS NULL) THEN
+        RETURN 0;
     END IF;
-    IF of_session IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM session_events AS event WHERE event.session_id = of_session
-            AND event.position > after AND (of_user IS NULL OR event.user_id = of_user) ORDER BY event.position LIMIT max;
-    ELSIF of_user IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM session_events AS event WHERE event.user_id = of_user
-            AND event.position > after ORDER BY event.position LIMIT max;
-    ELSE
-        RETURN QUERY SELECT * FROM session_events AS event WHERE event.position > after
-            ORDER BY event.position LIMIT max;
-    END IF;
+    -- The statements after this one see what whoever had the lock before has done.
+    SELECT last INTO base FROM session_event_counter FOR UPDATE;
+    WITH batch AS (
+        SELECT id, row_number() OVER (ORDER BY id) AS n
+        FROM (SELECT id FROM session_events WHERE position IS NULL ORDER BY id LIMIT max FOR UPDATE) AS oldest
+    )
+    UPDATE session_events SET position = base + n FROM batch WHERE session_events.id = batch.id;
+    GET DIAGNOSTICS count = ROW_COUNT;
+    UPDATE session_event_counter SET last = base + count;
+    RETURN count;
 END
 $$;
 

@@ -4,10 +4,11 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use domain::ports::IdGenerator;
 use tracing::Instrument;
 
+use super::problem::Problem;
 use crate::system::SystemIds;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,7 +26,8 @@ async fn observe(listener: &'static str, request: Request, next: Next) -> Respon
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
 
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answering = next.run(request).instrument(span.clone());
+    let mut response = if matches!(method, "GET" | "HEAD") { answering.await } else { uninterrupted(answering).await };
 
     let took = started.elapsed();
     let status = response.status().as_u16().to_string();
@@ -39,6 +41,14 @@ async fn observe(listener: &'static str, request: Request, next: Next) -> Respon
     // Whatever is answered here is about somebody's sign-in, at this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// In a task of its own: what has begun to change something goes on to its end, caches and all, though its client may go away.
+async fn uninterrupted(answering: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(answering).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request failed");
+        Problem::internal_error().into_response()
+    })
 }
 
 /// The caller's own id if it is short and plain, so that it can be followed through logs; else a new one.

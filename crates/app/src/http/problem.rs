@@ -132,7 +132,8 @@ impl Problem {
         Self { retry: true, ..problem }
     }
 
-    fn internal_error() -> Self {
+    /// 500: a record is corrupt, or the code is wrong.
+    pub(crate) fn internal_error() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something is wrong on our side")
     }
 }
