@@ -21,10 +21,10 @@ const ADAPTERS: [&str; 6] = [
 
 const RULES: [Rule; 11] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
-    Rule("application", &["domain"], &["chrono", "thiserror"]),
+    Rule("application", &["domain"], &["async-trait", "chrono", "thiserror", "uuid"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
-    Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache"]),
+    Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),
     Rule(
         "adapters-postgres",
         &["domain"],
@@ -33,14 +33,14 @@ const RULES: [Rule; 11] = [
     Rule(
         "adapters-sqlite",
         &["domain"],
-        &["async-trait", "chrono", "sea-orm", "sea-orm-migration", "thiserror", "tokio"],
+        &["async-trait", "chrono", "sea-orm", "sea-orm-migration", "thiserror", "tokio", "uuid"],
     ),
     Rule(
         "adapters-redis",
         &["domain"],
         &["async-trait", "chrono", "fred", "metrics", "postcard", "serde", "thiserror", "tokio", "tracing", "uuid"],
     ),
-    Rule("testkit", &["domain"], &["chrono", "proptest", "serde_json", "tokio", "uuid"]),
+    Rule("testkit", &["domain"], &["async-trait", "chrono", "proptest", "serde_json", "tokio", "uuid"]),
     Rule(
         "app",
         &[

@@ -4,6 +4,7 @@
 
 mod activity;
 mod bad_input;
+mod coherence;
 mod embedded;
 mod events;
 mod keys;

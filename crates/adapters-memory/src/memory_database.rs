@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use domain::coherence::Incarnation;
 use domain::ports::PortError;
 use domain::{
     Actor, EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, Revocation, Session, SessionEvent,
@@ -27,7 +28,12 @@ pub(crate) struct Tables {
     pub(crate) expired: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,
     last_position: u64,
+    /// Sessions that may have ended, in the order of their numbers from 1 on.
+    pub(crate) ends: Vec<SessionId>,
 }
+
+/// There is one history.
+pub(crate) const INCARNATION: Incarnation = Incarnation { system: 1, timeline: 1 };
 
 impl MemoryDatabase {
     /// From now on it does not answer, as a database that is down.
@@ -72,10 +78,18 @@ impl Tables {
         if let (None, Some(revocation)) = (&before.revocation, &after.revocation) {
             self.record_end(&after, revocation);
         }
+        if before.is_revoked() != after.is_revoked() || after.ends_at() < before.ends_at() {
+            self.ends.push(id);
+        }
         if after.expires_at > before.expires_at {
             self.record(&after, SessionEventKind::Renewed, after.last_activity_at, None, None);
         }
         Some(after)
+    }
+
+    /// The number that the next end gets.
+    pub(crate) fn next_change(&self) -> u64 {
+        self.ends.len() as u64 + 1
     }
 
     /// Notes that a session's time was over, with its event.

@@ -1,13 +1,14 @@
 use std::cmp::Reverse;
 
 use async_trait::async_trait;
+use domain::coherence::{ReadStamp, Stamp};
 use domain::ports::{
     EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionPage,
     SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
-use crate::memory_database::MemoryDatabase;
+use crate::memory_database::{INCARNATION, MemoryDatabase};
 
 /// [`SessionRepository`] in the memory of this process, for tests.
 #[derive(Default)]
@@ -45,7 +46,13 @@ fn ended(session: &Session) -> EndedSession {
 #[async_trait]
 impl SessionRepository for MemorySessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        Ok(self.database.tables()?.sessions.get(&session_id).cloned())
+        let tables = self.database.tables()?;
+        let mut session = tables.sessions.get(&session_id).cloned();
+        if let Some(session) = &mut session {
+            let seen_below = tables.next_change();
+            session.stamp = Stamp(Some(ReadStamp { incarnation: INCARNATION, seen_below }));
+        }
+        Ok(session)
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {

@@ -3,22 +3,29 @@
 use std::sync::Arc;
 
 use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository, MemorySessionRetention,
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
+    MemorySessionRetention,
 };
 use testkit::conformance::Stores;
+use uuid::Uuid;
 
 testkit::session_repository_contract!(async { ((), Arc::new(MemorySessionRepository::default())) });
 
 fn stores() -> Arc<Stores> {
-    let database = MemoryDatabase::default();
+    let (database, nodes) = (MemoryDatabase::default(), MemoryNodes::default());
+    let feed = |node| Arc::new(MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(node)));
     Arc::new(Stores {
         sessions: Arc::new(MemorySessionRepository::new(database.clone())),
         events: Arc::new(MemoryEventOutbox::new(database.clone())),
-        retention: Arc::new(MemorySessionRetention::new(database)),
+        retention: Arc::new(MemorySessionRetention::new(database.clone())),
+        feed: feed(1),
+        other_feed: Some(feed(2)),
     })
 }
 
 testkit::event_outbox_contract!(async { ((), stores()) });
+
+testkit::revocation_feed_contract!(async { ((), stores()) });
 
 testkit::session_retention_contract!(async { ((), stores()) });
 

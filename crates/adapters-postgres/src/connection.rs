@@ -107,11 +107,30 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
     }
 }
 
+/// What a commit waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// What the server is configured to.
+    Disk,
+    /// Nothing.
+    Memory,
+}
+
+/// What tells this database from any other.
+pub(crate) async fn system_identifier(url: &str) -> Result<u64, OpenError> {
+    let mut connection = connect_once(url).await?;
+    let row = sqlx::query("SELECT system_identifier FROM pg_control_system()").fetch_one(&mut connection);
+    let system: i64 = row.await.map_err(OpenError::Connect)?.get(0);
+    connection.close().await.map_err(OpenError::Connect)?;
+    Ok(system.cast_unsigned())
+}
+
 /// The pool that requests use.
 pub(crate) async fn connect_pool(
     url: &str,
     pool_size: u32,
     health: Arc<PoolHealth>,
+    durability: Durability,
 ) -> Result<DatabaseConnection, OpenError> {
     let at_release = health.clone();
     let mut options = ConnectOptions::new(normalised(url));
@@ -125,11 +144,15 @@ pub(crate) async fn connect_pool(
         .statement_timeout(STATEMENT_TIMEOUT)
         .sqlx_logging(false)
         .set_application_name("sessiond")
-        .map_sqlx_postgres_opts(|options| {
-            options.options([
+        .map_sqlx_postgres_opts(move |options| {
+            let options = options.options([
                 ("lock_timeout", LOCK_TIMEOUT),
                 ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-            ])
+            ]);
+            match durability {
+                Durability::Disk => options,
+                Durability::Memory => options.options([("synchronous_commit", "off")]),
+            }
         })
         .map_sqlx_postgres_before_acquire(move |connection, meta| {
             let ping = health.must_ping_before_use(meta.idle_for);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use domain::ports::{HealthCheck, PortError};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value};
 
-use crate::connection::{OpenError, PoolHealth, connect_pool};
+use crate::connection::{Durability, OpenError, PoolHealth, connect_pool, system_identifier};
 use crate::error::{connection_broke, port_error};
 use crate::schema;
 
@@ -16,6 +16,7 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(900);
 pub struct PostgresDatabase {
     pool: DatabaseConnection,
     health: Arc<PoolHealth>,
+    system: u64,
 }
 
 impl PostgresDatabase {
@@ -25,8 +26,26 @@ impl PostgresDatabase {
     /// See [`OpenError`].
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         schema::migrate(url).await?;
+        let system = system_identifier(url).await?;
         let health = Arc::new(PoolHealth::default());
-        Ok(Self { pool: connect_pool(url, pool_size, health.clone()).await?, health })
+        let pool = connect_pool(url, pool_size, health.clone(), Durability::Disk).await?;
+        Ok(Self { pool, health, system })
+    }
+
+    /// One more connection to the same database, for what must not wait for others. Its commits survive the client, and need not
+    /// survive the server.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_beside(&self, url: &str) -> Result<Self, OpenError> {
+        let health = Arc::new(PoolHealth::default());
+        let pool = connect_pool(url, 1, health.clone(), Durability::Memory).await?;
+        Ok(Self { pool, health, system: self.system })
+    }
+
+    /// What tells this database from any other.
+    pub(crate) fn system(&self) -> u64 {
+        self.system
     }
 
     /// Closes every connection of the pool.

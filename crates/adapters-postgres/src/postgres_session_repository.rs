@@ -1,15 +1,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::coherence::{Incarnation, ReadStamp, Stamp};
 use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, Value,
 };
 use uuid::Uuid;
 
+use crate::error::port_error;
 use crate::postgres_database::{PostgresDatabase, statement};
 use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text};
 
@@ -80,8 +83,9 @@ impl PostgresSessionRepository {
 #[async_trait]
 impl SessionRepository for PostgresSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        let row = self.database.read(|| Entity::find_by_id(session_id.0).one(self.database.pool())).await?;
-        Ok(row.map(Session::from))
+        let find = statement(&find_sql(), [session_id.0.into()]);
+        let row = self.database.read(|| self.database.pool().query_one_raw(find.clone())).await?;
+        row.map(|row| stamped(&row, self.database.system())).transpose().map_err(port_error)
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
@@ -195,6 +199,24 @@ impl SessionRepository for PostgresSessionRepository {
         ended.sort();
         Ok(ended)
     }
+}
+
+/// The row, and what the read has seen: every transaction before its snapshot's xmin. On a standby, `pg_current_wal_insert_lsn`
+/// fails, and with it the read: a standby may be behind.
+fn find_sql() -> String {
+    format!(
+        "SELECT {COLUMNS}, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS seen_below,
+            ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
+        FROM sessions WHERE id = $1"
+    )
+}
+
+fn stamped(row: &QueryResult, system: u64) -> Result<Session, DbErr> {
+    let mut session = Session::from(session_row::Model::from_query_result(row, "")?);
+    let (seen_below, timeline): (i64, i32) = (row.try_get("", "seen_below")?, row.try_get("", "timeline")?);
+    let incarnation = Incarnation { system, timeline: timeline.cast_unsigned() };
+    session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below: seen_below.unsigned_abs() }));
+    Ok(session)
 }
 
 /// One row, unless there is no room and the limit denies; it answers whom the room was taken from.

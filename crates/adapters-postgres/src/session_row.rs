@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::coherence::Stamp;
 use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
@@ -71,6 +72,7 @@ impl From<Model> for Session {
                 reason: row.revoked_reason,
                 actor: row.revoked_by.and_then(|text| text.parse().ok()),
             }),
+            stamp: Stamp::default(),
         }
     }
 }

@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
-use adapters_postgres::{PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention};
+use adapters_postgres::{
+    PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository, PostgresSessionRetention,
+};
 use testkit::conformance::Stores;
 use testkit::servers::{PostgresServer, TestDatabase};
+use uuid::Uuid;
 
 async fn database() -> (TestDatabase, Arc<PostgresDatabase>) {
     let database = PostgresServer::shared().database();
@@ -21,10 +24,16 @@ async fn repository() -> (TestDatabase, Arc<PostgresSessionRepository>) {
 
 async fn stores() -> (TestDatabase, Arc<Stores>) {
     let (guard, database) = database().await;
+    let feed = async |node| {
+        let looks = Arc::new(database.open_beside(&guard.url()).await.unwrap());
+        Arc::new(PostgresRevocationFeed::new(database.clone(), looks, Uuid::from_u128(node)))
+    };
     let stores = Stores {
+        feed: feed(1).await,
+        other_feed: Some(feed(2).await),
         sessions: Arc::new(PostgresSessionRepository::new(database.clone())),
         events: Arc::new(PostgresEventOutbox::new(database.clone())),
-        retention: Arc::new(PostgresSessionRetention::new(database)),
+        retention: Arc::new(PostgresSessionRetention::new(database.clone())),
     };
     (guard, Arc::new(stores))
 }
@@ -32,5 +41,7 @@ async fn stores() -> (TestDatabase, Arc<Stores>) {
 testkit::session_repository_contract!(repository());
 
 testkit::event_outbox_contract!(stores());
+
+testkit::revocation_feed_contract!(stores());
 
 testkit::session_retention_contract!(stores());

@@ -1,12 +1,13 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::coherence::{Incarnation, ReadStamp, Stamp};
 use domain::{Device, DeviceKind, Session, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The first byte of every value. A value of any other version is a miss, so that two releases can share one Redis.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 
 /// The longest value that is written or looked at, in bytes.
 pub(crate) const MAX_BYTES: usize = 512;
@@ -57,6 +58,8 @@ struct Body<'a> {
     expires_at: i64,
     idle_timeout: Option<i64>,
     renewal: Option<i64>,
+    /// System, timeline, and below which change the read had seen everything.
+    stamp: Option<(u64, u32, u64)>,
 }
 
 /// The value for a session; `None` if it would be longer than [`MAX_BYTES`], or the session is revoked.
@@ -81,6 +84,7 @@ pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
         expires_at: session.expires_at.timestamp_micros(),
         idle_timeout: session.idle_timeout.and_then(|timeout| timeout.num_microseconds()),
         renewal: session.renewal.and_then(|renewal| renewal.num_microseconds()),
+        stamp: session.stamp.0.map(|stamp| (stamp.incarnation.system, stamp.incarnation.timeline, stamp.seen_below)),
     };
     let value = postcard::to_extend(&body, vec![VERSION]).ok()?;
     (value.len() <= MAX_BYTES).then_some(value)
@@ -129,6 +133,10 @@ pub(crate) fn decode(
         metadata: None,
         idempotency_key: None,
         revocation: None,
+        stamp: Stamp(body.stamp.map(|(system, timeline, seen_below)| ReadStamp {
+            incarnation: Incarnation { system, timeline },
+            seen_below,
+        })),
     };
     if session.is_live(now) { Ok(session) } else { Err(Reject::Over) }
 }
@@ -149,6 +157,15 @@ mod tests {
         for session in [fixtures::session(), fixtures::bare_session()] {
             assert_eq!(round_trip(&session), Ok(session.for_cache()));
         }
+    }
+
+    #[test]
+    fn it_knows_when_it_was_read() {
+        let incarnation = Incarnation { system: u64::MAX, timeline: 7 };
+        let stamp = Stamp(Some(ReadStamp { incarnation, seen_below: 123_456_789_012 }));
+        let session = Session { stamp, ..fixtures::session() };
+        assert_eq!(round_trip(&session).unwrap().stamp.0, stamp.0);
+        assert_eq!(round_trip(&fixtures::session()).unwrap().stamp.0, None);
     }
 
     #[test]

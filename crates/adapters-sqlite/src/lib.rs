@@ -11,6 +11,7 @@ mod schema;
 mod session_row;
 mod sqlite_database;
 mod sqlite_event_outbox;
+mod sqlite_revocation_feed;
 mod sqlite_session_repository;
 mod sqlite_session_retention;
 
@@ -18,5 +19,6 @@ pub use database_file::{DatabaseFile, OpenError};
 pub use schema::{Migrated, SCHEMA_VERSION, inspect, migrate};
 pub use sqlite_database::SqliteDatabase;
 pub use sqlite_event_outbox::SqliteEventOutbox;
+pub use sqlite_revocation_feed::SqliteRevocationFeed;
 pub use sqlite_session_repository::SqliteSessionRepository;
 pub use sqlite_session_retention::SqliteSessionRetention;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::coherence::Stamp;
 use domain::ports::PortError;
 use domain::{Device, DeviceKind, Metadata, Revocation, Session, SessionId, UserId, metadata_text};
 use sea_orm::Value;
@@ -82,6 +83,7 @@ impl TryFrom<Model> for Session {
                 reason: row.revoked_reason,
                 actor: row.revoked_by.and_then(|text| text.parse().ok()),
             }),
+            stamp: Stamp::default(),
         })
     }
 }

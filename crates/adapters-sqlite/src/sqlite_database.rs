@@ -2,6 +2,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::coherence::Incarnation;
 use domain::ports::{HealthCheck, PortError};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, RuntimeErr, SqlErr,
@@ -18,8 +19,13 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(900);
 pub struct SqliteDatabase {
     writer: DatabaseConnection,
     readers: DatabaseConnection,
+    incarnation: Incarnation,
     _file: DatabaseFile,
 }
+
+/// The number that the next entry of the revocation log gets, as an expression.
+pub(crate) const NEXT_CHANGE: &str =
+    "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'revocation_log')";
 
 /// What is done inside a transaction.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, DbErr>> + Send + 'a>>;
@@ -31,7 +37,17 @@ impl SqliteDatabase {
     /// See [`OpenError`].
     pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
         schema::migrate(&file).await?;
-        Ok(Self { writer: file.writer().await?, readers: file.readers(readers).await?, _file: file })
+        let (writer, readers) = (file.writer().await?, file.readers(readers).await?);
+        // A file may be an older copy of itself: what was remembered before it was opened is not trusted.
+        let random = rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0)).await;
+        let random = random.map_err(|error| file.setup_error(DbErr::Custom(error.to_string())))?;
+        let system = random.first().copied().unwrap_or_default().cast_unsigned();
+        Ok(Self { writer, readers, incarnation: Incarnation { system, timeline: 0 }, _file: file })
+    }
+
+    /// Which history this is: another one each time that the file is opened.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// Closes every connection, which also folds the write-ahead log into the file.

@@ -1,16 +1,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::coherence::{ReadStamp, Stamp};
 use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, Value,
 };
 
-use crate::session_row::{COLUMN_COUNT, COLUMNS, Column, Entity, actor_text, values};
-use crate::sqlite_database::{SqliteDatabase, bounded, statement};
+use crate::session_row::{COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, values};
+use crate::sqlite_database::{NEXT_CHANGE, SqliteDatabase, bounded, statement};
 
 /// Rows or ids of one statement. SQLite has no arrays, and bounds the parameters of a statement.
 const CHUNK: usize = 500;
@@ -64,8 +65,16 @@ impl SqliteSessionRepository {
 #[async_trait]
 impl SessionRepository for SqliteSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        let row = bounded(Entity::find_by_id(session_id.0).one(self.database.readers())).await?;
-        row.map(Session::try_from).transpose()
+        // The row, and what the read has seen, of one snapshot.
+        let sql = format!("SELECT {COLUMNS}, {NEXT_CHANGE} AS seen_below FROM sessions WHERE id = ?");
+        let row = |row: &QueryResult| Ok((Model::from_query_result(row, "")?, row.try_get::<i64>("", "seen_below")?));
+        let Some((row, seen_below)) = self.database.query(&sql, [session_id.0.into()], row).await?.pop() else {
+            return Ok(None);
+        };
+        let mut session = Session::try_from(row)?;
+        let (incarnation, seen_below) = (self.database.incarnation(), seen_below.unsigned_abs());
+        session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below }));
+        Ok(Some(session))
     }
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use adapters_sqlite::{
-    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteSessionRepository, SqliteSessionRetention,
+    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteRevocationFeed, SqliteSessionRepository,
+    SqliteSessionRetention,
 };
 use testkit::TemporaryDir;
 use testkit::conformance::Stores;
@@ -26,7 +27,9 @@ async fn stores() -> (TemporaryDir, Arc<Stores>) {
     let stores = Stores {
         sessions: Arc::new(SqliteSessionRepository::new(database.clone())),
         events: Arc::new(SqliteEventOutbox::new(database.clone())),
-        retention: Arc::new(SqliteSessionRetention::new(database)),
+        retention: Arc::new(SqliteSessionRetention::new(database.clone())),
+        feed: Arc::new(SqliteRevocationFeed::new(database)),
+        other_feed: None,
     };
     (guard, Arc::new(stores))
 }
@@ -34,5 +37,7 @@ async fn stores() -> (TemporaryDir, Arc<Stores>) {
 testkit::session_repository_contract!(repository());
 
 testkit::event_outbox_contract!(stores());
+
+testkit::revocation_feed_contract!(stores());
 
 testkit::session_retention_contract!(stores());

@@ -16,9 +16,51 @@ const LAST_FLUSH_PAUSE: Duration = Duration::from_millis(400);
 
 /// Sessions that one step of cleaning up takes, and the pause after it: readers come first.
 pub(crate) const CLEAN_UP_BATCH: u32 = 1000;
+/// Entries of the revocation log that are looked at in one go.
+const PRUNE_LIMIT: u32 = 10_000;
 const CLEAN_UP_PAUSE: Duration = Duration::from_millis(50);
 /// How often the backlog is counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a node looks after the other ones.
+const OTHERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Follows the changes that end sessions, at every `poll`, for ever. Whatever goes wrong, it goes on: what is remembered is not
+/// answered meanwhile.
+pub(crate) async fn follow_revocations(application: Arc<Application>, poll: Duration) {
+    let guard = &application.guard;
+    let mut failing = false;
+    let mut looked_after_others = tokio::time::Instant::now();
+    loop {
+        let again = match guard.follow().await {
+            Ok(again) => {
+                if std::mem::replace(&mut failing, false) {
+                    tracing::info!("the database says again which sessions were ended; caches are used again");
+                }
+                again
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot learn which sessions were ended; caches are not used meanwhile");
+                }
+                false
+            }
+        };
+        if looked_after_others.elapsed() >= OTHERS_INTERVAL {
+            looked_after_others = tokio::time::Instant::now();
+            if let Err(error) = guard.look_after_others().await {
+                tracing::debug!(%error, "cannot look after other nodes");
+            }
+            metrics::gauge!("sessiond_feed_age_seconds").set(guard.feed_age().as_secs_f64());
+            for (reason, count) in guard.refused() {
+                metrics::counter!("sessiond_cache_refused_total", "reason" => reason).absolute(count);
+            }
+        }
+        if !again {
+            tokio::time::sleep(poll).await;
+        }
+    }
+}
 
 /// Writes the use of sessions as it falls due, until `shutdown`; then all of it.
 pub(crate) async fn write_activity(application: Arc<Application>, shutdown: CancellationToken) {
@@ -72,6 +114,9 @@ pub(crate) async fn clean_up(application: Arc<Application>, interval: Duration, 
             continue;
         }
         next = tokio::time::Instant::now() + interval;
+        if let Err(error) = application.guard.prune(PRUNE_LIMIT).await {
+            tracing::debug!(%error, "cannot clear away old entries of the revocation log");
+        }
         let cleaned = tokio::select! {
             cleaned = clean_up_once(&application.clean_up, |_| {}) => cleaned,
             () = shutdown.cancelled() => return,

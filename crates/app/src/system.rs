@@ -1,7 +1,11 @@
 //! The real clock and the real ids: the one file that may ask the operating system for them (`clippy.toml`).
 
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use domain::ports::{Clock, IdGenerator};
+use domain::coherence::Monotonic;
+use domain::ports::{Clock, IdGenerator, MonotonicClock};
 use uuid::Uuid;
 
 /// The operating system's wall clock.
@@ -12,6 +16,28 @@ impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         let now = Utc::now();
         now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+    }
+}
+
+/// The operating system's monotonic clock.
+pub struct SystemMonotonicClock {
+    origin: Instant,
+}
+
+impl Default for SystemMonotonicClock {
+    fn default() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+#[async_trait]
+impl MonotonicClock for SystemMonotonicClock {
+    fn now(&self) -> Monotonic {
+        Monotonic(self.origin.elapsed())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }
 

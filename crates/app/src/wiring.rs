@@ -8,11 +8,13 @@ use std::sync::Arc;
 use adapters_maxmind::MaxMindLocationEnricher;
 use adapters_memory::MemorySessionCache;
 use adapters_postgres::{
-    DashtamSessions, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention,
+    DashtamSessions, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
+    PostgresSessionRetention,
 };
 use adapters_redis::RedisSessionCache;
 use adapters_sqlite::{
-    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteSessionRepository, SqliteSessionRetention,
+    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteRevocationFeed, SqliteSessionRepository,
+    SqliteSessionRetention,
 };
 use adapters_ua_parser::UaParserDeviceEnricher;
 use anyhow::{Context, Result, bail};
@@ -21,14 +23,15 @@ use application::{Application, Ports};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::ports::{
-    Clock, EventOutbox, HealthCheck, LocationEnricher, SessionCache, SessionRepository, SessionRetention,
+    Clock, EventOutbox, HealthCheck, IdGenerator, LocationEnricher, RevocationFeed, SessionCache, SessionRepository,
+    SessionRetention,
 };
 use secrecy::ExposeSecret;
 
 use crate::auth::{DevKeys, RemoteJwks, ServiceKeys, TokenRules, TokenVerifier, VerificationKey};
 use crate::config::{AuthSettings, Settings, StoreUrl};
 use crate::http::Health;
-use crate::system::{SystemClock, SystemIds};
+use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
 
 /// Connections that read a SQLite file, at most.
 const MAX_SQLITE_READERS: u32 = 4;
@@ -82,9 +85,10 @@ struct Store {
     session_repo: Arc<dyn SessionRepository>,
     event_outbox: Arc<dyn EventOutbox>,
     session_retention: Arc<dyn SessionRetention>,
+    revocation_feed: Arc<dyn RevocationFeed>,
     health: Arc<dyn HealthCheck>,
     description: String,
-    connections: Arc<dyn Close>,
+    connections: Vec<Arc<dyn Close>>,
 }
 
 impl Store {
@@ -93,13 +97,16 @@ impl Store {
             StoreUrl::Postgres(url) => {
                 let open = PostgresDatabase::open(url.expose_secret(), settings.pool_size).await;
                 let database = Arc::new(open.context("store.url")?);
+                let looks = Arc::new(database.open_beside(url.expose_secret()).await.context("store.url")?);
+                let feed = PostgresRevocationFeed::new(database.clone(), looks.clone(), SystemIds.next_id());
                 Ok(Self {
+                    revocation_feed: Arc::new(feed),
                     session_repo: Arc::new(PostgresSessionRepository::new(database.clone())),
                     event_outbox: Arc::new(PostgresEventOutbox::new(database.clone())),
                     session_retention: Arc::new(PostgresSessionRetention::new(database.clone())),
                     health: database.clone(),
                     description: "PostgreSQL".to_owned(),
-                    connections: database,
+                    connections: vec![looks, database],
                 })
             }
             StoreUrl::Sqlite(url) => {
@@ -111,9 +118,10 @@ impl Store {
                     session_repo: Arc::new(SqliteSessionRepository::new(database.clone())),
                     event_outbox: Arc::new(SqliteEventOutbox::new(database.clone())),
                     session_retention: Arc::new(SqliteSessionRetention::new(database.clone())),
+                    revocation_feed: Arc::new(SqliteRevocationFeed::new(database.clone())),
                     health: database.clone(),
                     description: path.display().to_string(),
-                    connections: database,
+                    connections: vec![database],
                 })
             }
         }
@@ -142,32 +150,37 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
     let geoip_file = settings.geoip_file.clone();
     let enrichers = tokio::task::spawn_blocking(move || enrichers(geoip_file.as_deref()));
     let store = Store::open(settings).await?;
-    adapters.push(store.connections);
+    adapters.extend(store.connections);
 
-    // A near cache hears of no other process's writes. Until the revocation feed tells it of them, it is used only where
-    // there is no other process: on a SQLite file, which is locked for this one.
-    let (session_cache, cache_health, cache_description): (Arc<dyn SessionCache>, _, _) =
-        match (&settings.cache.url, &settings.store_url) {
-            (Some(url), _) => {
-                let open =
-                    RedisSessionCache::open(url.expose_secret(), &settings.cache.key_prefix, clock.clone()).await;
-                let cache = Arc::new(open.context("cache.url")?);
-                adapters.push(cache.clone());
-                (cache.clone(), Some(cache as Arc<dyn HealthCheck>), "redis")
-            }
-            (None, StoreUrl::Sqlite(_)) if settings.cache.near_entries > 0 => {
-                (Arc::new(MemorySessionCache::new(settings.cache.near_entries, clock.clone())), None, "in this process")
-            }
-            (None, _) => (Arc::new(MemorySessionCache::new(0, clock.clone())), None, "none"),
-        };
+    let mut cache_health: Option<Arc<dyn HealthCheck>> = None;
+    let mut shared_cache: Option<Arc<dyn SessionCache>> = None;
+    if let Some(url) = &settings.cache.url {
+        let open = RedisSessionCache::open(url.expose_secret(), &settings.cache.key_prefix, clock.clone()).await;
+        let cache = Arc::new(open.context("cache.url")?);
+        adapters.push(cache.clone());
+        cache_health = Some(cache.clone());
+        shared_cache = Some(cache);
+    }
+    let near_entries = settings.cache.near_entries;
+    let near = || Arc::new(MemorySessionCache::new(near_entries, clock.clone())) as Arc<dyn SessionCache>;
+    let near_cache = (near_entries > 0).then(near);
+    let cache_description = match (&near_cache, &shared_cache) {
+        (Some(_), Some(_)) => "in this process, redis",
+        (Some(_), None) => "in this process",
+        (None, Some(_)) => "redis",
+        (None, None) => "none",
+    };
 
     let ports = Ports {
         session_repo: store.session_repo,
-        session_cache,
+        near_cache,
+        shared_cache,
+        revocation_feed: store.revocation_feed,
         event_outbox: store.event_outbox,
         session_retention: store.session_retention,
         enrichers: enrichers.await??,
         clock: clock.clone(),
+        monotonic_clock: Arc::new(SystemMonotonicClock::default()),
         ids: Arc::new(SystemIds),
     };
     Ok(Node {
@@ -237,7 +250,7 @@ impl<T> OnStore<T> {
 pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
     let store = Store::open(settings).await?;
     let handler = CleanUpHandler::new(store.session_retention, Arc::new(SystemClock), settings.policies.retention);
-    Ok(OnStore { handler, connections: vec![store.connections] })
+    Ok(OnStore { handler, connections: store.connections })
 }
 
 /// What brings the sessions of the Python original over to the configured store.
@@ -249,7 +262,9 @@ pub async fn import_dashtam(settings: &Settings, from: &str) -> Result<OnStore<I
     let source = Arc::new(source);
     let store = Store::open(settings).await?;
     let handler = ImportSessionsHandler::new(source.clone(), store.session_repo);
-    Ok(OnStore { handler, connections: vec![source, store.connections] })
+    let mut connections = store.connections;
+    connections.push(source);
+    Ok(OnStore { handler, connections })
 }
 
 /// What a store says about itself.

@@ -11,10 +11,11 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use adapters_memory::{
-//! #     MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository, MemorySessionRetention,
+//! #     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+//! #     MemorySessionRepository, MemorySessionRetention,
 //! # };
 //! # use chrono::TimeDelta;
-//! # use testkit::{SequentialIds, fixtures};
+//! # use testkit::{SequentialIds, SteppingClock, fixtures};
 //! # struct NoDevices;
 //! # impl domain::ports::DeviceEnricher for NoDevices {
 //! #     fn device(&self, _: &str) -> Option<domain::Device> { None }
@@ -27,14 +28,17 @@
 //! use application::{Application, Policies, Ports};
 //! use domain::{OnLimit, SessionPolicy, UserId};
 //!
-//! let database = MemoryDatabase::default();
+//! let (database, node) = (MemoryDatabase::default(), uuid::Uuid::from_u128(1));
 //! let ports = Ports {
 //!     session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
-//!     session_cache: Arc::new(MemorySessionCache::new(10_000, fixtures::clock())),
+//!     near_cache: Some(Arc::new(MemorySessionCache::new(10_000, fixtures::clock()))),
+//!     shared_cache: None,
+//!     revocation_feed: Arc::new(MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), node)),
 //!     event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
 //!     session_retention: Arc::new(MemorySessionRetention::new(database)),
 //!     enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
 //!     clock: fixtures::clock(),
+//!     monotonic_clock: Arc::new(SteppingClock::default()),
 //!     ids: Arc::new(SequentialIds::default()),
 //! };
 //! let policies = Policies {
@@ -47,6 +51,7 @@
 //!     },
 //!     activity_window: TimeDelta::seconds(60),
 //!     retention: TimeDelta::days(30),
+//!     delta: std::time::Duration::from_millis(500),
 //! };
 //! let application = Application::new(ports, policies);
 //!
@@ -60,21 +65,30 @@
 //! ```
 
 mod activity_buffer;
+mod coherent_session_cache;
 pub mod commands;
 pub mod queries;
+mod revocation_guard;
 mod session_ends;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use activity_buffer::ActivityBuffer;
 use chrono::TimeDelta;
+pub use coherent_session_cache::CoherentSessionCache;
 use commands::handlers::{
     CleanUpHandler, CreateSessionHandler, EditSessionHandler, Enrichers, RecordActivityHandler,
     RevokeAllUserSessionsHandler, RevokeEverybodyHandler, RevokeSessionHandler, RevokeSessionsHandler,
 };
-use domain::ports::{Clock, EventOutbox, IdGenerator, SessionCache, SessionRepository, SessionRetention};
+use domain::ports::{
+    Clock, EventOutbox, IdGenerator, MonotonicClock, RevocationFeed, SessionCache, SessionRepository, SessionRetention,
+};
 use domain::{Session, SessionPolicy};
 use queries::handlers::{GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler};
+pub use revocation_guard::RevocationGuard;
 pub use session_ends::SessionEnds;
 
 /// What the application needs from outside. `app::wiring` is where the adapters are chosen.
@@ -82,8 +96,12 @@ pub use session_ends::SessionEnds;
 pub struct Ports {
     /// The truth about sessions.
     pub session_repo: Arc<dyn SessionRepository>,
-    /// What remembers them.
-    pub session_cache: Arc<dyn SessionCache>,
+    /// What remembers them in this process.
+    pub near_cache: Option<Arc<dyn SessionCache>>,
+    /// What remembers them for several processes.
+    pub shared_cache: Option<Arc<dyn SessionCache>>,
+    /// The changes that end them.
+    pub revocation_feed: Arc<dyn RevocationFeed>,
     /// What happened to them.
     pub event_outbox: Arc<dyn EventOutbox>,
     /// What clears them away.
@@ -92,6 +110,8 @@ pub struct Ports {
     pub enrichers: Enrichers,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// The monotonic clock.
+    pub monotonic_clock: Arc<dyn MonotonicClock>,
     /// New identifiers.
     pub ids: Arc<dyn IdGenerator>,
 }
@@ -105,6 +125,8 @@ pub struct Policies {
     pub activity_window: TimeDelta,
     /// How long ended sessions, and events, are kept.
     pub retention: TimeDelta,
+    /// How long after a look at the changes this node answers what it remembers.
+    pub delta: Duration,
 }
 
 /// Every use case, ready to be called by whatever interface: HTTP, a command line, a library user.
@@ -133,16 +155,21 @@ pub struct Application {
     pub revoke_everybody: RevokeEverybodyHandler,
     /// What is over is cleared away.
     pub clean_up: CleanUpHandler,
+    /// What makes the end of a session final. Somebody has to let it [follow](RevocationGuard::follow) the changes, or nothing that
+    /// is remembered is answered.
+    pub guard: Arc<RevocationGuard>,
     activity: Arc<ActivityBuffer>,
 }
 
 impl Application {
     /// Puts the handlers together.
     pub fn new(ports: Ports, policies: Policies) -> Self {
-        let Ports { session_repo: repo, session_cache: cache, event_outbox, session_retention, enrichers, clock, ids } =
-            ports;
+        let Ports { session_repo: repo, event_outbox, session_retention, enrichers, clock, ids, .. } = ports;
         let activity = Arc::new(ActivityBuffer::new(policies.activity_window));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), activity.clone()));
+        let guard = Arc::new(RevocationGuard::new(ports.revocation_feed, ports.monotonic_clock, policies.delta));
+        let cache: Arc<dyn SessionCache> =
+            Arc::new(CoherentSessionCache::new(ports.near_cache, ports.shared_cache, guard.clone()));
+        let ends = Arc::new(SessionEnds::new(cache.clone(), activity.clone(), guard.clone()));
         let (repo, clock) = (|| repo.clone(), || clock.clone());
         Self {
             get_session: GetSessionHandler::new(repo(), cache.clone()),
@@ -157,6 +184,7 @@ impl Application {
             revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(repo(), ends.clone(), clock()),
             revoke_everybody: RevokeEverybodyHandler::new(repo(), ends, clock()),
             clean_up: CleanUpHandler::new(session_retention, clock(), policies.retention),
+            guard,
             activity,
         }
     }

@@ -1,24 +1,74 @@
 use std::sync::Arc;
 
-use domain::ports::{EndedSession, SessionCache};
+use domain::SessionId;
+use domain::coherence::Scope;
+use domain::ports::{EndedSession, PortError, SessionCache};
 
-use crate::ActivityBuffer;
+use crate::{ActivityBuffer, RevocationGuard};
 
-/// What every command that ends sessions does once the store has: nobody goes on from what they remember of them.
+/// What every command that ends sessions does around the store's part of it: before, this node stops answering them from memory;
+/// afterwards nobody goes on from what they remember, and the end is not acknowledged before it is final on every node.
 pub struct SessionEnds {
     session_cache: Arc<dyn SessionCache>,
     activity: Arc<ActivityBuffer>,
+    guard: Arc<RevocationGuard>,
+}
+
+/// An end that has begun. One that is neither done nor failed, because whoever waited for it went away, leaves this node asking the
+/// database about its sessions.
+#[must_use]
+pub(crate) struct Ending<'a> {
+    ends: &'a SessionEnds,
+    scopes: Vec<Scope>,
 }
 
 impl SessionEnds {
-    /// Over what remembers sessions.
-    pub fn new(session_cache: Arc<dyn SessionCache>, activity: Arc<ActivityBuffer>) -> Self {
-        Self { session_cache, activity }
+    /// Over what remembers sessions, and what guards it.
+    pub fn new(
+        session_cache: Arc<dyn SessionCache>,
+        activity: Arc<ActivityBuffer>,
+        guard: Arc<RevocationGuard>,
+    ) -> Self {
+        Self { session_cache, activity, guard }
     }
 
-    /// Forgets sessions that have ended.
-    pub(crate) async fn announce(&self, ended: &[EndedSession]) {
-        self.activity.forget(ended);
-        self.session_cache.remove(ended).await;
+    /// Before the store is told.
+    pub(crate) fn begin(&self, scopes: impl IntoIterator<Item = Scope>) -> Ending<'_> {
+        let scopes: Vec<_> = scopes.into_iter().collect();
+        scopes.iter().for_each(|scope| self.guard.begin(*scope));
+        Ending { ends: self, scopes }
+    }
+
+    /// The same for sessions one by one.
+    pub(crate) fn begin_sessions(&self, ids: &[SessionId]) -> Ending<'_> {
+        self.begin(ids.iter().map(|id| Scope::Session(*id)))
+    }
+}
+
+impl Ending<'_> {
+    /// The store has ended these. Returns once that is final.
+    pub(crate) async fn done(self, ended: &[EndedSession]) {
+        let committed = self.ends.guard.committed(&self.scopes);
+        self.forget(ended).await;
+        self.ends.guard.wait_until_final(committed).await;
+    }
+
+    /// The store has ended these, and more are to come: whoever has called waits for the last ones.
+    pub(crate) async fn forget(&self, ended: &[EndedSession]) {
+        self.ends.activity.forget(ended);
+        self.ends.session_cache.remove(ended).await;
+    }
+
+    /// The store has ended nothing.
+    pub(crate) fn nothing_happened(self) {
+        self.ends.guard.nothing_happened(&self.scopes);
+    }
+
+    /// The store did not do it; or nobody knows, and then this node goes on asking the database.
+    pub(crate) fn failed(self, error: PortError) -> PortError {
+        if !matches!(error, PortError::Unavailable(_)) {
+            self.nothing_happened();
+        }
+        error
     }
 }

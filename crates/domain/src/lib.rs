@@ -7,6 +7,7 @@
 //! clause in `testkit::conformance`; implement it in an adapter, whose `tests/contract.rs` runs the suite in one line.
 
 mod activity;
+pub mod coherence;
 mod device;
 mod ids;
 mod metadata;

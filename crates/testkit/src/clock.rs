@@ -1,7 +1,10 @@
 use std::sync::Mutex;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ports::Clock;
+use domain::coherence::Monotonic;
+use domain::ports::{Clock, MonotonicClock};
 
 /// A clock that stands still until a test moves it.
 pub struct FixedClock(Mutex<DateTime<Utc>>);
@@ -21,5 +24,28 @@ impl FixedClock {
 impl Clock for FixedClock {
     fn now(&self) -> DateTime<Utc> {
         *self.0.lock().expect("no test panics while it holds the clock")
+    }
+}
+
+/// A monotonic clock that stands still until a test moves it, or somebody sleeps: that takes no time, but moves it.
+#[derive(Default)]
+pub struct SteppingClock(Mutex<Duration>);
+
+impl SteppingClock {
+    /// Moves the clock.
+    pub fn advance(&self, by: Duration) {
+        *self.0.lock().expect("no test panics while it holds the clock") += by;
+    }
+}
+
+#[async_trait]
+impl MonotonicClock for SteppingClock {
+    fn now(&self) -> Monotonic {
+        Monotonic(*self.0.lock().expect("no test panics while it holds the clock"))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+        tokio::task::yield_now().await;
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use domain::coherence::Stamp;
 use domain::{Device, DeviceKind, Metadata, Session, SessionId, UserId};
 use serde_json::json;
 use uuid::Uuid;
@@ -43,6 +44,7 @@ pub fn session() -> Session {
         metadata: Some(metadata()),
         idempotency_key: None,
         revocation: None,
+        stamp: Stamp::default(),
     }
 }
 

@@ -14,6 +14,6 @@ mod ids;
 pub mod servers;
 mod temporary_dir;
 
-pub use clock::FixedClock;
+pub use clock::{FixedClock, SteppingClock};
 pub use ids::SequentialIds;
 pub use temporary_dir::TemporaryDir;

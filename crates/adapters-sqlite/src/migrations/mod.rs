@@ -6,6 +6,7 @@ mod m0001_create_sessions;
 mod m0002_revocations_are_final;
 mod m0003_time_outs_and_labels;
 mod m0004_events;
+mod m0005_revocation_log;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_revocations_are_final::Migration),
             Box::new(m0003_time_outs_and_labels::Migration),
             Box::new(m0004_events::Migration),
+            Box::new(m0005_revocation_log::Migration),
         ]
     }
 }

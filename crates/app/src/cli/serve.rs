@@ -31,6 +31,9 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     let (public_addr, service_addr) = (public.local_addr()?, service.local_addr()?);
 
     let node = wiring::wire(&settings).await?;
+    // The first look, so that caches are of use from the first request on; if it fails, there will be others.
+    let _ = node.application.guard.follow().await;
+    let follower = tokio::spawn(background::follow_revocations(node.application.clone(), settings.poll));
     let dev_keys = wiring::dev_keys(&settings)?;
     let greeting = Greeting { node: &node, public_addr, service_addr };
     print(&greeting.text(&credentials, &dev_keys))?;
@@ -67,6 +70,12 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         serve("public", public, public_router(public_state), shutdown.clone()),
         serve("service", service, service_router(service_state), shutdown),
     );
+    // Nothing is answered any more, so nobody has to wait for this node.
+    follower.abort();
+    let _ = follower.await;
+    if let Err(error) = application.guard.leave().await {
+        tracing::debug!(%error, "other nodes will wait for this one for a while");
+    }
     // What the last requests used is written after them; whatever write was under way has ended by then.
     let _ = writer.await;
     background::write_last_activity(&application).await;

@@ -65,6 +65,12 @@ pub const KEYS: &[Key] = &[
     key("cache.url_file", None, "a file that holds `cache.url`"),
     key("cache.key_prefix", Some("sess:"), "what every key in Redis starts with"),
     key("cache.near_entries", Some("100000"), "sessions remembered in the process; 0 = none"),
+    key(
+        "coherence.delta_ms",
+        Some("500"),
+        "how long after a look at the ended sessions a node answers what it remembers, 50 to 10000: what an end waits for at most",
+    ),
+    key("coherence.poll_ms", Some("100"), "how often a node looks, 10 to half of `coherence.delta_ms`"),
     secret("auth.jwt.hs256_secret", "secret of HS256 tokens, at least 32 bytes"),
     key("auth.jwt.hs256_secret_file", None, "a file that holds `auth.jwt.hs256_secret`"),
     key("auth.jwt.public_key_file", None, "PEM file with the public key of RS256, ES256 or EdDSA tokens"),

@@ -30,7 +30,9 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// `auth.*`
     pub auth: AuthSettings,
-    /// `sessions.*`, `activity.*`, `cleanup.retention`
+    /// `coherence.poll_ms`
+    pub poll: Duration,
+    /// `sessions.*`, `activity.*`, `cleanup.retention`, `coherence.delta_ms`
     pub policies: Policies,
     /// `cleanup.interval`; `None`: never.
     pub cleanup_interval: Option<Duration>,
@@ -128,6 +130,7 @@ impl Settings {
                 near_entries: reader.bounded("cache.near_entries", 0, 100_000_000)?,
             },
             auth: reader.auth()?,
+            poll: reader.poll()?,
             policies: reader.policies()?,
             cleanup_interval: Some(reader.duration("cleanup.interval", "0s", "7d")?).filter(|every| !every.is_zero()),
             geoip_file: reader.text("enrich.geoip_file").map(PathBuf::from),
@@ -260,7 +263,16 @@ impl Reader<'_> {
             sessions: self.policy()?,
             activity_window: self.time_delta("activity.window", "0s", "1h")?,
             retention: self.time_delta("cleanup.retention", "0s", "3650d")?,
+            delta: Duration::from_millis(self.delta_ms()?),
         })
+    }
+
+    fn delta_ms(&self) -> Result<u64, ConfigError> {
+        self.bounded("coherence.delta_ms", 50, 10_000)
+    }
+
+    fn poll(&self) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_millis(self.bounded("coherence.poll_ms", 10, self.delta_ms()? / 2)?))
     }
 
     fn duration(&self, key: &str, low: &str, high: &str) -> Result<Duration, ConfigError> {

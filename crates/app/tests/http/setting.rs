@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository, MemorySessionRetention,
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
+    MemorySessionRetention,
 };
 use app::auth::{ServiceKeys, TokenRules, TokenVerifier};
 use app::http::{Health, PublicState, ServiceState, public_router, service_router};
@@ -12,12 +14,13 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use chrono::TimeDelta;
-use domain::ports::{Clock, DeviceEnricher, SessionRepository};
+use domain::ports::{Clock, DeviceEnricher, IdGenerator, SessionRepository};
 use domain::{Device, DeviceKind, OnLimit, Session, SessionId, SessionPolicy, UserId};
+use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
-use testkit::{FixedClock, SequentialIds, fixtures};
+use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -91,7 +94,14 @@ impl Setting {
         let repository = Arc::new(MemorySessionRepository::new(database.clone()));
         let ports = Ports {
             session_repo: repository.clone(),
-            session_cache: Arc::new(MemorySessionCache::new(100, clock.clone())),
+            near_cache: Some(Arc::new(MemorySessionCache::new(100, clock.clone()))),
+            shared_cache: None,
+            revocation_feed: Arc::new(MemoryRevocationFeed::new(
+                database.clone(),
+                MemoryNodes::default(),
+                SequentialIds::default().next_id(),
+            )),
+            monotonic_clock: Arc::new(SteppingClock::default()),
             event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
             session_retention: Arc::new(MemorySessionRetention::new(database.clone())),
             enrichers: Enrichers { device: Arc::new(Curl), location: None },
@@ -106,8 +116,11 @@ impl Setting {
             on_limit: OnLimit::EvictOldest,
         };
         let activity_window = TimeDelta::seconds(60);
-        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30) };
+        let delta = Duration::from_millis(500);
+        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30), delta };
         let application = Arc::new(Application::new(ports, policies));
+        // The clock stands still, so one look is enough; in memory it is done at once.
+        application.guard.follow().now_or_never().unwrap().unwrap();
         let shutdown = CancellationToken::new();
         let rules = TokenRules {
             issuers: Vec::new(),

@@ -10,6 +10,8 @@ mod event_outbox;
 mod health_check;
 mod id_generator;
 mod location_enricher;
+mod monotonic_clock;
+mod revocation_feed;
 mod session_cache;
 mod session_repository;
 mod session_retention;
@@ -22,6 +24,8 @@ pub use event_outbox::{EventOutbox, EventQuery};
 pub use health_check::HealthCheck;
 pub use id_generator::IdGenerator;
 pub use location_enricher::LocationEnricher;
+pub use monotonic_clock::MonotonicClock;
+pub use revocation_feed::{Look, Mark, OtherNode, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
 pub use session_repository::{
     EndedSession, Insertion, ListPosition, SessionEdit, SessionListing, SessionPage, SessionRepository,

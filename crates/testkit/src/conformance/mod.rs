@@ -9,10 +9,11 @@
 
 use std::sync::Arc;
 
-use domain::ports::{EventOutbox, SessionRepository, SessionRetention};
+use domain::ports::{EventOutbox, RevocationFeed, SessionRepository, SessionRetention};
 
 pub mod event_outbox;
 mod model;
+pub mod revocation_feed;
 pub mod session_cache;
 pub mod session_repository;
 pub mod session_retention;
@@ -25,6 +26,10 @@ pub struct Stores {
     pub events: Arc<dyn EventOutbox>,
     /// What clears them away.
     pub retention: Arc<dyn SessionRetention>,
+    /// The changes that end them, as this node follows them.
+    pub feed: Arc<dyn RevocationFeed>,
+    /// The same for a second node, where a store can have one.
+    pub other_feed: Option<Arc<dyn RevocationFeed>>,
 }
 
 /// One named test a behaviour.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::coherence::{Scope, Stamp};
 use domain::ports::{
     Clock, DeviceEnricher, EndedSession, IdGenerator, Insertion, LocationEnricher, PortError, SessionListing,
     SessionRepository,
@@ -85,13 +86,23 @@ impl CreateSessionHandler {
         }
         let limit = self.policy.limit(command.max_sessions);
         let session = self.session(command)?;
+        // Within a limit, any of the user's sessions may have to make room.
+        let ending = self.ends.begin(limit.map(|_| Scope::User(session.user_id)));
         match self.session_repo.insert(&session, limit).await {
-            Ok(Insertion::LimitReached) => Err(CreateSessionError::LimitReached),
+            Ok(Insertion::LimitReached) => {
+                ending.nothing_happened();
+                Err(CreateSessionError::LimitReached)
+            }
             Ok(Insertion::Stored { evicted }) => {
-                self.ends.announce(&evicted).await;
+                if evicted.is_empty() {
+                    ending.nothing_happened();
+                } else {
+                    ending.done(&evicted).await;
+                }
                 Ok(CreatedSession { session, evicted })
             }
             Err(PortError::Conflict(source)) => {
+                ending.nothing_happened();
                 // The same sign-in twice at once: the other one was first.
                 let repeated = match &session.idempotency_key {
                     Some(key) => self.repeated(session.user_id, key).await?,
@@ -99,7 +110,7 @@ impl CreateSessionHandler {
                 };
                 repeated.ok_or(CreateSessionError::Port(PortError::Conflict(source)))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(ending.failed(error).into()),
         }
     }
 
@@ -127,6 +138,7 @@ impl CreateSessionHandler {
             metadata: command.metadata,
             idempotency_key: command.idempotency_key,
             revocation: None,
+            stamp: Stamp::default(),
         })
     }
 
@@ -155,7 +167,7 @@ mod tests {
     use testkit::{SequentialIds, fixtures};
 
     use super::*;
-    use crate::ActivityBuffer;
+    use crate::testing;
 
     /// Knows one program and one address.
     struct Known;
@@ -193,7 +205,7 @@ mod tests {
             on_limit,
         };
         let ids = Arc::new(SequentialIds::default());
-        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let ends = testing::ends(cache.clone());
         let enrichers = Enrichers { device: Arc::new(Known), location: Some(Arc::new(Known)) };
         let handler = CreateSessionHandler::new(repo.clone(), ends, enrichers, fixtures::clock(), ids, policy);
         Setting { database, repo, cache, handler }

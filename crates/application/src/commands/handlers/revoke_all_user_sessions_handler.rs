@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::Revocation;
+use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
@@ -36,28 +37,32 @@ impl RevokeAllUserSessionsHandler {
     /// See [`RevokeAllUserSessionsError`]. After [`PortError::Unavailable`] they may or may not be ended; trying again is safe.
     pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<u64, RevokeAllUserSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ended = self.session_repo.revoke_all_of_user(command.user_id, command.except, &revocation).await?;
-        self.ends.announce(&ended).await;
-        Ok(ended.len() as u64)
+        let ending = self.ends.begin([Scope::User(command.user_id)]);
+        match self.session_repo.revoke_all_of_user(command.user_id, command.except, &revocation).await {
+            Err(error) => Err(ending.failed(error).into()),
+            Ok(ended) => {
+                ending.done(&ended).await;
+                Ok(ended.len() as u64)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use chrono::TimeDelta;
     use domain::Actor;
     use domain::ports::SessionCache;
     use testkit::fixtures;
 
     use super::*;
-    use crate::ActivityBuffer;
+    use crate::testing;
 
     #[tokio::test]
     async fn all_but_the_excepted_one_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let ends = testing::ends(cache.clone());
         let handler = RevokeAllUserSessionsHandler::new(repo.clone(), ends, fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::Revocation;
+use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
@@ -40,34 +41,39 @@ impl RevokeEverybodyHandler {
     /// See [`RevokeEverybodyError`]. Some may be ended by then; trying again is safe.
     pub async fn handle(&self, command: RevokeEverybody) -> Result<u64, RevokeEverybodyError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let ending = self.ends.begin([Scope::Everybody]);
         let (mut after, mut count) = (None, 0);
         loop {
-            let ended = self.session_repo.revoke_everybody(after, BATCH, &revocation).await?;
-            let Some(last) = ended.last() else { return Ok(count) };
+            let ended = match self.session_repo.revoke_everybody(after, BATCH, &revocation).await {
+                Ok(ended) => ended,
+                Err(error) => return Err(ending.failed(error).into()),
+            };
+            let Some(last) = ended.last() else { break };
             after = Some(last.id);
             count += ended.len() as u64;
-            self.ends.announce(&ended).await;
+            ending.forget(&ended).await;
         }
+        ending.done(&[]).await;
+        Ok(count)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use chrono::TimeDelta;
     use domain::ports::SessionCache;
     use domain::{Actor, Session, UserId};
     use testkit::fixtures;
     use uuid::Uuid;
 
     use super::*;
-    use crate::ActivityBuffer;
+    use crate::testing;
 
     #[tokio::test]
     async fn everybodys_sessions_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(5000, fixtures::clock()));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let ends = testing::ends(cache.clone());
         let handler = RevokeEverybodyHandler::new(repo.clone(), ends, fixtures::clock());
         let count = u64::from(2 * BATCH) + 1;
         for n in 1..=count {

@@ -47,30 +47,34 @@ impl RevokeSessionHandler {
             return Err(RevokeSessionError::NotOwner);
         }
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        self.session_repo.revoke(&[session.id], &revocation).await?;
-        // Even if it was over already: an earlier removal may have failed.
-        self.ends.announce(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
-        Ok(())
+        let ending = self.ends.begin_sessions(&[session.id]);
+        match self.session_repo.revoke(&[session.id], &revocation).await {
+            Err(error) => Err(ending.failed(error).into()),
+            Ok(_) => {
+                // Even if it was over already: an earlier end may not be final yet.
+                ending.done(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
+                Ok(())
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use chrono::TimeDelta;
     use domain::ports::SessionCache;
     use domain::{Actor, Session};
     use testkit::fixtures;
 
     use super::*;
-    use crate::ActivityBuffer;
+    use crate::testing;
 
     async fn setting(
         session: &Session,
     ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let ends = testing::ends(cache.clone());
         repo.insert(session, None).await.unwrap();
         cache.set(&Arc::new(session.clone())).await;
         (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, ends, fixtures::clock()))

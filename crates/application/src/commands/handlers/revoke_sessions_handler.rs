@@ -36,28 +36,32 @@ impl RevokeSessionsHandler {
     /// See [`RevokeSessionsError`]. After [`PortError::Unavailable`] they may or may not be ended; trying again is safe.
     pub async fn handle(&self, command: RevokeSessions) -> Result<u64, RevokeSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ended = self.session_repo.revoke(&command.session_ids, &revocation).await?;
-        self.ends.announce(&ended).await;
-        Ok(ended.len() as u64)
+        let ending = self.ends.begin_sessions(&command.session_ids);
+        match self.session_repo.revoke(&command.session_ids, &revocation).await {
+            Err(error) => Err(ending.failed(error).into()),
+            Ok(ended) => {
+                ending.done(&ended).await;
+                Ok(ended.len() as u64)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use chrono::TimeDelta;
     use domain::Actor;
     use domain::ports::SessionCache;
     use testkit::fixtures;
 
     use super::*;
-    use crate::ActivityBuffer;
+    use crate::testing;
 
     #[tokio::test]
     async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)))));
+        let ends = testing::ends(cache.clone());
         let handler = RevokeSessionsHandler::new(repo.clone(), ends, fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {

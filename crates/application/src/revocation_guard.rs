@@ -1,0 +1,215 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use domain::Session;
+use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_deadline, may_acknowledge};
+use domain::ports::{MonotonicClock, OtherNode, PortError, RevocationFeed};
+use uuid::Uuid;
+
+/// How often somebody who waits asks whether everybody has passed.
+const WAIT_STEP: Duration = Duration::from_millis(10);
+/// A node that stood still for so many of its deltas is taken off the list.
+const STANDSTILLS: u32 = 10;
+
+/// What makes an acknowledged end final: it follows the changes that end sessions, says which remembered session may be
+/// answered, and keeps acknowledgements back until no node can answer what was ended (`docs/coherence.md`).
+pub struct RevocationGuard {
+    feed: Arc<dyn RevocationFeed>,
+    clock: Arc<dyn MonotonicClock>,
+    delta: Duration,
+    map: RwLock<RevocationMap>,
+    following: Mutex<Following>,
+    refused: [AtomicU64; REFUSALS.len()],
+}
+
+/// Where the node is with its looks.
+struct Following {
+    registered: bool,
+    /// The moment of the last look that is merged.
+    applied: Option<String>,
+    /// Ends that are committed, and wait for a look that was sent after the commit.
+    committed: Vec<(Monotonic, Scope)>,
+    /// The largest delta of any node that was ever seen.
+    largest_delta: Duration,
+    /// Since when another node has stood still, at which number.
+    standing: HashMap<Uuid, (u64, Monotonic)>,
+}
+
+/// Every reason, for the counts.
+const REFUSALS: [Refusal; 5] =
+    [Refusal::FeedStale, Refusal::Unstamped, Refusal::OtherHistory, Refusal::TooOld, Refusal::Ended];
+
+impl RevocationGuard {
+    /// A guard that has not looked yet, and so lets nothing through.
+    pub fn new(feed: Arc<dyn RevocationFeed>, clock: Arc<dyn MonotonicClock>, delta: Duration) -> Self {
+        let following = Following {
+            registered: false,
+            applied: None,
+            committed: Vec::new(),
+            largest_delta: delta,
+            standing: HashMap::new(),
+        };
+        let refused = [const { AtomicU64::new(0) }; REFUSALS.len()];
+        Self { feed, clock, delta, map: RwLock::default(), following: Mutex::new(following), refused }
+    }
+
+    /// Whether a remembered session may be answered now.
+    pub(crate) fn lets_through(&self, session: &Session) -> bool {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: the map that is asked is the one that was fresh at this moment.
+        let checked = map.check(session, self.clock.now());
+        drop(map);
+        let refused = checked.err().and_then(|refusal| REFUSALS.iter().position(|other| *other == refusal));
+        if let Some(index) = refused {
+            self.refused[index].fetch_add(1, Ordering::Relaxed);
+        }
+        checked.is_ok()
+    }
+
+    /// How often remembered sessions were refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REFUSALS.iter().zip(&self.refused).map(|(refusal, count)| (refusal.reason(), count.load(Ordering::Relaxed)))
+    }
+
+    /// How long ago the last look was sent; what is remembered is answered while that is less than delta.
+    pub fn feed_age(&self) -> Duration {
+        let fresh_until = self.map.read().unwrap_or_else(PoisonError::into_inner).fresh_until();
+        (self.clock.now().0 + self.delta).saturating_sub(fresh_until.0)
+    }
+
+    /// Looks at the changes once. Answers whether to look again at once: somebody may be waiting to hear that this node knows what it
+    /// has just learnt. Not to be called twice at a time.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer: what is remembered is answered until delta is over, then nothing.
+    pub async fn follow(&self) -> Result<bool, PortError> {
+        if !self.following().registered {
+            self.feed.register(self.delta).await?;
+            let mut following = self.following();
+            following.registered = true;
+            following.applied = None;
+        }
+        let from = self.map.read().unwrap_or_else(PoisonError::into_inner).next();
+        let applied = self.following().applied.clone();
+        // Before the look is sent, never after.
+        let sent = self.clock.now();
+        let look = self.feed.look(from, applied.as_deref()).await?;
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut following = self.following();
+        let Some(look) = look else {
+            // Somebody took this node for dead, and waits for it no more.
+            map.forget();
+            following.registered = false;
+            return Ok(true);
+        };
+        let followed = map.follow(&look.page, sent, self.delta);
+        if followed == Followed::LookAgain {
+            return Ok(true);
+        }
+        following.applied = Some(look.moment);
+        let (seen, unseen) = following.committed.drain(..).partition::<Vec<_>, _>(|(committed, _)| *committed < sent);
+        following.committed = unseen;
+        for (_, scope) in seen {
+            map.settle(scope);
+        }
+        Ok(followed == Followed::Merged { news: true })
+    }
+
+    /// Looks after the other nodes: what their deltas are, and whether one has stood still for so long that it must be dead.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer.
+    pub async fn look_after_others(&self) -> Result<(), PortError> {
+        let others = self.feed.mark().await?.others;
+        let now = self.clock.now();
+        let mut dead = Vec::new();
+        {
+            let mut following = self.following();
+            following.learn(&others);
+            following.standing.retain(|node, _| others.iter().any(|other| other.node == *node));
+            for other in others {
+                let since = following.standing.entry(other.node).or_insert((other.renewals, now));
+                if since.0 != other.renewals {
+                    *since = (other.renewals, now);
+                } else if now > since.1.after(other.delta * STANDSTILLS) {
+                    dead.push(other);
+                }
+            }
+        }
+        for node in &dead {
+            self.feed.remove(node).await?;
+        }
+        Ok(())
+    }
+
+    /// From now on this node answers nothing that it remembers, and nobody waits for it.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer; others then wait for it for a while.
+    pub async fn leave(&self) -> Result<(), PortError> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner).forget();
+        self.feed.leave().await
+    }
+
+    /// Clears away at most `limit` old entries of the log.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer.
+    pub async fn prune(&self, limit: u32) -> Result<u64, PortError> {
+        self.feed.prune(limit).await
+    }
+
+    /// Before the store is told to end sessions: this node answers none of them from memory any more.
+    pub(crate) fn begin(&self, scope: Scope) {
+        self.map.write().unwrap_or_else(PoisonError::into_inner).begin(scope);
+    }
+
+    /// The store has changed nothing.
+    pub(crate) fn nothing_happened(&self, scopes: &[Scope]) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        scopes.iter().for_each(|scope| map.settle(*scope));
+    }
+
+    /// The store has committed, by now. A look that is sent later sees it.
+    pub(crate) fn committed(&self, scopes: &[Scope]) -> Monotonic {
+        let now = self.clock.now();
+        self.following().committed.extend(scopes.iter().map(|scope| (now, *scope)));
+        now
+    }
+
+    /// Waits until no node can answer from memory what was ended by `committed`: until all have said that they know, or for
+    /// longer than any of them trusts its memory.
+    pub(crate) async fn wait_until_final(&self, committed: Monotonic) {
+        let mark = self.feed.mark().await.ok();
+        if let Some(mark) = &mark {
+            if mark.others.is_empty() {
+                return;
+            }
+            self.following().learn(&mark.others);
+        }
+        // Where the store cannot be asked, the largest delta that was ever seen has to do.
+        let deadline = ack_deadline(committed, self.following().largest_delta);
+        while !may_acknowledge(self.clock.now(), deadline) {
+            if let Some(mark) = &mark
+                && self.feed.behind(mark.change).await.is_ok_and(|behind| behind.is_empty())
+            {
+                return;
+            }
+            self.clock.sleep(WAIT_STEP).await;
+        }
+    }
+
+    /// No method panics while it holds it.
+    fn following(&self) -> MutexGuard<'_, Following> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Following {
+    fn learn(&mut self, others: &[OtherNode]) {
+        let largest = others.iter().map(|other| other.delta).max().unwrap_or_default();
+        self.largest_delta = self.largest_delta.max(largest);
+    }
+}

@@ -1,0 +1,15 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::coherence::Monotonic;
+
+/// The process's monotonic clock: it never goes back, and says nothing about the time of day.
+#[async_trait]
+pub trait MonotonicClock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Monotonic;
+
+    /// Waits for this long, or a little longer.
+    async fn sleep(&self, duration: Duration);
+}

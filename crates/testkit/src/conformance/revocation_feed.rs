@@ -1,0 +1,191 @@
+//! What every [`RevocationFeed`] does.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use domain::coherence::{LoggedEnd, Scope};
+use domain::ports::{Look, RevocationFeed};
+use domain::{Actor, Revocation, Session, SessionId, UserId};
+use uuid::Uuid;
+
+use super::Stores;
+use super::session_repository::join_all;
+use crate::fixtures;
+
+/// Runs the suite against the store that the expression makes.
+#[macro_export]
+macro_rules! revocation_feed_contract {
+    ($fixture:expr) => {
+        $crate::contract_tests!(
+            revocation_feed,
+            $fixture,
+            [
+                an_end_is_seen_by_the_next_look,
+                a_look_goes_on_from_the_one_before,
+                a_read_is_stamped_with_what_it_has_seen,
+                who_is_not_registered_learns_nothing,
+                other_nodes_are_behind_until_they_say_otherwise,
+            ]
+        );
+    };
+}
+
+const DELTA: Duration = Duration::from_millis(500);
+
+async fn look(feed: &dyn RevocationFeed, from: Option<u64>) -> Look {
+    feed.look(from, None).await.unwrap().unwrap()
+}
+
+fn revocation() -> Revocation {
+    Revocation { at: fixtures::now() + TimeDelta::seconds(1), reason: None, actor: Some(Actor::Service) }
+}
+
+/// Whether these entries say that the session may have ended.
+fn is_covered(ends: &[LoggedEnd], id: SessionId, user_id: UserId) -> bool {
+    let covers = |scope| scope == Scope::Session(id) || scope == Scope::User(user_id) || scope == Scope::Everybody;
+    ends.iter().any(|end| covers(end.scope))
+}
+
+/// However a session ends before its time, and nothing else that happens to it.
+pub async fn an_end_is_seen_by_the_next_look(stores: &Stores) {
+    stores.feed.register(DELTA).await.unwrap();
+    let user = |n: u128| UserId(Uuid::from_u128(n));
+    let sessions: Vec<_> =
+        (1..=6).map(|n| Session { user_id: user(u128::from(n)), ..fixtures::session_number(n) }).collect();
+    for session in &sessions {
+        stores.sessions.insert(session, None).await.unwrap();
+    }
+    let many: Vec<_> = (10..30).map(|n| Session { user_id: user(99), ..fixtures::session_number(n) }).collect();
+    for session in &many {
+        stores.sessions.insert(session, None).await.unwrap();
+    }
+    let from = look(&*stores.feed, None).await.page.next;
+
+    let use_at = fixtures::now() + TimeDelta::seconds(1);
+    let touch = domain::Touch { session_id: sessions[0].id, first_at: use_at, last_at: use_at, ip_address: None };
+    stores.sessions.touch(&[touch]).await.unwrap();
+    stores
+        .sessions
+        .edit(sessions[0].id, &domain::ports::SessionEdit { name: Some(None), metadata: None })
+        .await
+        .unwrap();
+    stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
+    stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
+    stores.sessions.revoke_all_of_user(user(99), Some(many[0].id), &revocation()).await.unwrap();
+    let imported = Session { revocation: Some(revocation()), ..sessions[2].clone() };
+    stores.sessions.import(&[imported]).await.unwrap();
+
+    let page = look(&*stores.feed, Some(from)).await.page;
+    assert!(page.complete && page.next > from);
+    assert!(page.ends.iter().all(|end| end.change >= from && end.change < page.next), "{page:?}");
+    let covered = |session: &Session| is_covered(&page.ends, session.id, session.user_id);
+    assert!(covered(&sessions[1]) && covered(&sessions[2]));
+    assert!(!covered(&sessions[0]) && !covered(&sessions[3]));
+    assert!(many[1..].iter().all(covered));
+    assert_eq!(look(&*stores.feed, Some(page.next)).await.page.ends, []);
+}
+
+/// Writers at once, a reader that goes on from look to look: nothing is missed.
+pub async fn a_look_goes_on_from_the_one_before(stores: &Stores) {
+    stores.feed.register(DELTA).await.unwrap();
+    let session = |n: u64| Session { user_id: UserId(Uuid::from_u128(u128::from(n))), ..fixtures::session_number(n) };
+    for n in 1..=100 {
+        stores.sessions.insert(&session(n), None).await.unwrap();
+    }
+    let mut from = look(&*stores.feed, None).await.page.next;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let writers = async {
+        let revoke = async |n| {
+            let session = session(n);
+            while stores.sessions.revoke(&[session.id], &revocation()).await.is_err() {}
+        };
+        join_all((1..=100).map(revoke)).await;
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    let reader = async {
+        let mut seen = Vec::new();
+        loop {
+            let was_done = done.load(std::sync::atomic::Ordering::SeqCst);
+            if let Ok(look) = stores.feed.look(Some(from), None).await {
+                let page = look.unwrap().page;
+                assert!(page.next >= from);
+                from = page.next;
+                seen.extend(page.ends);
+                if was_done {
+                    return seen;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((), seen) = tokio::join!(writers, reader);
+    for n in 1..=100 {
+        assert!(is_covered(&seen, session(n).id, session(n).user_id), "{n}");
+    }
+}
+
+/// Before an end below it, after it above it, so that what was read before is told from what was read after.
+pub async fn a_read_is_stamped_with_what_it_has_seen(stores: &Stores) {
+    stores.feed.register(DELTA).await.unwrap();
+    let [a, b] = [1, 2].map(fixtures::session_number);
+    stores.sessions.insert(&a, None).await.unwrap();
+    stores.sessions.insert(&b, None).await.unwrap();
+    let from = look(&*stores.feed, None).await.page.next;
+    let stamp =
+        async |session: &Session| stores.sessions.find_by_id(session.id).await.unwrap().unwrap().stamp.0.unwrap();
+    let before = stamp(&a).await;
+    stores.sessions.revoke(&[b.id], &revocation()).await.unwrap();
+    let page = look(&*stores.feed, Some(from)).await.page;
+    let after = stamp(&a).await;
+    let change = page.ends.iter().map(|end| end.change).max().unwrap();
+    assert!(before.seen_below <= change, "{before:?} {page:?}");
+    assert!(after.seen_below > change, "{after:?} {page:?}");
+    assert_eq!((before.incarnation, after.incarnation), (page.incarnation, page.incarnation));
+}
+
+/// Whoever was taken off the list has to register anew.
+pub async fn who_is_not_registered_learns_nothing(stores: &Stores) {
+    let Some(other) = &stores.other_feed else { return };
+    assert_eq!(stores.feed.look(None, None).await.unwrap(), None);
+    stores.feed.register(DELTA).await.unwrap();
+    assert!(stores.feed.look(None, None).await.unwrap().is_some());
+    other.register(DELTA).await.unwrap();
+    let mut seen = other.mark().await.unwrap().others;
+    assert_eq!((seen.len(), seen[0].delta), (1, DELTA));
+    // It has looked again meanwhile.
+    stores.feed.look(None, None).await.unwrap();
+    other.remove(&seen[0]).await.unwrap();
+    assert!(stores.feed.look(None, None).await.unwrap().is_some());
+    seen = other.mark().await.unwrap().others;
+    other.remove(&seen[0]).await.unwrap();
+    assert_eq!(stores.feed.look(None, None).await.unwrap(), None);
+    assert_eq!(other.mark().await.unwrap().others, []);
+}
+
+/// A node has passed a mark when it has merged a look that was sent after it, and said so.
+pub async fn other_nodes_are_behind_until_they_say_otherwise(stores: &Stores) {
+    stores.feed.register(DELTA).await.unwrap();
+    let Some(other) = &stores.other_feed else {
+        let mark = stores.feed.mark().await.unwrap();
+        assert_eq!((mark.others, stores.feed.behind(mark.change).await.unwrap()), (Vec::new(), Vec::new()));
+        return;
+    };
+    assert_eq!(stores.feed.mark().await.unwrap().others, []);
+    other.register(DELTA).await.unwrap();
+    let early = look(&**other, None).await;
+    let session = fixtures::session();
+    stores.sessions.insert(&session, None).await.unwrap();
+    stores.sessions.revoke(&[session.id], &revocation()).await.unwrap();
+    let mark = stores.feed.mark().await.unwrap();
+    assert_eq!(mark.others.len(), 1);
+    let behind = async || stores.feed.behind(mark.change).await.unwrap().len();
+
+    assert_eq!(behind().await, 1);
+    let late = other.look(Some(early.page.next), Some(&early.moment)).await.unwrap().unwrap();
+    assert!(is_covered(&late.page.ends, session.id, session.user_id));
+    assert_eq!(behind().await, 1, "that it has seen the end is not to have merged it");
+    other.look(Some(late.page.next), Some(&late.moment)).await.unwrap();
+    assert_eq!(behind().await, 0);
+    other.leave().await.unwrap();
+    assert_eq!(stores.feed.mark().await.unwrap().others, []);
+}
