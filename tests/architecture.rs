@@ -38,7 +38,19 @@ const RULES: [Rule; 11] = [
     Rule(
         "adapters-redis",
         &["domain"],
-        &["async-trait", "chrono", "fred", "metrics", "postcard", "serde", "thiserror", "tokio", "tracing", "uuid"],
+        &[
+            "async-trait",
+            "aws-lc-rs",
+            "chrono",
+            "fred",
+            "metrics",
+            "postcard",
+            "serde",
+            "thiserror",
+            "tokio",
+            "tracing",
+            "uuid",
+        ],
     ),
     Rule("testkit", &["domain"], &["async-trait", "chrono", "proptest", "serde_json", "tokio", "uuid"]),
     Rule(

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use aws_lc_rs::{constant_time, hmac};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coherence::{Incarnation, ReadStamp, Stamp};
 use domain::{Device, DeviceKind, Session, SessionId, UserId};
@@ -12,6 +13,30 @@ pub(crate) const VERSION: u8 = 3;
 /// The longest value that is written or looked at, in bytes.
 pub(crate) const MAX_BYTES: usize = 512;
 
+/// The key that signs values: HMAC with SHA-256 (RFC 2104), cut to its first 16 bytes.
+pub(crate) struct Signer(hmac::Key);
+
+/// The bytes of a signature.
+const MAC_BYTES: usize = 16;
+
+impl Signer {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// Over the version, the key in Redis and the body: a value that was moved to another key is as good as forged.
+    fn sign(&self, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
+        let mut context = hmac::Context::with_key(&self.0);
+        // The key's length is that of its prefix and two ids, so where it ends is no question.
+        for part in [&[VERSION][..], key, body] {
+            context.update(part);
+        }
+        let mut mac = [0; MAC_BYTES];
+        mac.copy_from_slice(&context.sign().as_ref()[..MAC_BYTES]);
+        mac
+    }
+}
+
 /// Why a value was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reject {
@@ -19,6 +44,8 @@ pub(crate) enum Reject {
     Oversized,
     /// Of another [`VERSION`], or empty.
     Version,
+    /// Not signed by a node of this database, for this key in Redis.
+    Forged,
     /// Not what [`encode`] writes.
     Malformed,
     /// Another session's or another user's.
@@ -33,6 +60,7 @@ impl Reject {
         match self {
             Self::Oversized => "oversized",
             Self::Version => "version",
+            Self::Forged => "forged",
             Self::Malformed => "malformed",
             Self::Mismatched => "mismatched",
             Self::Over => "over",
@@ -62,8 +90,9 @@ struct Body<'a> {
     stamp: Option<(u64, u32, u64)>,
 }
 
-/// The value for a session; `None` if it would be longer than [`MAX_BYTES`], or the session is revoked.
-pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
+/// The value for a session under this key in Redis: version, signature, body. `None` if it would be longer than [`MAX_BYTES`], or the
+/// session is revoked.
+pub(crate) fn encode(session: &Session, signer: &Signer, key: &[u8]) -> Option<Vec<u8>> {
     if session.is_revoked() {
         return None;
     }
@@ -86,13 +115,20 @@ pub(crate) fn encode(session: &Session) -> Option<Vec<u8>> {
         renewal: session.renewal.and_then(|renewal| renewal.num_microseconds()),
         stamp: session.stamp.0.map(|stamp| (stamp.incarnation.system, stamp.incarnation.timeline, stamp.seen_below)),
     };
-    let value = postcard::to_extend(&body, vec![VERSION]).ok()?;
+    const HEAD_BYTES: usize = 1 + MAC_BYTES;
+    let mut head = vec![0; HEAD_BYTES];
+    head[0] = VERSION;
+    let mut value = postcard::to_extend(&body, head).ok()?;
+    let mac = signer.sign(key, &value[HEAD_BYTES..]);
+    value[1..HEAD_BYTES].copy_from_slice(&mac);
     (value.len() <= MAX_BYTES).then_some(value)
 }
 
 /// The session in a value that was found under the key of this session and user, if it is good at `now`.
 pub(crate) fn decode(
     value: &[u8],
+    signer: &Signer,
+    key: &[u8],
     session_id: SessionId,
     user_id: UserId,
     now: DateTime<Utc>,
@@ -103,6 +139,8 @@ pub(crate) fn decode(
     let (&VERSION, body) = value.split_first().ok_or(Reject::Version)? else {
         return Err(Reject::Version);
     };
+    let (mac, body) = body.split_at_checked(MAC_BYTES).ok_or(Reject::Malformed)?;
+    constant_time::verify_slices_are_equal(&signer.sign(key, body), mac).map_err(|_| Reject::Forged)?;
     let (body, rest) = postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Reject::Malformed)?;
     if !rest.is_empty() {
         return Err(Reject::Malformed);
@@ -148,6 +186,25 @@ mod tests {
 
     use super::*;
 
+    const KEY: &[u8] = b"sess:3:key";
+
+    fn signer() -> Signer {
+        Signer::new(&[7; 32])
+    }
+
+    fn encode(session: &Session) -> Option<Vec<u8>> {
+        super::encode(session, &signer(), KEY)
+    }
+
+    fn decode(value: &[u8], id: SessionId, user_id: UserId, now: DateTime<Utc>) -> Result<Session, Reject> {
+        super::decode(value, &signer(), KEY, id, user_id, now)
+    }
+
+    /// With a signature that is right, whatever the body.
+    fn signed(body: &[u8]) -> Vec<u8> {
+        [&[VERSION][..], &signer().sign(KEY, body), body].concat()
+    }
+
     fn round_trip(session: &Session) -> Result<Session, Reject> {
         decode(&encode(session).unwrap(), session.id, session.user_id, fixtures::now())
     }
@@ -170,7 +227,7 @@ mod tests {
 
     #[test]
     fn it_is_compact() {
-        assert!(encode(&fixtures::session()).unwrap().len() <= 180);
+        assert!(encode(&fixtures::session()).unwrap().len() <= 200);
     }
 
     #[test]
@@ -188,7 +245,7 @@ mod tests {
         for length in 0..value.len() {
             assert!(decode(&value[..length], session.id, session.user_id, fixtures::now()).is_err(), "{length}");
         }
-        let longer = [value.as_slice(), b"x"].concat();
+        let longer = signed(&[&value[1 + MAC_BYTES..], b"x"].concat());
         assert_eq!(decode(&longer, session.id, session.user_id, fixtures::now()), Err(Reject::Malformed));
     }
 
@@ -200,7 +257,9 @@ mod tests {
         assert_eq!(decode(b"{\"id\": 1}"), Reject::Version);
         assert_eq!(decode(&[VERSION + 1]), Reject::Version);
         assert_eq!(decode(&[VERSION; MAX_BYTES + 1]), Reject::Oversized);
-        assert_eq!(decode(&[&[VERSION][..], &[0xff; 100]].concat()), Reject::Malformed);
+        assert_eq!(decode(&[VERSION; MAC_BYTES]), Reject::Malformed);
+        assert_eq!(decode(&signed(&[0xff; 100])), Reject::Malformed);
+        assert_eq!(decode(&[&[VERSION][..], &[0xff; 100]].concat()), Reject::Forged);
     }
 
     #[test]
@@ -219,5 +278,22 @@ mod tests {
         let at = |now| decode(&value, session.id, session.user_id, now);
         assert!(at(session.ends_at() - TimeDelta::microseconds(1)).is_ok());
         assert_eq!(at(session.ends_at()), Err(Reject::Over));
+    }
+
+    #[test]
+    fn a_value_with_any_bit_changed_or_under_another_key_is_forged() {
+        let session = fixtures::session();
+        let value = encode(&session).unwrap();
+        for index in 1..value.len() {
+            let mut changed = value.clone();
+            changed[index] ^= 1;
+            assert_eq!(decode(&changed, session.id, session.user_id, fixtures::now()), Err(Reject::Forged), "{index}");
+        }
+        let decode = |signer: &Signer, key: &[u8]| {
+            super::decode(&value, signer, key, session.id, session.user_id, fixtures::now())
+        };
+        assert_eq!(decode(&signer(), b"sess:3:yek"), Err(Reject::Forged));
+        assert_eq!(decode(&Signer::new(&[8; 32]), KEY), Err(Reject::Forged));
+        assert!(decode(&signer(), KEY).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Error, ErrorKind, Expiration, KeysInterface, Options, Pool};
 
-use crate::cached_value::{self, VERSION};
+use crate::cached_value::{self, Signer, VERSION};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line};
 
@@ -30,19 +30,26 @@ pub struct RedisSessionCache {
     pool: Pool,
     breaker: CircuitBreaker,
     key_prefix: String,
+    signer: Signer,
     clock: Arc<dyn Clock>,
 }
 
 impl RedisSessionCache {
-    /// A cache on the Redis of `url`; its keys start with `key_prefix`. Connects in the background: a Redis that is down is
+    /// A cache on the Redis of `url`; its keys start with `key_prefix`, its values are signed with `mac_key`. Connects in the background: a Redis that is down is
     /// used when it comes.
     ///
     /// # Errors
     /// [`OpenError`] for what waiting will not mend: a URL that is none, refused credentials, an untrusted certificate.
-    pub async fn open(url: &str, key_prefix: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, key_prefix: &str, mac_key: &[u8], clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let pool = connect_pool(url).await?;
         metrics::gauge!("sessiond_cache_up").set(1.0);
-        Ok(Self { pool, breaker: CircuitBreaker::default(), key_prefix: key_prefix.to_owned(), clock })
+        Ok(Self {
+            pool,
+            breaker: CircuitBreaker::default(),
+            key_prefix: key_prefix.to_owned(),
+            signer: Signer::new(mac_key),
+            clock,
+        })
     }
 
     /// Closes every connection.
@@ -117,8 +124,9 @@ impl RedisSessionCache {
 impl SessionCache for RedisSessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let client = self.pool.next().with_options(&options());
-        let value: Option<Bytes> = self.run("get", client.get(self.key(session_id, user_id))).await?;
-        match cached_value::decode(&value?, session_id, user_id, self.clock.now()) {
+        let key = self.key(session_id, user_id);
+        let value: Option<Bytes> = self.run("get", client.get(key.clone())).await?;
+        match cached_value::decode(&value?, &self.signer, &key, session_id, user_id, self.clock.now()) {
             Ok(session) => Some(CachedSession { session: Arc::new(session), layer: Layer::Shared }),
             Err(reject) => {
                 metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason()).increment(1);
@@ -132,10 +140,9 @@ impl SessionCache for RedisSessionCache {
         if remaining <= 0 || !self.breaker.is_healthy() {
             return;
         }
-        let Some(value) = cached_value::encode(session) else { return };
         let client = self.pool.next().with_options(&options());
         let key = self.key(session.id, session.user_id);
-        let value = Bytes::from(value);
+        let Some(value) = cached_value::encode(session, &self.signer, &key).map(Bytes::from) else { return };
         let _: Option<()> = self.run("set", client.set(key, value, Some(Expiration::PX(remaining)), None, false)).await;
     }
 

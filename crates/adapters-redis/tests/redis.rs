@@ -13,7 +13,7 @@ use testkit::servers::{RedisCluster, RedisSentinel, RedisServer, free_port};
 use testkit::{TemporaryDir, fixtures};
 
 async fn open(url: &str) -> RedisSessionCache {
-    RedisSessionCache::open(url, "sess:", fixtures::clock()).await.unwrap()
+    RedisSessionCache::open(url, "sess:", &[7; 32], fixtures::clock()).await.unwrap()
 }
 
 async fn hits(cache: &RedisSessionCache, session: &Session) -> bool {
@@ -177,7 +177,7 @@ async fn it_needs_no_more_rights_than_get_set_unlink_and_ping() {
 
 #[tokio::test]
 async fn what_waiting_will_not_mend_is_said_at_the_start() {
-    let open = async |url: String| RedisSessionCache::open(&url, "sess:", fixtures::clock()).await.err();
+    let open = async |url: String| RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err();
     assert!(matches!(open("http://127.0.0.1".into()).await, Some(OpenError::Url(_))));
     assert!(matches!(open("nonsense".into()).await, Some(OpenError::Url(_))));
 

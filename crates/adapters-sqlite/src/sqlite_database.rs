@@ -50,6 +50,17 @@ impl SqliteDatabase {
         self.incarnation
     }
 
+    /// The key that signs what shared caches keep, the same for all nodes of this database: made by a migration, at random.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key is gone.
+    pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
+        let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
+        let values = self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await?;
+        let value = values.into_iter().next().and_then(|value| value.try_into().ok());
+        value.ok_or_else(|| PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache"))
+    }
+
     /// Closes every connection, which also folds the write-ahead log into the file.
     pub async fn close(&self) {
         let _ = self.readers.close_by_ref().await;

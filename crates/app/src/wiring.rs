@@ -88,6 +88,7 @@ struct Store {
     revocation_feed: Arc<dyn RevocationFeed>,
     health: Arc<dyn HealthCheck>,
     description: String,
+    cache_key: [u8; 32],
     connections: Vec<Arc<dyn Close>>,
 }
 
@@ -106,6 +107,7 @@ impl Store {
                     session_retention: Arc::new(PostgresSessionRetention::new(database.clone())),
                     health: database.clone(),
                     description: "PostgreSQL".to_owned(),
+                    cache_key: database.cache_key().await.context("store.url")?,
                     connections: vec![looks, database],
                 })
             }
@@ -121,6 +123,7 @@ impl Store {
                     revocation_feed: Arc::new(SqliteRevocationFeed::new(database.clone())),
                     health: database.clone(),
                     description: path.display().to_string(),
+                    cache_key: database.cache_key().await.context("store.url")?,
                     connections: vec![database],
                 })
             }
@@ -155,7 +158,12 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
     let mut cache_health: Option<Arc<dyn HealthCheck>> = None;
     let mut shared_cache: Option<Arc<dyn SessionCache>> = None;
     if let Some(url) = &settings.cache.url {
-        let open = RedisSessionCache::open(url.expose_secret(), &settings.cache.key_prefix, clock.clone()).await;
+        let prefix = &settings.cache.key_prefix;
+        let key = match &settings.cache.mac_key {
+            Some(key) => key.expose_secret().as_bytes().to_vec(),
+            None => store.cache_key.to_vec(),
+        };
+        let open = RedisSessionCache::open(url.expose_secret(), prefix, &key, clock.clone()).await;
         let cache = Arc::new(open.context("cache.url")?);
         adapters.push(cache.clone());
         cache_health = Some(cache.clone());
@@ -318,7 +326,9 @@ pub async fn inspect_store(store: &StoreUrl) -> Result<StoreInspection> {
 /// If it gives none.
 pub async fn inspect_cache(settings: &Settings) -> Result<()> {
     let Some(url) = &settings.cache.url else { return Ok(()) };
-    let cache = RedisSessionCache::open(url.expose_secret(), &settings.cache.key_prefix, Arc::new(SystemClock)).await?;
+    // It is only asked for a sign of life, so any key will do.
+    let (prefix, clock) = (&settings.cache.key_prefix, Arc::new(SystemClock));
+    let cache = RedisSessionCache::open(url.expose_secret(), prefix, &[0; 32], clock).await?;
     let checked = cache.check().await;
     cache.close().await;
     if checked.is_err() {

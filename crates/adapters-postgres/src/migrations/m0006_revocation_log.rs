@@ -104,5 +104,13 @@ $$;
 CREATE TRIGGER sessions_log_truncation AFTER TRUNCATE ON sessions
     FOR EACH STATEMENT EXECUTE FUNCTION sessiond_log_truncation();
 
+CREATE TABLE sessiond_secret (
+    name  text  PRIMARY KEY,
+    value bytea NOT NULL CHECK (octet_length(value) = 32)
+);
+COMMENT ON TABLE sessiond_secret IS 'cache: the key that signs what is kept in Redis';
+INSERT INTO sessiond_secret (name, value)
+VALUES ('cache', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
+
 UPDATE sessiond_schema SET version = 6;
 ";

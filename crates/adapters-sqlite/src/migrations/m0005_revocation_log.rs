@@ -44,5 +44,11 @@ BEGIN
     INSERT INTO revocation_log (session_id) VALUES (OLD.id);
 END;
 
+CREATE TABLE sessiond_secret (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL CHECK (length(value) = 32)
+) STRICT;
+INSERT INTO sessiond_secret (name, value) VALUES ('cache', randomblob(32));
+
 UPDATE sessiond_schema SET version = 5;
 ";

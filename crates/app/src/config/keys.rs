@@ -64,6 +64,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("cache.url_file", None, "a file that holds `cache.url`"),
     key("cache.key_prefix", Some("sess:"), "what every key in Redis starts with"),
+    key(
+        "cache.mac_key_file",
+        None,
+        "a file with the key that signs values in Redis, at least 32 bytes; a random one in the database, if not set",
+    ),
     key("cache.near_entries", Some("100000"), "sessions remembered in the process; 0 = none"),
     key(
         "coherence.delta_ms",

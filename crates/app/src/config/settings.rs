@@ -61,6 +61,8 @@ pub struct CacheSettings {
     pub url: Option<SecretString>,
     /// `cache.key_prefix`
     pub key_prefix: String,
+    /// `cache.mac_key_file`
+    pub mac_key: Option<SecretString>,
     /// `cache.near_entries`
     pub near_entries: usize,
 }
@@ -127,6 +129,7 @@ impl Settings {
                     "must be 1 to 32 printable ASCII characters",
                     |prefix| (1..=32).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic()),
                 )?,
+                mac_key: reader.mac_key()?,
                 near_entries: reader.bounded("cache.near_entries", 0, 100_000_000)?,
             },
             auth: reader.auth()?,
@@ -265,6 +268,16 @@ impl Reader<'_> {
             retention: self.time_delta("cleanup.retention", "0s", "3650d")?,
             delta: Duration::from_millis(self.delta_ms()?),
         })
+    }
+
+    fn mac_key(&self) -> Result<Option<SecretString>, ConfigError> {
+        let key = self.secret("cache.mac_key")?;
+        if key.as_ref().is_some_and(|key| key.expose_secret().len() < 32) {
+            return Err(
+                self.invalid("cache.mac_key_file", "must hold at least 32 bytes; make one with: openssl rand -hex 32")
+            );
+        }
+        Ok(key)
     }
 
     fn delta_ms(&self) -> Result<u64, ConfigError> {
