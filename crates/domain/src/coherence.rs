@@ -9,14 +9,14 @@
 //! delta before it. The acknowledgement waits for longer than delta after the commit. So whoever asks after the
 //! acknowledgement is answered from memory only by a node that looked after the commit, and has seen it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{Session, SessionId, UserId};
 
 /// A moment of a process's monotonic clock, as the time since an origin of its own. Never compared between processes: the rules
 /// use rates only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Monotonic(pub Duration);
 
 impl Monotonic {
@@ -58,7 +58,7 @@ impl PartialEq for Stamp {
 impl Eq for Stamp {}
 
 /// What a change that ends sessions is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// One session.
     Session(SessionId),
@@ -69,7 +69,7 @@ pub enum Scope {
 }
 
 /// A change that may have ended sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LoggedEnd {
     /// The number of the change. (On PostgreSQL: the transaction's id.)
     pub change: u64,
@@ -78,7 +78,7 @@ pub struct LoggedEnd {
 }
 
 /// What one look at the changes found, all of it at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FeedPage {
     /// Which history.
     pub incarnation: Incarnation,
@@ -122,24 +122,24 @@ impl Refusal {
 
 /// What a node knows of the changes that end sessions. The map and the moment until which it is good are one value, so that a check
 /// sees both as they were together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RevocationMap {
     /// `None`: nothing is known yet.
     known: Option<Known>,
     fresh_until: Monotonic,
     /// Ends that this node has begun, and whose number it does not know.
-    begun: HashMap<Scope, u32>,
+    begun: BTreeMap<Scope, u32>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
     incarnation: Incarnation,
     /// What was read when this was not over yet is not answered.
     floor: u64,
     /// Where the next look begins.
     next: u64,
-    sessions: HashMap<SessionId, u64>,
-    users: HashMap<UserId, u64>,
+    sessions: BTreeMap<SessionId, u64>,
+    users: BTreeMap<UserId, u64>,
 }
 
 /// What became of a look at the changes.
@@ -219,13 +219,14 @@ impl RevocationMap {
             known => {
                 let went_back =
                     known.as_ref().is_some_and(|known| page.incarnation == known.incarnation && page.next < known.next);
-                let floor = if went_back { u64::MAX } else { page.next };
+                // Of what was cleared away nobody knows whose end it was.
+                let floor = if went_back { u64::MAX } else { page.next.max(page.kept_from) };
                 let mut anew = Known {
                     incarnation: page.incarnation,
                     floor,
                     next: page.next,
-                    sessions: HashMap::new(),
-                    users: HashMap::new(),
+                    sessions: BTreeMap::new(),
+                    users: BTreeMap::new(),
                 };
                 anew.merge(page);
                 *known = Some(anew);
@@ -436,6 +437,11 @@ mod tests {
             assert_eq!(map.check(&Session { stamp: stamp(19), ..session(1, 0) }, ms(1)), Err(Refusal::TooOld));
             assert_eq!(map.check(&Session { stamp: stamp(20), ..session(1, 0) }, ms(1)), Ok(()));
         }
+        // An open transaction holds `next` back, and what came after it is cleared away already.
+        let mut map = map();
+        assert_eq!(map.follow(&FeedPage { kept_from: 13, ..page(10, &[]) }, ms(0), DELTA), Followed::BegunAnew);
+        assert_eq!(map.check(&session(1, 12), ms(1)), Err(Refusal::TooOld));
+        assert_eq!(map.check(&session(1, 13), ms(1)), Ok(()));
         // Numbers that were used before are used again: no stamp means anything.
         let mut map = map();
         assert_eq!(map.follow(&page(5, &[]), ms(0), DELTA), Followed::BegunAnew);
