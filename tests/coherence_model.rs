@@ -4,8 +4,6 @@
 //!
 //! The property holds in every state; and each mistake that would break it is built in once, and found.
 
-#![expect(clippy::panic, reason = "a test that cannot go on says so by panicking")]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -438,14 +438,14 @@ mod tests {
             assert_eq!(map.check(&Session { stamp: stamp(20), ..session(1, 0) }, ms(1)), Ok(()));
         }
         // An open transaction holds `next` back, and what came after it is cleared away already.
-        let mut map = map();
-        assert_eq!(map.follow(&FeedPage { kept_from: 13, ..page(10, &[]) }, ms(0), DELTA), Followed::BegunAnew);
-        assert_eq!(map.check(&session(1, 12), ms(1)), Err(Refusal::TooOld));
-        assert_eq!(map.check(&session(1, 13), ms(1)), Ok(()));
+        let mut behind = map();
+        assert_eq!(behind.follow(&FeedPage { kept_from: 13, ..page(10, &[]) }, ms(0), DELTA), Followed::BegunAnew);
+        assert_eq!(behind.check(&session(1, 12), ms(1)), Err(Refusal::TooOld));
+        assert_eq!(behind.check(&session(1, 13), ms(1)), Ok(()));
         // Numbers that were used before are used again: no stamp means anything.
-        let mut map = map();
-        assert_eq!(map.follow(&page(5, &[]), ms(0), DELTA), Followed::BegunAnew);
-        assert_eq!(map.check(&session(1, 1_000_000), ms(1)), Err(Refusal::TooOld));
+        let mut back = map();
+        assert_eq!(back.follow(&page(5, &[]), ms(0), DELTA), Followed::BegunAnew);
+        assert_eq!(back.check(&session(1, 1_000_000), ms(1)), Err(Refusal::TooOld));
     }
 
     #[test]
