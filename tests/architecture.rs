@@ -21,7 +21,7 @@ const ADAPTERS: [&str; 6] = [
 
 const RULES: [Rule; 11] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
-    Rule("application", &["domain"], &["async-trait", "chrono", "thiserror", "uuid"]),
+    Rule("application", &["domain"], &["async-trait", "chrono", "futures-util", "thiserror", "uuid"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
     Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),

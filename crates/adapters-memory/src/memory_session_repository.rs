@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::coherence::{ReadStamp, Stamp};
 use domain::ports::{
     EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionPage,
-    SessionRepository,
+    SessionReader, SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
@@ -44,7 +44,7 @@ fn ended(session: &Session) -> EndedSession {
 }
 
 #[async_trait]
-impl SessionRepository for MemorySessionRepository {
+impl SessionReader for MemorySessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
         let tables = self.database.tables()?;
         let mut session = tables.sessions.get(&session_id).cloned();
@@ -54,7 +54,10 @@ impl SessionRepository for MemorySessionRepository {
         }
         Ok(session)
     }
+}
 
+#[async_trait]
+impl SessionRepository for MemorySessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let mut tables = self.database.tables()?;
         let key = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key));

@@ -1,19 +1,32 @@
+use std::io::ErrorKind;
+
 use domain::ports::PortError;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
 /// Whether the connection is gone, rather than the statement wrong.
 pub(crate) fn connection_broke(error: &DbErr) -> bool {
-    let (DbErr::Conn(RuntimeErr::SqlxError(error))
-    | DbErr::Exec(RuntimeErr::SqlxError(error))
-    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return false;
-    };
-    match &**error {
+    let Some(error) = driver_error(error) else { return false };
+    match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         // Class 57P: the server ended the connection (admin_shutdown, crash_shutdown, cannot_connect_now, ...).
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
+    }
+}
+
+/// Whether a statement that was to change something may have done so, though this is what it ended with: the connection was lost
+/// while the server had it. Not so where there was no connection to begin with, or where the server said why not.
+pub(crate) fn outcome_unknown(error: &DbErr) -> bool {
+    let refused = |kind| matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+    connection_broke(error) && !matches!(driver_error(error), Some(sqlx::Error::Io(error)) if refused(error.kind()))
+}
+
+fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
     }
 }
 

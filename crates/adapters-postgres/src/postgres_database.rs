@@ -4,9 +4,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::ports::{HealthCheck, PortError};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value};
+use tokio::time::error::Elapsed;
 
 use crate::connection::{Durability, OpenError, PoolHealth, connect_pool, system_identifier};
-use crate::error::{connection_broke, port_error};
+use crate::error::{connection_broke, outcome_unknown, port_error};
 use crate::schema;
 
 /// How long one call may take altogether, a second attempt included. Under the second that a request has.
@@ -71,12 +72,25 @@ impl PostgresDatabase {
     /// Runs one statement within [`CALL_TIMEOUT`]. Cancelling a single statement outside a transaction leaves nothing half
     /// done; sqlx brings the connection back in step before its next use.
     pub(crate) async fn bounded<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
-        let result = tokio::time::timeout(CALL_TIMEOUT, statement).await;
-        self.health.set_silent(result.is_err());
-        match result {
+        match self.in_time(statement).await {
             Ok(result) => result.map_err(port_error),
             Err(elapsed) => Err(PortError::unavailable(elapsed)),
         }
+    }
+
+    /// The same for a statement that changes something: without an answer, nobody knows whether it did.
+    async fn bounded_write<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+        match self.in_time(statement).await {
+            Ok(Err(error)) if outcome_unknown(&error) => Err(PortError::outcome_unknown(error)),
+            Ok(result) => result.map_err(port_error),
+            Err(elapsed) => Err(PortError::outcome_unknown(elapsed)),
+        }
+    }
+
+    async fn in_time<T>(&self, statement: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let result = tokio::time::timeout(CALL_TIMEOUT, statement).await;
+        self.health.set_silent(result.is_err());
+        result
     }
 
     /// A read, tried once more if its connection broke under it: after a restart of the server, pooled connections are dead.
@@ -96,7 +110,7 @@ impl PostgresDatabase {
         self.bounded(twice).await
     }
 
-    /// Runs one statement, and answers its rows as `row` reads them.
+    /// Runs one statement that reads, and answers its rows as `row` reads them.
     pub(crate) async fn query<T>(
         &self,
         sql: &str,
@@ -107,10 +121,21 @@ impl PostgresDatabase {
         self.bounded(async { self.pool.query_all_raw(statement).await?.iter().map(row).collect() }).await
     }
 
-    /// Runs one statement, and answers how many rows it changed.
+    /// Runs one statement that writes, and answers the rows that it returns as `row` reads them.
+    pub(crate) async fn write<T>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+        row: impl Fn(&QueryResult) -> Result<T, DbErr>,
+    ) -> Result<Vec<T>, PortError> {
+        let statement = statement(sql, values);
+        self.bounded_write(async { self.pool.query_all_raw(statement).await?.iter().map(row).collect() }).await
+    }
+
+    /// Runs one statement that writes, and answers how many rows it changed.
     pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, PortError> {
         let statement = statement(sql, values);
-        self.bounded(async { Ok(self.pool.execute_raw(statement).await?.rows_affected()) }).await
+        self.bounded_write(async { Ok(self.pool.execute_raw(statement).await?.rows_affected()) }).await
     }
 }
 

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::{Incarnation, ReadStamp, Stamp};
-use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
+use domain::ports::{
+    EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
+};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -76,18 +78,21 @@ impl PostgresSessionRepository {
     async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<EndedSession>, PortError> {
         let mut values = vec![revocation.at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
         values.extend(which);
-        self.database.query(sql, values, ended).await
+        self.database.write(sql, values, ended).await
     }
 }
 
 #[async_trait]
-impl SessionRepository for PostgresSessionRepository {
+impl SessionReader for PostgresSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
         let find = statement(&find_sql(), [session_id.0.into()]);
         let row = self.database.read(|| self.database.pool().query_one_raw(find.clone())).await?;
         row.map(|row| stamped(&row, self.database.system())).transpose().map_err(port_error)
     }
+}
 
+#[async_trait]
+impl SessionRepository for PostgresSessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let eviction = SessionLimit::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
@@ -99,7 +104,7 @@ impl SessionRepository for PostgresSessionRepository {
             actor_text(&eviction).into(),
         ]);
         let evicted = |row: &QueryResult| row.try_get_by_index::<Vec<Uuid>>(0);
-        let evicted = self.database.query(&insert_sql(), values, evicted).await?.pop();
+        let evicted = self.database.write(&insert_sql(), values, evicted).await?.pop();
         let ended = |id| EndedSession { id: SessionId(id), user_id: session.user_id };
         Ok(match evicted {
             Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(ended).collect() },
@@ -170,7 +175,7 @@ impl SessionRepository for PostgresSessionRepository {
         }
         let values = sessions.iter().flat_map(session_row::values);
         let is_new = |row: &QueryResult| row.try_get_by_index::<bool>(0);
-        let rows = self.database.query(&import_sql(sessions.len()), values, is_new).await?;
+        let rows = self.database.write(&import_sql(sessions.len()), values, is_new).await?;
         Ok(rows.into_iter().filter(|is_new| *is_new).count() as u64)
     }
 

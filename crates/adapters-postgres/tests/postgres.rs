@@ -9,7 +9,7 @@ use adapters_postgres::{
     Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, SCHEMA_VERSION, inspect,
     migrate,
 };
-use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository};
+use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionReader, SessionRepository};
 use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};

@@ -40,7 +40,7 @@ impl SqliteDatabase {
         let (writer, readers) = (file.writer().await?, file.readers(readers).await?);
         // A file may be an older copy of itself: what was remembered before it was opened is not trusted.
         let random = rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0)).await;
-        let random = random.map_err(|error| file.setup_error(DbErr::Custom(error.to_string())))?;
+        let random = random.map_err(|error| file.setup_error(error))?;
         let system = random.first().copied().unwrap_or_default().cast_unsigned();
         Ok(Self { writer, readers, incarnation: Incarnation { system, timeline: 0 }, _file: file })
     }
@@ -78,7 +78,7 @@ impl SqliteDatabase {
         values: impl IntoIterator<Item = Value>,
         row: impl Fn(&QueryResult) -> Result<T, DbErr>,
     ) -> Result<Vec<T>, PortError> {
-        rows(&self.readers, statement(sql, values), row).await
+        bounded(rows(&self.readers, statement(sql, values), row)).await
     }
 
     /// Runs one statement that writes, and answers the rows that it returns as `row` reads them.
@@ -88,13 +88,13 @@ impl SqliteDatabase {
         values: impl IntoIterator<Item = Value>,
         row: impl Fn(&QueryResult) -> Result<T, DbErr>,
     ) -> Result<Vec<T>, PortError> {
-        rows(&self.writer, statement(sql, values), row).await
+        told(rows(&self.writer, statement(sql, values), row)).await
     }
 
     /// Runs one statement that writes, and answers how many rows it changed.
     pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, PortError> {
         let statement = statement(sql, values);
-        bounded(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
+        told(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
     }
 
     /// Runs `work` in a transaction that is the only writer from its beginning, and commits what went well.
@@ -115,11 +115,8 @@ impl SqliteDatabase {
             transaction.commit().await?;
             Ok(result)
         });
-        match tokio::time::timeout(CALL_TIMEOUT, done).await {
-            Ok(Ok(result)) => result.map_err(port_error),
-            Ok(Err(error)) => Err(PortError::unavailable(error)),
-            Err(elapsed) => Err(PortError::unavailable(elapsed)),
-        }
+        // The task goes on without us.
+        told(async { done.await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string()))) }).await
     }
 }
 
@@ -127,18 +124,27 @@ async fn rows<T>(
     connection: &DatabaseConnection,
     statement: Statement,
     row: impl Fn(&QueryResult) -> Result<T, DbErr>,
-) -> Result<Vec<T>, PortError> {
-    bounded(async { connection.query_all_raw(statement).await?.iter().map(row).collect() }).await
+) -> Result<Vec<T>, DbErr> {
+    connection.query_all_raw(statement).await?.iter().map(row).collect()
 }
 
 pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
+/// Waits for a statement that reads.
 pub(crate) async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
     match tokio::time::timeout(CALL_TIMEOUT, statement).await {
         Ok(result) => result.map_err(port_error),
         Err(elapsed) => Err(PortError::unavailable(elapsed)),
+    }
+}
+
+/// Waits for a statement that writes: without an answer, nobody knows whether it did.
+async fn told<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+    match tokio::time::timeout(CALL_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(port_error),
+        Err(elapsed) => Err(PortError::outcome_unknown(elapsed)),
     }
 }
 

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::{ReadStamp, Stamp};
-use domain::ports::{EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionRepository};
+use domain::ports::{
+    EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
+};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -63,7 +65,7 @@ impl SqliteSessionRepository {
 }
 
 #[async_trait]
-impl SessionRepository for SqliteSessionRepository {
+impl SessionReader for SqliteSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
         // The row, and what the read has seen, of one snapshot.
         let sql = format!("SELECT {COLUMNS}, {NEXT_CHANGE} AS seen_below FROM sessions WHERE id = ?");
@@ -76,7 +78,10 @@ impl SessionRepository for SqliteSessionRepository {
         session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below }));
         Ok(Some(session))
     }
+}
 
+#[async_trait]
+impl SessionRepository for SqliteSessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let session = session.clone();
         self.database

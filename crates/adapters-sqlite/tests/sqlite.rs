@@ -8,7 +8,7 @@ use std::sync::Arc;
 use adapters_sqlite::{
     DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteSessionRepository, inspect, migrate,
 };
-use domain::ports::{HealthCheck, PortError, SessionRepository};
+use domain::ports::{HealthCheck, PortError, SessionReader, SessionRepository};
 use domain::{Actor, Revocation, Session};
 use sea_orm::{ConnectionTrait, Database};
 use testkit::{TemporaryDir, fixtures};

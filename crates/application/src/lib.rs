@@ -67,9 +67,11 @@
 mod activity_buffer;
 mod coherent_session_cache;
 pub mod commands;
+mod denied_reads;
 pub mod queries;
 mod revocation_guard;
 mod session_ends;
+mod single_flight_reader;
 #[cfg(test)]
 mod testing;
 
@@ -89,7 +91,8 @@ use domain::ports::{
 use domain::{Session, SessionPolicy};
 use queries::handlers::{GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler};
 pub use revocation_guard::RevocationGuard;
-pub use session_ends::SessionEnds;
+pub use session_ends::{Acknowledge, Revoked, SessionEnds};
+pub use single_flight_reader::SingleFlightReader;
 
 /// What the application needs from outside. `app::wiring` is where the adapters are chosen.
 #[derive(Clone)]
@@ -166,13 +169,15 @@ impl Application {
     pub fn new(ports: Ports, policies: Policies) -> Self {
         let Ports { session_repo: repo, event_outbox, session_retention, enrichers, clock, ids, .. } = ports;
         let activity = Arc::new(ActivityBuffer::new(policies.activity_window));
-        let guard = Arc::new(RevocationGuard::new(ports.revocation_feed, ports.monotonic_clock, policies.delta));
+        let guard =
+            Arc::new(RevocationGuard::new(ports.revocation_feed, ports.monotonic_clock.clone(), policies.delta));
         let cache: Arc<dyn SessionCache> =
             Arc::new(CoherentSessionCache::new(ports.near_cache, ports.shared_cache, guard.clone()));
-        let ends = Arc::new(SessionEnds::new(cache.clone(), activity.clone(), guard.clone()));
+        let ends = Arc::new(SessionEnds::new(cache.clone(), activity.clone(), guard.clone(), clock.clone()));
+        let reader = SingleFlightReader::new(repo.clone(), guard.clone());
         let (repo, clock) = (|| repo.clone(), || clock.clone());
         Self {
-            get_session: GetSessionHandler::new(repo(), cache.clone()),
+            get_session: GetSessionHandler::new(Arc::new(reader), cache.clone(), ports.monotonic_clock.clone()),
             inspect_session: InspectSessionHandler::new(repo()),
             list_user_sessions: ListUserSessionsHandler::new(repo(), clock(), activity.clone()),
             list_events: ListEventsHandler::new(event_outbox),

@@ -3,9 +3,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use domain::Session;
 use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_deadline, may_acknowledge};
-use domain::ports::{MonotonicClock, OtherNode, PortError, RevocationFeed};
+use domain::ports::{Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
 use uuid::Uuid;
 
 /// How often somebody who waits asks whether everybody has passed.
@@ -183,14 +184,7 @@ impl RevocationGuard {
     /// longer than any of them trusts its memory.
     pub(crate) async fn wait_until_final(&self, committed: Monotonic) {
         let mark = self.feed.mark().await.ok();
-        if let Some(mark) = &mark {
-            if mark.others.is_empty() {
-                return;
-            }
-            self.following().learn(&mark.others);
-        }
-        // Where the store cannot be asked, the largest delta that was ever seen has to do.
-        let deadline = ack_deadline(committed, self.following().largest_delta);
+        let Some(deadline) = self.deadline(committed, mark.as_ref()) else { return };
         while !may_acknowledge(self.clock.now(), deadline) {
             if let Some(mark) = &mark
                 && self.feed.behind(mark.change).await.is_ok_and(|behind| behind.is_empty())
@@ -199,6 +193,27 @@ impl RevocationGuard {
             }
             self.clock.sleep(WAIT_STEP).await;
         }
+    }
+
+    /// How long it takes at most until no node can answer from memory what was ended by `committed`.
+    pub(crate) async fn until_final(&self, committed: Monotonic) -> TimeDelta {
+        let mark = self.feed.mark().await.ok();
+        let deadline = self.deadline(committed, mark.as_ref()).unwrap_or_default();
+        let left = deadline.0.saturating_sub(self.clock.now().0);
+        TimeDelta::from_std(left).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// When no node trusts any more what it remembered before the commit; `None`: there is no other node. Where the store cannot be
+    /// asked about them, the largest delta that was ever seen has to do.
+    fn deadline(&self, committed: Monotonic, mark: Option<&Mark>) -> Option<Monotonic> {
+        let mut following = self.following();
+        if let Some(mark) = mark {
+            if mark.others.is_empty() {
+                return None;
+            }
+            following.learn(&mark.others);
+        }
+        Some(ack_deadline(committed, following.largest_delta))
     }
 
     /// No method panics while it holds it.

@@ -1,10 +1,30 @@
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::SessionId;
 use domain::coherence::Scope;
-use domain::ports::{EndedSession, PortError, SessionCache};
+use domain::ports::{Clock, EndedSession, PortError, SessionCache};
 
 use crate::{ActivityBuffer, RevocationGuard};
+
+/// When a command that ends sessions answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Once the end is final: no node answers the sessions as live any more.
+    #[default]
+    WhenFinal,
+    /// Once the end is stored, with the moment from which on it is final.
+    WhenStored,
+}
+
+/// What a command that ends sessions did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// How many sessions were ended that nobody had ended before.
+    pub count: u64,
+    /// From when on no node answers them as live, by this node's wall clock; absent where that was waited for.
+    pub effective_by: Option<DateTime<Utc>>,
+}
 
 /// What every command that ends sessions does around the store's part of it: before, this node stops answering them from memory;
 /// afterwards nobody goes on from what they remember, and the end is not acknowledged before it is final on every node.
@@ -12,6 +32,7 @@ pub struct SessionEnds {
     session_cache: Arc<dyn SessionCache>,
     activity: Arc<ActivityBuffer>,
     guard: Arc<RevocationGuard>,
+    clock: Arc<dyn Clock>,
 }
 
 /// An end that has begun. One that is neither done nor failed, because whoever waited for it went away, leaves this node asking the
@@ -28,8 +49,9 @@ impl SessionEnds {
         session_cache: Arc<dyn SessionCache>,
         activity: Arc<ActivityBuffer>,
         guard: Arc<RevocationGuard>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { session_cache, activity, guard }
+        Self { session_cache, activity, guard, clock }
     }
 
     /// Before the store is told.
@@ -46,11 +68,20 @@ impl SessionEnds {
 }
 
 impl Ending<'_> {
-    /// The store has ended these. Returns once that is final.
-    pub(crate) async fn done(self, ended: &[EndedSession]) {
+    /// The store has ended these. Returns once that is final; or at once, with the moment at which it will be.
+    pub(crate) async fn done(self, ended: &[EndedSession], acknowledge: Acknowledge) -> Option<DateTime<Utc>> {
         let committed = self.ends.guard.committed(&self.scopes);
         self.forget(ended).await;
-        self.ends.guard.wait_until_final(committed).await;
+        match acknowledge {
+            Acknowledge::WhenFinal => {
+                self.ends.guard.wait_until_final(committed).await;
+                None
+            }
+            Acknowledge::WhenStored => {
+                let left = self.ends.guard.until_final(committed).await;
+                Some(self.ends.clock.now() + left)
+            }
+        }
     }
 
     /// The store has ended these, and more are to come: whoever has called waits for the last ones.
@@ -64,10 +95,10 @@ impl Ending<'_> {
         self.ends.guard.nothing_happened(&self.scopes);
     }
 
-    /// The store did not do it; or nobody knows, and then this node goes on asking the database.
+    /// The store did not do it, or not all of it; or nobody knows, and then this node goes on asking the database.
     pub(crate) fn failed(self, error: PortError) -> PortError {
-        if !matches!(error, PortError::Unavailable(_)) {
-            self.nothing_happened();
+        if !matches!(error, PortError::OutcomeUnknown(_)) {
+            self.ends.guard.committed(&self.scopes);
         }
         error
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed};
 use chrono::TimeDelta;
 use domain::ports::SessionCache;
-use testkit::SteppingClock;
+use testkit::{SteppingClock, fixtures};
 use uuid::Uuid;
 
 use crate::{ActivityBuffer, RevocationGuard, SessionEnds};
@@ -16,5 +16,5 @@ pub(crate) fn ends(cache: Arc<dyn SessionCache>) -> Arc<SessionEnds> {
     let feed = MemoryRevocationFeed::new(MemoryDatabase::default(), MemoryNodes::default(), Uuid::from_u128(1));
     let clock = Arc::new(SteppingClock::default());
     let guard = Arc::new(RevocationGuard::new(Arc::new(feed), clock, Duration::from_millis(500)));
-    Arc::new(SessionEnds::new(cache, Arc::new(ActivityBuffer::new(TimeDelta::seconds(60))), guard))
+    Arc::new(SessionEnds::new(cache, Arc::new(ActivityBuffer::new(TimeDelta::seconds(60))), guard, fixtures::clock()))
 }

@@ -1,6 +1,8 @@
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
+use application::Acknowledge;
 use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
@@ -43,6 +45,24 @@ async fn id_in_path<T: FromStr, S: Send + Sync>(parts: &mut Parts, state: &S, fi
     let invalid = || Problem::invalid_request(field, "must be a UUID");
     let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| invalid())?;
     text.parse().map_err(|_| invalid())
+}
+
+/// Whether the caller waits for the end of a session to be final, or says `Prefer: respond-async` (RFC 7240 section 4.1).
+pub(crate) struct Preference(pub(crate) Acknowledge);
+
+impl<S: Send + Sync> FromRequestParts<S> for Preference {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let mut preferences = values.flat_map(|value| value.split(','));
+        let respond_async = |preference: &str| {
+            let name = preference.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("respond-async")
+        };
+        let at_once = preferences.any(respond_async);
+        Ok(Self(if at_once { Acknowledge::WhenStored } else { Acknowledge::WhenFinal }))
+    }
 }
 
 /// The parameters of a query string; unknown ones are refused by `T`.

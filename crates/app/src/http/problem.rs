@@ -132,6 +132,13 @@ impl Problem {
         Self { retry: true, ..problem }
     }
 
+    /// 503: a dependency was told, and did not say whether it did it. Trying again is safe, and tells.
+    pub(crate) fn outcome_unknown() -> Self {
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "It may have been done; please try again");
+        Self { retry: true, ..problem }
+    }
+
     /// 500: a record is corrupt, or the code is wrong.
     pub(crate) fn internal_error() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something is wrong on our side")
@@ -145,6 +152,10 @@ impl From<PortError> for Problem {
             PortError::Unavailable(source) => {
                 tracing::warn!(error = %source, "a dependency is unavailable");
                 Self::dependency_unavailable()
+            }
+            PortError::OutcomeUnknown(source) => {
+                tracing::warn!(error = %source, "a dependency did not say whether it did what it was told");
+                Self::outcome_unknown()
             }
             PortError::Corrupt(source) | PortError::Conflict(source) => {
                 tracing::error!(error = %source, "{error}");

@@ -27,12 +27,12 @@ use uuid::Uuid;
 use super::auth::require_service_key;
 use super::events::{list_events, stream_events};
 use super::extract::{
-    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_metadata,
+    JsonBody, OptionalJsonBody, Parameters, Preference, ReasonBody, SessionIdInPath, UserIdInPath, acceptable_metadata,
     acceptable_name, acceptable_reason, method_not_allowed, not_found, present,
 };
 use super::observe;
 use super::problem::Problem;
-use super::session_body::{RevokedBody, SessionBody, WholeSessionBody, read_response};
+use super::session_body::{SessionBody, WholeSessionBody, read_response, revoked_count_response, revoked_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::ServiceState;
 
@@ -209,15 +209,17 @@ async fn list_user_sessions(
 async fn revoke_session(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
+    Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
-) -> Result<StatusCode, Problem> {
-    let command = RevokeSession { session_id, owner: None, reason: body.into_reason()?, actor: Actor::Service };
-    state.application.revoke_session.handle(command).await.map_err(|error| match error {
+) -> Result<Response, Problem> {
+    let (reason, actor) = (body.into_reason()?, Actor::Service);
+    let command = RevokeSession { session_id, owner: None, reason, actor, acknowledge };
+    let revoked = state.application.revoke_session.handle(command).await.map_err(|error| match error {
         RevokeSessionError::SessionNotFound => Problem::session_not_found(),
         RevokeSessionError::NotOwner => Problem::not_session_owner(),
         RevokeSessionError::Port(error) => error.into(),
     })?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(revoked_response(revoked))
 }
 
 #[derive(Deserialize)]
@@ -231,24 +233,26 @@ struct RevokeSessionsBody {
 
 async fn revoke_sessions(
     State(state): State<ServiceState>,
+    Preference(acknowledge): Preference,
     JsonBody(body): JsonBody<RevokeSessionsBody>,
-) -> Result<Json<RevokedBody>, Problem> {
+) -> Result<Response, Problem> {
     let (reason, actor) = (acceptable_reason(body.reason)?, Actor::Service);
-    let revoked_count = match (body.ids, body.all) {
+    let revoked = match (body.ids, body.all) {
         (Some(ids), false) => {
             let session_ids = ids.into_iter().map(SessionId).collect();
-            let command = RevokeSessions { session_ids, reason, actor };
+            let command = RevokeSessions { session_ids, reason, actor, acknowledge };
             let revoked = state.application.revoke_sessions.handle(command).await;
             revoked.map_err(|RevokeSessionsError::Port(error)| Problem::from(error))?
         }
         (None, true) => {
-            let revoked = state.application.revoke_everybody.handle(RevokeEverybody { reason, actor }).await;
+            let command = RevokeEverybody { reason, actor, acknowledge };
+            let revoked = state.application.revoke_everybody.handle(command).await;
             revoked.map_err(|RevokeEverybodyError::Port(error)| Problem::from(error))?
         }
         (None, false) => return Err(Problem::invalid_request("ids", "is missing; or say `\"all\": true`")),
         (Some(_), true) => return Err(Problem::invalid_request("all", "must not be true where there are ids")),
     };
-    Ok(Json(RevokedBody { revoked_count }))
+    Ok(revoked_count_response(revoked))
 }
 
 #[derive(Default, Deserialize)]
@@ -261,13 +265,14 @@ struct RevokeAllUserSessionsBody {
 async fn revoke_all_user_sessions(
     State(state): State<ServiceState>,
     UserIdInPath(user_id): UserIdInPath,
+    Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<RevokeAllUserSessionsBody>,
-) -> Result<Json<RevokedBody>, Problem> {
+) -> Result<Response, Problem> {
     let (except, reason) = (body.except_session_id.map(SessionId), acceptable_reason(body.reason)?);
-    let command = RevokeAllUserSessions { user_id, except, reason, actor: Actor::Service };
+    let command = RevokeAllUserSessions { user_id, except, reason, actor: Actor::Service, acknowledge };
     let revoked = state.application.revoke_all_user_sessions.handle(command).await;
-    let revoked_count = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;
-    Ok(Json(RevokedBody { revoked_count }))
+    let revoked = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;
+    Ok(revoked_count_response(revoked))
 }
 
 async fn render_metrics(State(state): State<ServiceState>) -> Response {

@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
+use application::Revoked;
 use axum::Json;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::ports::Layer;
@@ -117,8 +118,31 @@ fn optional_micros<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> 
     }
 }
 
-/// How many sessions were ended that nobody had ended before.
 #[derive(Serialize)]
-pub(crate) struct RevokedBody {
-    pub(crate) revoked_count: u64,
+struct RevokedBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_micros")]
+    effective_by: Option<DateTime<Utc>>,
+}
+
+/// The answer to the end of one session: 204, or 202 with the moment from which on it is final.
+pub(crate) fn revoked_response(revoked: Revoked) -> Response {
+    let Revoked { effective_by, .. } = revoked;
+    match effective_by {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(_) => accepted(RevokedBody { revoked_count: None, effective_by }),
+    }
+}
+
+/// The answer to the end of several: 200 with how many nobody had ended before, or 202 with the moment too.
+pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
+    let Revoked { count, effective_by } = revoked;
+    let body = RevokedBody { revoked_count: Some(count), effective_by };
+    if effective_by.is_some() { accepted(body) } else { Json(body).into_response() }
+}
+
+fn accepted(body: RevokedBody) -> Response {
+    let applied = [(HeaderName::from_static("preference-applied"), HeaderValue::from_static("respond-async"))];
+    (StatusCode::ACCEPTED, applied, Json(body)).into_response()
 }

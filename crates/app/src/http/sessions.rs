@@ -1,11 +1,11 @@
 //! The public listener: end users and their own sessions.
 
+use application::Acknowledge;
 use application::commands::handlers::{EditSessionError, RevokeAllUserSessionsError, RevokeSessionError};
 use application::commands::{EditSession, RevokeAllUserSessions, RevokeSession};
 use application::queries::GetSession;
 use application::queries::handlers::{GetSessionError, ListUserSessionsError};
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,12 +15,12 @@ use serde::Deserialize;
 
 use super::auth::LiveCaller;
 use super::extract::{
-    JsonBody, OptionalJsonBody, Parameters, ReasonBody, SessionIdInPath, acceptable_name, method_not_allowed,
-    not_found, present,
+    JsonBody, OptionalJsonBody, Parameters, Preference, ReasonBody, SessionIdInPath, acceptable_name,
+    method_not_allowed, not_found, present,
 };
 use super::observe;
 use super::problem::Problem;
-use super::session_body::{RevokedBody, SessionBody};
+use super::session_body::{SessionBody, revoked_count_response, revoked_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::PublicState;
 
@@ -100,46 +100,50 @@ async fn revoke_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
     SessionIdInPath(session_id): SessionIdInPath,
+    Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
-) -> Result<StatusCode, Problem> {
-    revoke_own(&state, &caller, session_id, body).await
+) -> Result<Response, Problem> {
+    revoke_own(&state, &caller, session_id, acknowledge, body).await
 }
 
 /// Logging out.
 async fn revoke_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
+    Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
-) -> Result<StatusCode, Problem> {
-    revoke_own(&state, &caller, caller.token.session_id, body).await
+) -> Result<Response, Problem> {
+    revoke_own(&state, &caller, caller.token.session_id, acknowledge, body).await
 }
 
 async fn revoke_own(
     state: &PublicState,
     caller: &LiveCaller,
     session_id: SessionId,
+    acknowledge: Acknowledge,
     body: ReasonBody,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let user_id = caller.token.user_id;
     let (reason, actor) = (body.into_reason()?, Actor::User(user_id));
-    let command = RevokeSession { session_id, owner: Some(user_id), reason, actor };
-    state.application.revoke_session.handle(command).await.map_err(|error| match error {
+    let command = RevokeSession { session_id, owner: Some(user_id), reason, actor, acknowledge };
+    let revoked = state.application.revoke_session.handle(command).await.map_err(|error| match error {
         RevokeSessionError::SessionNotFound | RevokeSessionError::NotOwner => Problem::session_not_found(),
         RevokeSessionError::Port(error) => error.into(),
     })?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(revoked_response(revoked))
 }
 
 /// Signing out all other devices.
 async fn revoke_other_sessions(
     State(state): State<PublicState>,
     caller: LiveCaller,
+    Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
-) -> Result<Json<RevokedBody>, Problem> {
+) -> Result<Response, Problem> {
     let (user_id, except) = (caller.token.user_id, Some(caller.token.session_id));
     let (reason, actor) = (body.into_reason()?, Actor::User(user_id));
-    let command = RevokeAllUserSessions { user_id, except, reason, actor };
+    let command = RevokeAllUserSessions { user_id, except, reason, actor, acknowledge };
     let revoked = state.application.revoke_all_user_sessions.handle(command).await;
-    let revoked_count = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;
-    Ok(Json(RevokedBody { revoked_count }))
+    let revoked = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;
+    Ok(revoked_count_response(revoked))
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
-use domain::ports::SessionRepository;
+use domain::ports::SessionReader;
 use domain::{Metadata, Session};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};

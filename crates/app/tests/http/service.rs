@@ -1,7 +1,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
-use domain::ports::SessionRepository;
+use domain::ports::SessionReader;
 use domain::{Actor, Revocation, Session};
 use serde_json::{Value, json};
 use testkit::fixtures;

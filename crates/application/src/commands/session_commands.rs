@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use domain::ports::SessionEdit;
 use domain::{Actor, Metadata, SessionId, UserId};
 
+use crate::Acknowledge;
+
 /// A user has signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateSession {
@@ -70,6 +72,8 @@ pub struct RevokeSession {
     pub reason: Option<String>,
     /// Who ends it.
     pub actor: Actor,
+    /// When to answer.
+    pub acknowledge: Acknowledge,
 }
 
 /// End several sessions, whosever they are.
@@ -81,6 +85,8 @@ pub struct RevokeSessions {
     pub reason: Option<String>,
     /// Who ends them.
     pub actor: Actor,
+    /// When to answer.
+    pub acknowledge: Acknowledge,
 }
 
 /// End all of a user's sessions, but one if it is excepted.
@@ -94,6 +100,8 @@ pub struct RevokeAllUserSessions {
     pub reason: Option<String>,
     /// Who ends them.
     pub actor: Actor,
+    /// When to answer.
+    pub acknowledge: Acknowledge,
 }
 
 /// End everybody's sessions.
@@ -103,6 +111,8 @@ pub struct RevokeEverybody {
     pub reason: Option<String>,
     /// Who ends them.
     pub actor: Actor,
+    /// When to answer.
+    pub acknowledge: Acknowledge,
 }
 
 /// Clear away some of what is over.

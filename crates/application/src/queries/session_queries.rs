@@ -2,7 +2,7 @@ use domain::ports::ListPosition;
 use domain::{SessionId, UserId};
 
 /// Get one session, as its owner sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GetSession {
     /// The session asked for.
     pub session_id: SessionId,

@@ -12,9 +12,12 @@ pub enum PortError {
     /// What was to be written exists already.
     #[error("the record exists already")]
     Conflict(#[source] Source),
-    /// The dependency did not answer in time, or refused. Trying again later can help.
+    /// The dependency did not answer in time, or refused: nothing was changed. Trying again later can help.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Source),
+    /// The store was told, and did not say whether it did it. Doing it again is safe, and tells.
+    #[error("nobody knows whether it was done")]
+    OutcomeUnknown(#[source] Source),
     /// What was read breaks the rules of the domain. Trying again does not help.
     #[error("a stored record is corrupt")]
     Corrupt(#[source] Source),
@@ -29,6 +32,11 @@ impl PortError {
     /// A [`PortError::Unavailable`] from whatever the library said.
     pub fn unavailable(source: impl Into<Source>) -> Self {
         Self::Unavailable(source.into())
+    }
+
+    /// A [`PortError::OutcomeUnknown`] from whatever the library said.
+    pub fn outcome_unknown(source: impl Into<Source>) -> Self {
+        Self::OutcomeUnknown(source.into())
     }
 
     /// A [`PortError::Corrupt`]; the source should name table, column and row.

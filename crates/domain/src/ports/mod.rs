@@ -13,6 +13,7 @@ mod location_enricher;
 mod monotonic_clock;
 mod revocation_feed;
 mod session_cache;
+mod session_reader;
 mod session_repository;
 mod session_retention;
 mod session_source;
@@ -27,6 +28,7 @@ pub use location_enricher::LocationEnricher;
 pub use monotonic_clock::MonotonicClock;
 pub use revocation_feed::{Look, Mark, OtherNode, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
+pub use session_reader::SessionReader;
 pub use session_repository::{
     EndedSession, Insertion, ListPosition, SessionEdit, SessionListing, SessionPage, SessionRepository,
 };

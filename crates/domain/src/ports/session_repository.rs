@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::PortError;
+use super::{PortError, SessionReader};
 use crate::{Metadata, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
@@ -99,32 +99,27 @@ pub struct SessionEdit {
 ///   only the import knows of.
 /// - `random_commands_do_what_a_small_model_does`
 #[async_trait]
-pub trait SessionRepository: Send + Sync {
-    /// The session with this id, in whatever state it is.
-    ///
-    /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if the row makes no sense.
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError>;
-
+pub trait SessionRepository: SessionReader {
     /// Stores a new session, within a limit on the user's live ones. The moment is the session's `created_at`.
     ///
     /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half done.
     ///
     /// # Errors
-    /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if the store did not answer in time, in which
-    /// case all of it has happened or nothing.
+    /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if nothing was stored, because the store could not be
+    /// asked or refused; [`PortError::OutcomeUnknown`] if it was asked and did not answer, in which case all of it has happened or
+    /// nothing.
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError>;
 
     /// A page of a user's sessions.
     ///
     /// # Errors
-    /// As for [`find_by_id`](Self::find_by_id).
+    /// As for [`find_by_id`](SessionReader::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
 
     /// The session that this user's sign-in with this idempotency key made.
     ///
     /// # Errors
-    /// As for [`find_by_id`](Self::find_by_id).
+    /// As for [`find_by_id`](SessionReader::find_by_id).
     async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError>;
 
     /// Changes what people keep with a session, and answers it as it is then; `None` if there is none.
@@ -148,8 +143,8 @@ pub trait SessionRepository: Send + Sync {
     /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are passed over.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time, in which case they may or may not be ended; doing it
-    /// again is safe.
+    /// [`PortError::Unavailable`] if none was ended, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if
+    /// it was asked and did not answer, in which case all of it has happened or nothing; doing it again is safe.
     async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError>;
 
     /// Ends every session of the user that nobody has ended yet, but `except`, and answers them.

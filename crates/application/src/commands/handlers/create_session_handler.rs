@@ -10,8 +10,8 @@ use domain::ports::{
 use domain::{Device, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent};
 use thiserror::Error;
 
-use crate::SessionEnds;
 use crate::commands::CreateSession;
+use crate::{Acknowledge, SessionEnds};
 
 /// The most sessions of a user that are looked through for those that a repeated sign-in had ended.
 const EVICTED_AMONG: u32 = 1000;
@@ -76,7 +76,7 @@ impl CreateSessionHandler {
     /// With an idempotency key that was used before, the session of that sign-in, as it is now.
     ///
     /// # Errors
-    /// See [`CreateSessionError`]. After [`PortError::Unavailable`] all of it has happened or nothing; with an idempotency key it
+    /// See [`CreateSessionError`]. After [`PortError::OutcomeUnknown`] all of it has happened or nothing; with an idempotency key it
     /// can be repeated.
     pub async fn handle(&self, command: CreateSession) -> Result<CreatedSession, CreateSessionError> {
         if let Some(key) = &command.idempotency_key
@@ -97,7 +97,7 @@ impl CreateSessionHandler {
                 if evicted.is_empty() {
                     ending.nothing_happened();
                 } else {
-                    ending.done(&evicted).await;
+                    ending.done(&evicted, Acknowledge::WhenFinal).await;
                 }
                 Ok(CreatedSession { session, evicted })
             }
@@ -162,7 +162,7 @@ mod tests {
 
     use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use chrono::TimeDelta;
-    use domain::ports::SessionCache;
+    use domain::ports::{SessionCache, SessionReader};
     use domain::{DeviceKind, OnLimit, USER_AGENT_MAX_BYTES};
     use testkit::{SequentialIds, fixtures};
 

@@ -54,7 +54,7 @@ impl EditSessionHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::SessionEdit;
+    use domain::ports::{SessionEdit, SessionReader};
     use testkit::fixtures;
 
     use super::*;

@@ -97,7 +97,7 @@ impl ImportSessionsHandler {
 mod tests {
     use adapters_memory::{MemoryDatabase, MemorySessionRepository};
     use async_trait::async_trait;
-    use domain::ports::SourceSession;
+    use domain::ports::{SessionReader, SourceSession};
     use testkit::fixtures;
 
     use super::*;

@@ -105,6 +105,7 @@ impl RecordActivityHandler {
 mod tests {
     use adapters_memory::MemorySessionRepository;
     use chrono::TimeDelta;
+    use domain::ports::SessionReader;
     use testkit::fixtures;
 
     use super::*;

@@ -7,8 +7,8 @@ use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
-use crate::SessionEnds;
 use crate::commands::RevokeAllUserSessions;
+use crate::{Revoked, SessionEnds};
 
 /// Why sessions were not ended.
 #[derive(Debug, Error)]
@@ -34,15 +34,15 @@ impl RevokeAllUserSessionsHandler {
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// See [`RevokeAllUserSessionsError`]. After [`PortError::Unavailable`] they may or may not be ended; trying again is safe.
-    pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<u64, RevokeAllUserSessionsError> {
+    /// See [`RevokeAllUserSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, RevokeAllUserSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let ending = self.ends.begin([Scope::User(command.user_id)]);
         match self.session_repo.revoke_all_of_user(command.user_id, command.except, &revocation).await {
             Err(error) => Err(ending.failed(error).into()),
             Ok(ended) => {
-                ending.done(&ended).await;
-                Ok(ended.len() as u64)
+                let effective_by = ending.done(&ended, command.acknowledge).await;
+                Ok(Revoked { count: ended.len() as u64, effective_by })
             }
         }
     }
@@ -52,11 +52,11 @@ impl RevokeAllUserSessionsHandler {
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use domain::Actor;
-    use domain::ports::SessionCache;
+    use domain::ports::{SessionCache, SessionReader};
     use testkit::fixtures;
 
     use super::*;
-    use crate::testing;
+    use crate::{Acknowledge, testing};
 
     #[tokio::test]
     async fn all_but_the_excepted_one_are_ended_once_and_forgotten_by_the_cache() {
@@ -74,9 +74,10 @@ mod tests {
             except: Some(sessions[3].id),
             reason: None,
             actor: Actor::User(sessions[3].user_id),
+            acknowledge: Acknowledge::WhenFinal,
         };
-        assert_eq!(handler.handle(command.clone()).await.unwrap(), 3);
-        assert_eq!(handler.handle(command).await.unwrap(), 0);
+        assert_eq!(handler.handle(command.clone()).await.unwrap().count, 3);
+        assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
             assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked(), n != 3);

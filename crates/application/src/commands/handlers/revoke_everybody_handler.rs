@@ -7,8 +7,8 @@ use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
-use crate::SessionEnds;
 use crate::commands::RevokeEverybody;
+use crate::{Revoked, SessionEnds};
 
 /// Sessions that one statement ends.
 const BATCH: u32 = 2000;
@@ -39,7 +39,7 @@ impl RevokeEverybodyHandler {
     ///
     /// # Errors
     /// See [`RevokeEverybodyError`]. Some may be ended by then; trying again is safe.
-    pub async fn handle(&self, command: RevokeEverybody) -> Result<u64, RevokeEverybodyError> {
+    pub async fn handle(&self, command: RevokeEverybody) -> Result<Revoked, RevokeEverybodyError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let ending = self.ends.begin([Scope::Everybody]);
         let (mut after, mut count) = (None, 0);
@@ -53,21 +53,21 @@ impl RevokeEverybodyHandler {
             count += ended.len() as u64;
             ending.forget(&ended).await;
         }
-        ending.done(&[]).await;
-        Ok(count)
+        let effective_by = ending.done(&[], command.acknowledge).await;
+        Ok(Revoked { count, effective_by })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::SessionCache;
+    use domain::ports::{SessionCache, SessionReader};
     use domain::{Actor, Session, UserId};
     use testkit::fixtures;
     use uuid::Uuid;
 
     use super::*;
-    use crate::testing;
+    use crate::{Acknowledge, testing};
 
     #[tokio::test]
     async fn everybodys_sessions_are_ended_once_and_forgotten_by_the_cache() {
@@ -83,9 +83,10 @@ mod tests {
         let one = repo.find_by_id(fixtures::session_number(3).id).await.unwrap().unwrap();
         cache.set(&Arc::new(one.clone())).await;
 
-        let command = RevokeEverybody { reason: Some("breach".into()), actor: Actor::Service };
-        assert_eq!(handler.handle(command.clone()).await.unwrap(), count);
-        assert_eq!(handler.handle(command).await.unwrap(), 0);
+        let acknowledge = Acknowledge::WhenFinal;
+        let command = RevokeEverybody { reason: Some("breach".into()), actor: Actor::Service, acknowledge };
+        assert_eq!(handler.handle(command.clone()).await.unwrap().count, count);
+        assert_eq!(handler.handle(command).await.unwrap().count, 0);
         assert!(cache.get(one.id, one.user_id).await.is_none());
     }
 }

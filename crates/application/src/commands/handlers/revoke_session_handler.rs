@@ -6,8 +6,8 @@ use domain::Revocation;
 use domain::ports::{Clock, EndedSession, PortError, SessionRepository};
 use thiserror::Error;
 
-use crate::SessionEnds;
 use crate::commands::RevokeSession;
+use crate::{Revoked, SessionEnds};
 
 /// Why a session was not ended.
 #[derive(Debug, Error)]
@@ -39,8 +39,8 @@ impl RevokeSessionHandler {
     /// Ends the session. Ending it again is no error and changes nothing.
     ///
     /// # Errors
-    /// See [`RevokeSessionError`]. After [`PortError::Unavailable`] it may or may not be ended; trying again is safe.
-    pub async fn handle(&self, command: RevokeSession) -> Result<(), RevokeSessionError> {
+    /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended; trying again is safe, and tells.
+    pub async fn handle(&self, command: RevokeSession) -> Result<Revoked, RevokeSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(RevokeSessionError::SessionNotFound)?;
         if command.owner.is_some_and(|owner| owner != session.user_id) {
@@ -50,10 +50,11 @@ impl RevokeSessionHandler {
         let ending = self.ends.begin_sessions(&[session.id]);
         match self.session_repo.revoke(&[session.id], &revocation).await {
             Err(error) => Err(ending.failed(error).into()),
-            Ok(_) => {
+            Ok(ended) => {
                 // Even if it was over already: an earlier end may not be final yet.
-                ending.done(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
-                Ok(())
+                let session = EndedSession { id: session.id, user_id: session.user_id };
+                let effective_by = ending.done(&[session], command.acknowledge).await;
+                Ok(Revoked { count: ended.len() as u64, effective_by })
             }
         }
     }
@@ -62,12 +63,12 @@ impl RevokeSessionHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::SessionCache;
+    use domain::ports::{SessionCache, SessionReader};
     use domain::{Actor, Session};
     use testkit::fixtures;
 
     use super::*;
-    use crate::testing;
+    use crate::{Acknowledge, testing};
 
     async fn setting(
         session: &Session,
@@ -87,6 +88,7 @@ mod tests {
             owner: Some(session.user_id),
             reason,
             actor: Actor::User(session.user_id),
+            acknowledge: Acknowledge::WhenFinal,
         }
     }
 

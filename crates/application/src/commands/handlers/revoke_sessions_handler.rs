@@ -6,8 +6,8 @@ use domain::Revocation;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
-use crate::SessionEnds;
 use crate::commands::RevokeSessions;
+use crate::{Revoked, SessionEnds};
 
 /// Why sessions were not ended.
 #[derive(Debug, Error)]
@@ -33,15 +33,15 @@ impl RevokeSessionsHandler {
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// See [`RevokeSessionsError`]. After [`PortError::Unavailable`] they may or may not be ended; trying again is safe.
-    pub async fn handle(&self, command: RevokeSessions) -> Result<u64, RevokeSessionsError> {
+    /// See [`RevokeSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, RevokeSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let ending = self.ends.begin_sessions(&command.session_ids);
         match self.session_repo.revoke(&command.session_ids, &revocation).await {
             Err(error) => Err(ending.failed(error).into()),
             Ok(ended) => {
-                ending.done(&ended).await;
-                Ok(ended.len() as u64)
+                let effective_by = ending.done(&ended, command.acknowledge).await;
+                Ok(Revoked { count: ended.len() as u64, effective_by })
             }
         }
     }
@@ -51,11 +51,11 @@ impl RevokeSessionsHandler {
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use domain::Actor;
-    use domain::ports::SessionCache;
+    use domain::ports::{SessionCache, SessionReader};
     use testkit::fixtures;
 
     use super::*;
-    use crate::testing;
+    use crate::{Acknowledge, testing};
 
     #[tokio::test]
     async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
@@ -72,9 +72,10 @@ mod tests {
             session_ids: sessions[..3].iter().map(|session| session.id).collect(),
             reason: None,
             actor: Actor::Service,
+            acknowledge: Acknowledge::WhenFinal,
         };
-        assert_eq!(handler.handle(command.clone()).await.unwrap(), 3);
-        assert_eq!(handler.handle(command).await.unwrap(), 0);
+        assert_eq!(handler.handle(command.clone()).await.unwrap().count, 3);
+        assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
             assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked(), n != 3);

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use domain::ports::{CachedSession, Layer, PortError, SessionCache, SessionRepository};
+use domain::ports::{CachedSession, Layer, MonotonicClock, PortError, SessionCache, SessionReader};
 use domain::{Session, SessionId, UserId};
 use thiserror::Error;
 
+use crate::denied_reads::{Denial, DeniedReads};
 use crate::queries::GetSession;
 
 /// Why a session was not answered.
@@ -69,14 +70,19 @@ pub struct FoundSession {
 
 /// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on a miss.
 pub struct GetSessionHandler {
-    session_repo: Arc<dyn SessionRepository>,
+    session_repo: Arc<dyn SessionReader>,
     session_cache: Arc<dyn SessionCache>,
+    denied: DeniedReads,
 }
 
 impl GetSessionHandler {
-    /// A handler over its two ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, session_cache: Arc<dyn SessionCache>) -> Self {
-        Self { session_repo, session_cache }
+    /// A handler over its ports.
+    pub fn new(
+        session_repo: Arc<dyn SessionReader>,
+        session_cache: Arc<dyn SessionCache>,
+        clock: Arc<dyn MonotonicClock>,
+    ) -> Self {
+        Self { session_repo, session_cache, denied: DeniedReads::new(clock) }
     }
 
     /// The session as data, whatever state it is in.
@@ -99,15 +105,20 @@ impl GetSessionHandler {
             return Ok(FoundSession { session, layer });
         }
 
+        // What was denied a moment ago is denied again, without asking
+        if let Some(denial) = self.denied.recall(&query) {
+            return Err(denial.into());
+        }
+
         // Step 2: fall back to the database
         let session = self.session_repo.find_by_id(query.session_id).await?;
 
         // Step 3: check found
-        let session = Arc::new(session.ok_or(GetSessionError::SessionNotFound)?);
+        let Some(session) = session.map(Arc::new) else { return Err(self.deny(query, Denial::NotFound)) };
 
         // Step 4: check ownership
         if session.user_id != query.user_id {
-            return Err(GetSessionError::NotOwner);
+            return Err(self.deny(query, Denial::NotOwner));
         }
 
         // Populate the cache on a miss (if found and not revoked); after the owner check, so that a stranger leaves no trace
@@ -117,6 +128,20 @@ impl GetSessionHandler {
 
         // Step 5: answer
         Ok(FoundSession { session, layer: Layer::Database })
+    }
+
+    fn deny(&self, query: GetSession, denial: Denial) -> GetSessionError {
+        self.denied.remember(query, denial);
+        denial.into()
+    }
+}
+
+impl From<Denial> for GetSessionError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::NotFound => Self::SessionNotFound,
+            Denial::NotOwner => Self::NotOwner,
+        }
     }
 }
 
@@ -141,13 +166,15 @@ impl From<&Session> for SessionResult {
 mod tests {
     use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use domain::Revocation;
-    use testkit::fixtures;
+    use domain::ports::SessionRepository;
+    use testkit::{SteppingClock, fixtures};
 
     use super::*;
 
     struct Setting {
         database: MemoryDatabase,
         cache: Arc<MemorySessionCache>,
+        clock: Arc<SteppingClock>,
         handler: GetSessionHandler,
     }
 
@@ -158,8 +185,9 @@ mod tests {
             repo.insert(session, None).await.unwrap();
         }
         let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
-        let handler = GetSessionHandler::new(repo, cache.clone());
-        Setting { database, cache, handler }
+        let clock = Arc::new(SteppingClock::default());
+        let handler = GetSessionHandler::new(repo, cache.clone(), clock.clone());
+        Setting { database, cache, clock, handler }
     }
 
     fn query(session: &Session) -> GetSession {
@@ -225,6 +253,23 @@ mod tests {
         // Nor does an entry of the owner's let the stranger in.
         s.handler.handle(query(&session)).await.unwrap();
         assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
+    }
+
+    /// Whether there is such a session or not, asking again asks nobody.
+    #[tokio::test]
+    async fn what_was_denied_is_denied_again_for_seconds_without_the_database() {
+        let session = fixtures::session();
+        let s = setting(&[&session]).await;
+        let unknown = GetSession { session_id: fixtures::session_number(404).id, ..query(&session) };
+        let stranger = GetSession { user_id: fixtures::another_user(), ..query(&session) };
+        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::SessionNotFound)));
+        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
+        s.database.take_down();
+        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::SessionNotFound)));
+        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
+        s.clock.advance(std::time::Duration::from_secs(5));
+        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::Port(_))));
+        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::Port(_))));
     }
 
     #[tokio::test]
