@@ -29,7 +29,7 @@ async fn revoke(node: &Node, session: &str) -> Duration {
     started.elapsed()
 }
 
-async fn status(node: &Node, session: &str) -> String {
+async fn status_of(node: &Node, session: &str) -> String {
     node.service_read(session, ALICE).await.body["status"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -48,8 +48,8 @@ async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
             hits += usize::from(reply.cache_status.contains("hit"));
         }
         let took = revoke(one, &session).await;
-        assert_eq!(status(other, &session).await, "revoked", "trial {trial}");
-        assert_eq!(status(one, &session).await, "revoked", "trial {trial}");
+        assert_eq!(status_of(other, &session).await, "revoked", "trial {trial}");
+        assert_eq!(status_of(one, &session).await, "revoked", "trial {trial}");
         fast += usize::from(took < DELTA);
     }
     assert!(hits >= 250, "caches answered {hits} of 400 reads");
@@ -57,34 +57,50 @@ async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
 }
 
 /// What broke the original: a node that is paused in the middle of a read goes on after another has ended the session, and puts
-/// what it has read into its caches.
+/// what it has read into its caches. A thousand sessions, each of them being read at a random moment when the node is paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_slept_through_an_end_does_not_answer_what_it_had_read() {
+    const PAUSES: u64 = 25;
+    const SESSIONS: usize = 40;
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let nodes = Arc::new(nodes);
-    for trial in 0..40_u64 {
-        let session = nodes[0].create(ALICE).await;
-        let reading = {
+    let mut caught = 0;
+    for pause in 0..PAUSES {
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            sessions.push(nodes[0].create(ALICE).await);
+        }
+        let reading = |session: &String| {
             let (nodes, session) = (nodes.clone(), session.clone());
             tokio::spawn(async move {
-                for _ in 0..5 {
+                let started = Instant::now();
+                for _ in 0..3 {
                     nodes[1].service_read(&session, ALICE).await;
                 }
+                started.elapsed()
             })
         };
+        let readings: Vec<_> = sessions.iter().map(reading).collect();
         // Somewhere in those reads.
-        tokio::time::sleep(Duration::from_micros(trial * 137 % 3000)).await;
+        tokio::time::sleep(Duration::from_micros(pause * 937 % 20_000)).await;
         nodes[1].signal("STOP");
-        revoke(&nodes[0], &session).await;
+        let (status, _) = nodes[0].service(Method::POST, "sessions/revoke", json!({ "ids": sessions })).await;
+        assert_eq!(status, 200);
         nodes[1].signal("CONT");
-        for _ in 0..3 {
-            assert_eq!(status(&nodes[1], &session).await, "revoked", "trial {trial}");
-            assert_eq!(status(&nodes[0], &session).await, "revoked", "trial {trial}");
+        for session in &sessions {
+            for node in nodes.iter().rev() {
+                assert_eq!(status_of(node, session).await, "revoked", "pause {pause}");
+            }
         }
-        reading.await.unwrap();
-        assert_eq!(status(&nodes[1], &session).await, "revoked", "trial {trial}");
+        for reading in readings {
+            caught += u32::from(reading.await.unwrap() > DELTA);
+        }
+        for session in &sessions {
+            assert_eq!(status_of(&nodes[1], session).await, "revoked", "pause {pause}");
+        }
     }
+    assert!(caught > 250, "{caught} of 1000 reads were under way when the node was paused");
 }
 
 /// Redis brings back what it had before: from a dump, from a replica that was behind.
@@ -93,7 +109,7 @@ async fn redis_cannot_bring_an_ended_session_back() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let session = nodes[0].create(ALICE).await;
-    assert_eq!(status(&nodes[0], &session).await, "live");
+    assert_eq!(status_of(&nodes[0], &session).await, "live");
     let copy =
         "local key = redis.call('KEYS', 'sess:*')[1] redis.call('SET', 'copy', redis.call('GET', key)) return key";
     assert!(!redis.cli(&["EVAL", copy, "0"]).is_empty());
@@ -105,7 +121,7 @@ async fn redis_cannot_bring_an_ended_session_back() {
     for _ in 0..5 {
         assert_eq!(redis.cli(&["EVAL", &bring_back, "0"]), "1");
         for node in &nodes {
-            assert_eq!(status(node, &session).await, "revoked");
+            assert_eq!(status_of(node, &session).await, "revoked");
         }
     }
     let metrics = nodes[1].page("/metrics").await.1;
@@ -165,11 +181,11 @@ async fn an_end_by_hand_is_effective_delta_after_its_commit() {
         "TRUNCATE sessions",
     ] {
         let session = node.create(ALICE).await;
-        assert_eq!(status(&node, &session).await, "live");
+        assert_eq!(status_of(&node, &session).await, "live");
         assert!(node.service_read(&session, ALICE).await.cache_status.contains("near"));
         database.psql(sql);
         tokio::time::sleep(Duration::from_millis(520)).await;
-        assert_ne!(status(&node, &session).await, "live", "{sql}");
+        assert_ne!(status_of(&node, &session).await, "live", "{sql}");
     }
 }
 
@@ -180,7 +196,7 @@ async fn a_node_that_cannot_look_stops_answering_from_memory() {
     let database = server.database();
     let [node]: [Node; 1] = nodes(&database, None).await;
     let session = node.create(ALICE).await;
-    assert_eq!(status(&node, &session).await, "live");
+    assert_eq!(status_of(&node, &session).await, "live");
     server.signal("STOP");
     tokio::time::sleep(Duration::from_millis(600)).await;
     let reply = node.service_read(&session, ALICE).await;
@@ -195,4 +211,62 @@ async fn a_node_that_cannot_look_stops_answering_from_memory() {
         assert!(healed.elapsed() < Duration::from_secs(10), "{}", node.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A commit that waits for a standby which never answers: the server has the end, and does not say so.
+#[tokio::test]
+async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let name = database.psql("SELECT current_database()");
+    database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
+    let [node, other]: [Node; 2] = nodes(&database, None).await;
+    let session = node.create(ALICE).await;
+    let set_standby = |name: &str| {
+        database.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"));
+        database.psql("SELECT pg_reload_conf()");
+    };
+    set_standby("nobody");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (status, body) = node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+    assert_eq!((status, &body["code"]), (503, &json!("outcome_unknown")));
+    // Nobody waits any more, and now it is committed.
+    database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+    set_standby("");
+    revoke(&node, &session).await;
+    for node in [&node, &other] {
+        assert_eq!(status_of(node, &session).await, "revoked");
+    }
+}
+
+/// The database is not there at all: nothing was done, and that is what is said.
+#[tokio::test]
+async fn an_end_that_the_database_never_heard_of_is_not_of_unknown_outcome() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let [node]: [Node; 1] = nodes(&database, None).await;
+    let session = node.create(ALICE).await;
+    server.signal("KILL");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..2 {
+        let (status, body) = node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+        assert_eq!((status, &body["code"]), (503, &json!("dependency_unavailable")));
+    }
+}
+
+/// Whoever does not wait is told from when on it is final, and so it is.
+#[tokio::test]
+async fn who_does_not_wait_is_told_from_when_on_an_end_is_final() {
+    let database = PostgresServer::shared().database();
+    let [node, other]: [Node; 2] = nodes(&database, None).await;
+    let session = node.create(ALICE).await;
+    assert_eq!(status_of(&other, &session).await, "live");
+    let (status, body) = node.revoke_without_waiting(&session).await;
+    assert_eq!(status, 202);
+    let effective_by = body["effective_by"].as_str().unwrap();
+    let left = database.psql(&format!("SELECT extract(epoch FROM '{effective_by}'::timestamptz - clock_timestamp())"));
+    let left: f64 = left.parse().unwrap();
+    assert!(left > -0.5 && left < 0.51, "{left}");
+    tokio::time::sleep(Duration::from_secs_f64(left.max(0.0))).await;
+    assert_eq!(status_of(&other, &session).await, "revoked");
 }

@@ -196,6 +196,14 @@ impl Node {
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
+    /// Ends a session, and does not wait until that is final; answers status and body.
+    pub(crate) async fn revoke_without_waiting(&self, session: &str) -> (u16, Value) {
+        let request = self.http.delete(format!("{}/service/v1/sessions/{session}", self.service));
+        let request = request.bearer_auth(&self.service_key).header("prefer", "respond-async");
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
     /// A stream of events after this id.
     pub(crate) async fn event_stream(&self, last_event_id: Option<&str>) -> reqwest::Response {
         let request = self.http.get(format!("{}/service/v1/events/stream", self.service));

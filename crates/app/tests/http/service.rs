@@ -315,3 +315,25 @@ async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
     let evicted = setting.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
     assert_eq!((&evicted["status"], &evicted["revoked_reason"]), (&json!("revoked"), &json!("session_limit")));
 }
+
+/// Whoever cannot wait is told from when on nobody answers the session as live: here at once, since there is no other node.
+#[tokio::test]
+async fn who_prefers_not_to_wait_is_told_when_an_end_is_final() {
+    let setting = Setting::new();
+    let session = fixtures::session();
+    setting.store(&session).await;
+    let delete = async |path: &str, prefer: &str| {
+        let request = Request::delete(path)
+            .header("authorization", format!("Bearer {SERVICE_KEY}"))
+            .header("prefer", prefer)
+            .body(Body::empty());
+        setting.service(request.unwrap()).await
+    };
+    let path = format!("{SESSIONS}/{}", session.id);
+    assert_eq!(delete(&path, "respond-async-please, wait=10").await.status, 204);
+    let answer = delete(&path, "wait=10, Respond-Async; foo=bar").await;
+    assert_eq!((answer.status, answer.header("preference-applied")), (202.try_into().unwrap(), "respond-async"));
+    assert_eq!(answer.json(), json!({ "effective_by": "2026-01-02T03:04:05.123456Z" }));
+    let answer = delete(&format!("/service/v1/users/{}/sessions", session.user_id), "respond-async").await;
+    assert_eq!(answer.json(), json!({ "revoked_count": 0, "effective_by": "2026-01-02T03:04:05.123456Z" }));
+}
