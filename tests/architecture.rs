@@ -21,14 +21,14 @@ const ADAPTERS: [&str; 6] = [
 
 const RULES: [Rule; 11] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
-    Rule("application", &["domain"], &["async-trait", "chrono", "futures-util", "thiserror", "uuid"]),
+    Rule("application", &["domain"], &["async-trait", "chrono", "fail", "futures-util", "thiserror", "uuid"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
     Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),
     Rule(
         "adapters-postgres",
         &["domain"],
-        &["async-trait", "chrono", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
+        &["async-trait", "chrono", "fail", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
     ),
     Rule(
         "adapters-sqlite",
@@ -73,6 +73,7 @@ const RULES: [Rule; 11] = [
             "chrono",
             "clap",
             "config",
+            "fail",
             "futures-util",
             "http-body-util",
             "humantime",

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::servers::{PostgresServer, TestDatabase};
 
-use crate::node::{ALICE, Node};
+use sessiond_tests::node::{ALICE, Node};
 
 async fn use_from(node: &Node, session: &str, address: &str) {
     let path = format!("sessions/{session}/activity");

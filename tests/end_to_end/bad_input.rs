@@ -6,7 +6,7 @@ use std::sync::Arc;
 use testkit::TemporaryDir;
 use testkit::servers::{PostgresServer, RedisServer, free_port};
 
-use crate::node::{ALICE, Node, run, sessiond};
+use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
 /// Runs a command that must fail, and answers its one line.
 fn fails(dir: &Path, settings: &[(&str, &str)], arguments: &[&str]) -> String {

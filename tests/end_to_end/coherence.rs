@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use testkit::servers::{PostgresServer, RedisServer, TestDatabase};
 
-use crate::node::{ALICE, Node};
+use sessiond_tests::node::{ALICE, Node};
 
 /// `coherence.delta_ms`, as it is by default.
 const DELTA: Duration = Duration::from_millis(500);
@@ -218,8 +218,6 @@ async fn a_node_that_cannot_look_stops_answering_from_memory() {
 async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
-    let name = database.psql("SELECT current_database()");
-    database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
     let [node, other]: [Node; 2] = nodes(&database, None).await;
     let session = node.create(ALICE).await;
     let set_standby = |name: &str| {

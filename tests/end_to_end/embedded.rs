@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
 
-use crate::node::{ALICE, BOB, Node, but_for_use, run, sessiond};
+use sessiond_tests::node::{ALICE, BOB, Node, but_for_use, run, sessiond};
 
 #[tokio::test]
 async fn a_session_is_created_and_answered_from_database_and_cache() {

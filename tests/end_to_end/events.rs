@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testkit::TemporaryDir;
 use testkit::servers::PostgresServer;
 
-use crate::node::{ALICE, BOB, Node};
+use sessiond_tests::node::{ALICE, BOB, Node};
 
 /// Sign-ins and ends that were acknowledged before the process was killed are told by the next one.
 async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {

@@ -11,8 +11,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
 
-use crate::node::{ALICE, Node, run, sessiond};
 use crate::openssl::key_pair;
+use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
 struct Signer {
     algorithm: Algorithm,

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::servers::{PostgresServer, RedisServer};
 
-use crate::node::{ALICE, BOB, Node};
+use sessiond_tests::node::{ALICE, BOB, Node};
 
 /// Signed in on three devices, listed, signed out one by one; a stranger is about all the while.
 async fn a_whole_life(node: &Node) {

@@ -9,7 +9,6 @@ mod embedded;
 mod events;
 mod keys;
 mod life;
-mod node;
 mod openssl;
 mod production;
 mod retention;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use testkit::TemporaryDir;
 use testkit::servers::{PostgresServer, RedisCluster, RedisServer, TestDatabase, free_port};
 
-use crate::node::{ALICE, Node, Reply, but_for_use, run, sessiond};
 use crate::openssl;
+use sessiond_tests::node::{ALICE, Node, Reply, but_for_use, run, sessiond};
 
 const MISS: &str = "sessiond; fwd=miss; detail=database";
 const HIT: &str = "sessiond; hit; detail=redis";

@@ -6,7 +6,7 @@ use serde_json::Value;
 use testkit::TemporaryDir;
 use testkit::servers::PostgresServer;
 
-use crate::node::{ALICE, Node, run, sessiond};
+use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
 /// Sessions that have expired, ended, or live, by the operator's own hand.
 const SEED: &str = "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, revoked_at)

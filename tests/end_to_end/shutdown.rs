@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::node::{ALICE, Node};
+use sessiond_tests::node::{ALICE, Node};
 
 /// SIGTERM under load: whatever was sent on an open connection is answered, and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::node::Node;
+use sessiond_tests::node::Node;
 
 /// Sends `bytes`, and answers what came back until the connection was closed, and how long that took.
 fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {

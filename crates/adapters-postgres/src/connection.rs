@@ -111,18 +111,23 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// What the server is configured to.
+    AsConfigured,
+    /// The disk.
     Disk,
     /// Nothing.
     Memory,
 }
 
-/// What tells this database from any other.
-pub(crate) async fn system_identifier(url: &str) -> Result<u64, OpenError> {
+/// What tells this database from any other, and how its commits have to be made durable: an end that was acknowledged must survive
+/// a crash of the server, also where that is configured not to wait for its disk.
+pub(crate) async fn identify(url: &str) -> Result<(u64, Durability), OpenError> {
+    const IDENTIFY: &str =
+        "SELECT system_identifier, current_setting('synchronous_commit') = 'off' FROM pg_control_system()";
     let mut connection = connect_once(url).await?;
-    let row = sqlx::query("SELECT system_identifier FROM pg_control_system()").fetch_one(&mut connection);
-    let system: i64 = row.await.map_err(OpenError::Connect)?.get(0);
+    let row = sqlx::query(IDENTIFY).fetch_one(&mut connection).await.map_err(OpenError::Connect)?;
+    let (system, waits_for_nothing): (i64, bool) = (row.get(0), row.get(1));
     connection.close().await.map_err(OpenError::Connect)?;
-    Ok(system.cast_unsigned())
+    Ok((system.cast_unsigned(), if waits_for_nothing { Durability::Disk } else { Durability::AsConfigured }))
 }
 
 /// The pool that requests use.
@@ -150,7 +155,8 @@ pub(crate) async fn connect_pool(
                 ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
             ]);
             match durability {
-                Durability::Disk => options,
+                Durability::AsConfigured => options,
+                Durability::Disk => options.options([("synchronous_commit", "on")]),
                 Durability::Memory => options.options([("synchronous_commit", "off")]),
             }
         })

@@ -6,7 +6,7 @@ use domain::ports::{HealthCheck, PortError};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value};
 use tokio::time::error::Elapsed;
 
-use crate::connection::{Durability, OpenError, PoolHealth, connect_pool, system_identifier};
+use crate::connection::{Durability, OpenError, PoolHealth, connect_pool, identify};
 use crate::error::{connection_broke, outcome_unknown, port_error};
 use crate::schema;
 
@@ -27,9 +27,9 @@ impl PostgresDatabase {
     /// See [`OpenError`].
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         schema::migrate(url).await?;
-        let system = system_identifier(url).await?;
+        let (system, durability) = identify(url).await?;
         let health = Arc::new(PoolHealth::default());
-        let pool = connect_pool(url, pool_size, health.clone(), Durability::Disk).await?;
+        let pool = connect_pool(url, pool_size, health.clone(), durability).await?;
         Ok(Self { pool, health, system })
     }
 

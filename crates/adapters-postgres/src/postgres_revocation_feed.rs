@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use domain::coherence::{FeedPage, Incarnation, LoggedEnd, Scope};
 use domain::ports::{Look, Mark, OtherNode, PortError, RevocationFeed};
 use domain::{SessionId, UserId};
+use fail::fail_point;
 use sea_orm::prelude::Json;
 use sea_orm::{DbErr, QueryResult};
 use uuid::Uuid;
@@ -86,7 +87,7 @@ impl RevocationFeed for PostgresRevocationFeed {
             (LOOK_LIMIT + 1).into(),
         ];
         let system = self.database.system();
-        let looks = self.looks.query(LOOK, values, |row| look(row, system)).await?;
+        let looks = self.looks.query(LOOK, values, |row| look(row, system, from)).await?;
         Ok(looks.into_iter().next().flatten())
     }
 
@@ -117,7 +118,7 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 }
 
-fn look(row: &QueryResult, system: u64) -> Result<Option<Look>, DbErr> {
+fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look>, DbErr> {
     if !row.try_get_by_index::<bool>(0)? {
         return Ok(None);
     }
@@ -129,14 +130,23 @@ fn look(row: &QueryResult, system: u64) -> Result<Option<Look>, DbErr> {
     let ends = entries.iter().map(|entry| {
         logged_end(entry).ok_or_else(|| DbErr::Type(format!("an entry of revocation_log cannot be read: {entry}")))
     });
+    let ends = ends.collect::<Result<Vec<_>, _>>()?;
     let page = FeedPage {
         incarnation: Incarnation { system, timeline: timeline.cast_unsigned() },
-        ends: ends.collect::<Result<_, _>>()?,
         complete,
-        next: next.unsigned_abs(),
+        next: next_or_mistaken(next.unsigned_abs(), from, &ends),
+        ends,
         kept_from: horizon.unsigned_abs() + 1,
     };
     Ok(Some(Look { page, moment: row.try_get_by_index(3)? }))
+}
+
+/// Where the next look begins; by a mistake that tests can switch on, after the last entry.
+fn next_or_mistaken(next: u64, from: Option<u64>, ends: &[LoggedEnd]) -> u64 {
+    let last = || ends.last().map(|end| end.change + 1).max(from);
+    fail_point!("mistake-cursor-after-the-last-entry", |_| last().unwrap_or(next));
+    let _ = last;
+    next
 }
 
 fn logged_end(entry: &Json) -> Option<LoggedEnd> {

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use domain::Session;
 use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_deadline, may_acknowledge};
 use domain::ports::{Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
+use fail::fail_point;
 use uuid::Uuid;
 
 /// How often somebody who waits asks whether everybody has passed.
@@ -58,6 +59,7 @@ impl RevocationGuard {
 
     /// Whether a remembered session may be answered now.
     pub(crate) fn lets_through(&self, session: &Session) -> bool {
+        fail_point!("mistake-no-check", |_| true);
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the map that is asked is the one that was fresh at this moment.
         let checked = map.check(session, self.clock.now());
@@ -97,6 +99,7 @@ impl RevocationGuard {
         // Before the look is sent, never after.
         let sent = self.clock.now();
         let look = self.feed.look(from, applied.as_deref()).await?;
+        let sent = self.sent_or_mistaken(sent);
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut following = self.following();
         let Some(look) = look else {
@@ -183,6 +186,7 @@ impl RevocationGuard {
     /// Waits until no node can answer from memory what was ended by `committed`: until all have said that they know, or for
     /// longer than any of them trusts its memory.
     pub(crate) async fn wait_until_final(&self, committed: Monotonic) {
+        fail_point!("mistake-no-wait", |_| ());
         let mark = self.feed.mark().await.ok();
         let Some(deadline) = self.deadline(committed, mark.as_ref()) else { return };
         while !may_acknowledge(self.clock.now(), deadline) {
@@ -214,6 +218,12 @@ impl RevocationGuard {
             following.learn(&mark.others);
         }
         Some(ack_deadline(committed, following.largest_delta))
+    }
+
+    /// When a look was sent; by a mistake that tests can switch on, when it was answered.
+    fn sent_or_mistaken(&self, sent: Monotonic) -> Monotonic {
+        fail_point!("mistake-look-counts-from-its-arrival", |_| self.clock.now());
+        sent
     }
 
     /// No method panics while it holds it.

@@ -9,11 +9,13 @@
 
 mod clock;
 pub mod conformance;
+mod fault_proxy;
 pub mod fixtures;
 mod ids;
 pub mod servers;
 mod temporary_dir;
 
 pub use clock::{FixedClock, SteppingClock};
+pub use fault_proxy::{Fault, FaultProxy};
 pub use ids::SequentialIds;
 pub use temporary_dir::TemporaryDir;

@@ -106,6 +106,11 @@ impl PostgresServer {
         TestDatabase { server: self.clone(), name }
     }
 
+    /// The TCP port of a private server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Sends every process of a private server a signal: the postmaster and, for `STOP` and `CONT`, its children too.
     pub fn signal(&self, name: &str) {
         let process = self.process.as_ref().expect("a private server: only its own may a test stop");

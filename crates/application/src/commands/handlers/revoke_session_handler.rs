@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::Revocation;
 use domain::ports::{Clock, EndedSession, PortError, SessionRepository};
+use fail::fail_point;
 use thiserror::Error;
 
 use crate::commands::RevokeSession;
@@ -51,6 +52,10 @@ impl RevokeSessionHandler {
         match self.session_repo.revoke(&[session.id], &revocation).await {
             Err(error) => Err(ending.failed(error).into()),
             Ok(ended) => {
+                fail_point!("mistake-second-end-at-once", ended.is_empty(), |_| Ok(Revoked {
+                    count: 0,
+                    effective_by: None
+                }));
                 // Even if it was over already: an earlier end may not be final yet.
                 let session = EndedSession { id: session.id, user_id: session.user_id };
                 let effective_by = ending.done(&[session], command.acknowledge).await;

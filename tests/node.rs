@@ -9,29 +9,43 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
 
-pub(crate) const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
-pub(crate) const BOB: &str = "00000000-0000-4000-8000-00000000000b";
+/// A user.
+pub const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
+/// Another user.
+pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";
 
 /// The binary, built from the present sources.
-pub(crate) fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        // The same selection as the tests were built with, so that nothing but what has changed is compiled.
-        build.args(["build", "--quiet", "--workspace", "--bin", "sessiond"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "sessiond does not build");
-        // This test is target/<profile>/deps/<name>; the binary is beside `deps`.
-        let test = std::env::current_exe().unwrap();
-        test.parent().unwrap().parent().unwrap().join("sessiond")
-    })
+    BINARY.get_or_init(|| build("sessiond", &[]))
+}
+
+/// The same binary for tests, whose mistakes `FAILPOINTS` switches on.
+pub fn binary_with_failpoints() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("sessiond-with-failpoints", &["--features", "app/failpoints"]))
+}
+
+fn build(name: &str, arguments: &[&str]) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    // The same selection as the tests were built with, so that nothing but what has changed is compiled.
+    build.args(["build", "--quiet", "--workspace", "--bin", name]).args(arguments);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{name} does not build");
+    // This test is target/<profile>/deps/<name>; the binary is beside `deps`.
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join(name)
 }
 
 /// A `sessiond` command in this directory, on free ports, with no configuration but `settings`.
-pub(crate) fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary());
+pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
+    configured(binary(), dir, settings)
+}
+
+fn configured(binary: &Path, dir: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary);
     command.current_dir(dir);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SESSIOND_")) {
         command.env_remove(name);
@@ -42,7 +56,7 @@ pub(crate) fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
 }
 
 /// Runs a command to its end. Panics after 30 seconds: a command that should fail must not serve instead.
-pub(crate) fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -56,19 +70,24 @@ pub(crate) fn run(command: &mut Command) -> Output {
 }
 
 /// A running node; killed when dropped.
-pub(crate) struct Node {
-    pub(crate) child: Child,
-    pub(crate) dir: TemporaryDir,
-    pub(crate) public: String,
-    pub(crate) service: String,
+pub struct Node {
+    /// Its process.
+    pub child: Child,
+    /// Its working directory.
+    pub dir: TemporaryDir,
+    /// Where its public listener is.
+    pub public: String,
+    /// Where its service listener is.
+    pub service: String,
     /// Everything up to the line that says where the service listener is, and what followed at once.
-    pub(crate) greeting: String,
-    http: reqwest::Client,
+    pub greeting: String,
+    /// Speaks to it.
+    pub http: reqwest::Client,
     service_key: String,
 }
 
 /// A session without what its own requests change.
-pub(crate) fn but_for_use(mut session: Value) -> Value {
+pub fn but_for_use(mut session: Value) -> Value {
     for field in ["last_activity_at", "last_ip_address"] {
         assert!(session.as_object_mut().unwrap().remove(field).is_some());
     }
@@ -76,21 +95,29 @@ pub(crate) fn but_for_use(mut session: Value) -> Value {
 }
 
 /// What was read of a session.
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) cache_status: String,
-    pub(crate) body: Value,
+pub struct Reply {
+    /// The status of the answer.
+    pub status: u16,
+    /// Its header of that name.
+    pub cache_status: String,
+    /// Its body, if that is JSON.
+    pub body: Value,
 }
 
 impl Node {
     /// Starts a node and waits until it serves.
-    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_in(TemporaryDir::new(), settings).await
     }
 
     /// Starts a node in this directory.
-    pub(crate) async fn start_in(dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
-        let mut command = sessiond(dir.path(), settings);
+    pub async fn start_in(dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
+        Self::start_binary(binary(), dir, settings).await
+    }
+
+    /// Starts a node of this binary in this directory.
+    pub async fn start_binary(binary: &Path, dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
+        let mut command = configured(binary, dir.path(), settings);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
@@ -125,19 +152,24 @@ impl Node {
         Self { child, dir, public, service, greeting, http, service_key }
     }
 
+    /// The key of the service listener.
+    pub fn service_key(&self) -> &str {
+        &self.service_key
+    }
+
     /// What the node has logged so far.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
     /// Uses another service key than the development key.
-    pub(crate) fn with_service_key(mut self, key: &str) -> Self {
+    pub fn with_service_key(mut self, key: &str) -> Self {
         self.service_key = key.to_owned();
         self
     }
 
     /// Signs a user in; the status.
-    pub(crate) async fn sign_in(&self, user: &str) -> u16 {
+    pub async fn sign_in(&self, user: &str) -> u16 {
         self.post_session(user).await.status().as_u16()
     }
 
@@ -148,14 +180,14 @@ impl Node {
     }
 
     /// Signs a user in; the session's id.
-    pub(crate) async fn create(&self, user: &str) -> String {
+    pub async fn create(&self, user: &str) -> String {
         let response = self.post_session(user).await;
         assert_eq!(response.status(), 201);
         response.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
     /// A GET with a bearer token.
-    pub(crate) async fn get(&self, url: &str, token: &str) -> Reply {
+    pub async fn get(&self, url: &str, token: &str) -> Reply {
         let response = self.http.get(url).bearer_auth(token).send().await.unwrap();
         let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         let (status, cache_status) = (response.status().as_u16(), header("cache-status"));
@@ -163,18 +195,18 @@ impl Node {
     }
 
     /// A session, read by an end user; all of them, if it is empty.
-    pub(crate) async fn read(&self, session: &str, token: &str) -> Reply {
+    pub async fn read(&self, session: &str, token: &str) -> Reply {
         self.get(&self.session_url(session), token).await
     }
 
     /// Ends a session as an end user; all others, if it is empty. Answers the status.
-    pub(crate) async fn delete(&self, session: &str, token: &str) -> u16 {
+    pub async fn delete(&self, session: &str, token: &str) -> u16 {
         let request = self.http.delete(self.session_url(session)).bearer_auth(token);
         request.send().await.unwrap().status().as_u16()
     }
 
     /// Names a device as an end user. Answers the status.
-    pub(crate) async fn rename(&self, session: &str, token: &str, name: &str) -> u16 {
+    pub async fn rename(&self, session: &str, token: &str, name: &str) -> u16 {
         let request = self.http.patch(self.session_url(session)).bearer_auth(token).json(&json!({ "name": name }));
         request.send().await.unwrap().status().as_u16()
     }
@@ -184,20 +216,20 @@ impl Node {
     }
 
     /// A session, read by the backend for a user.
-    pub(crate) async fn service_read(&self, session: &str, user: &str) -> Reply {
+    pub async fn service_read(&self, session: &str, user: &str) -> Reply {
         let url = format!("{}/service/v1/sessions/{session}?user_id={user}", self.service);
         self.get(&url, &self.service_key).await
     }
 
     /// A request of the backend, with a JSON body; answers status and body.
-    pub(crate) async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
+    pub async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, format!("{}/service/v1/{path}", self.service));
         let response = request.bearer_auth(&self.service_key).json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
     /// Ends a session, and does not wait until that is final; answers status and body.
-    pub(crate) async fn revoke_without_waiting(&self, session: &str) -> (u16, Value) {
+    pub async fn revoke_without_waiting(&self, session: &str) -> (u16, Value) {
         let request = self.http.delete(format!("{}/service/v1/sessions/{session}", self.service));
         let request = request.bearer_auth(&self.service_key).header("prefer", "respond-async");
         let response = request.send().await.unwrap();
@@ -205,7 +237,7 @@ impl Node {
     }
 
     /// A stream of events after this id.
-    pub(crate) async fn event_stream(&self, last_event_id: Option<&str>) -> reqwest::Response {
+    pub async fn event_stream(&self, last_event_id: Option<&str>) -> reqwest::Response {
         let request = self.http.get(format!("{}/service/v1/events/stream", self.service));
         let mut request = request.timeout(Duration::from_secs(300));
         if let Some(id) = last_event_id {
@@ -217,7 +249,7 @@ impl Node {
     }
 
     /// What a command prints that speaks to this node.
-    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+    pub fn command(&self, arguments: &[&str]) -> String {
         let settings = [("SESSIOND_CLIENT__SERVICE_KEY", self.service_key.as_str())];
         let output = run(sessiond(self.dir.path(), &settings).args(arguments).args(["--url", &self.service]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -225,7 +257,7 @@ impl Node {
     }
 
     /// Ends the node in order, and answers how long that took.
-    pub(crate) fn stop(&mut self) -> Duration {
+    pub fn stop(&mut self) -> Duration {
         self.signal("TERM");
         let started = Instant::now();
         loop {
@@ -239,13 +271,13 @@ impl Node {
     }
 
     /// A page without a key, such as `/metrics`.
-    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
+    pub async fn page(&self, path: &str) -> (u16, String) {
         let response = self.http.get(format!("{}{path}", self.service)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
     /// A development token for a user in a session.
-    pub(crate) fn mint(&self, user: &str, session: &str) -> String {
+    pub fn mint(&self, user: &str, session: &str) -> String {
         let arguments = ["token", "mint", "--user", user, "--session", session];
         let output = run(sessiond(self.dir.path(), &[]).args(arguments));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -253,7 +285,7 @@ impl Node {
     }
 
     /// Sends the node a signal.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(kill.unwrap().success());
     }

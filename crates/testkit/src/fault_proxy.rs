@@ -1,0 +1,170 @@
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What is wrong with a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Whatever is sent arrives so much later, in both directions.
+    Delay(Duration),
+    /// What the server sends arrives so much later.
+    DelayAnswers(Duration),
+    /// Nothing arrives; what was sent arrives once that is over, as with packets that are lost and sent again.
+    Stall,
+    /// Connections are closed, and new ones too.
+    Refuse,
+    /// What the server sends arrives with one byte of each piece changed.
+    Garble,
+    /// What the server sends is cut off in the middle, and its direction is closed.
+    Truncate,
+}
+
+/// A TCP proxy on the loopback interface that harms what goes through it as it is told. It ends when it is dropped, and its
+/// connections with it.
+pub struct FaultProxy {
+    port: u16,
+    fault: watch::Sender<Fault>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    upstream: AtomicU16,
+    harmed: AtomicU64,
+}
+
+impl FaultProxy {
+    /// A proxy to this port of the loopback interface, on a free one.
+    pub async fn start(upstream: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("a bound address").port();
+        let shared = Arc::new(Shared { upstream: AtomicU16::new(upstream), harmed: AtomicU64::new(0) });
+        let (fault, told) = watch::channel(Fault::None);
+        tokio::spawn(accept(listener, told, shared.clone()));
+        Self { port, fault, shared }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on this is wrong.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    /// New connections go to this port.
+    pub fn redirect(&self, upstream: u16) {
+        self.shared.upstream.store(upstream, Ordering::Relaxed);
+    }
+
+    /// How many pieces of data and connections were harmed so far.
+    pub fn harmed(&self) -> u64 {
+        self.shared.harmed.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn harm(&self) {
+        self.harmed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn accept(listener: TcpListener, mut told: watch::Receiver<Fault>, shared: Arc<Shared>) {
+    loop {
+        let client = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closed(&mut told) => return,
+        };
+        let Ok((client, _)) = client else { continue };
+        let (told, shared) = (told.clone(), shared.clone());
+        tokio::spawn(async move {
+            let mut waiting = told.clone();
+            if *waiting.borrow() == Fault::Stall {
+                shared.harm();
+            }
+            let unless_stalled = waiting.wait_for(|fault| *fault != Fault::Stall).await.map(|fault| *fault);
+            let Ok(fault) = unless_stalled else { return };
+            if fault == Fault::Refuse {
+                return shared.harm();
+            }
+            let upstream = (Ipv4Addr::LOCALHOST, shared.upstream.load(Ordering::Relaxed));
+            let Ok(server) = TcpStream::connect(upstream).await else { return };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            // If one direction is over, so is the other.
+            tokio::select! {
+                () = pump(from_client, to_server, false, told.clone(), &shared) => {}
+                () = pump(from_server, to_client, true, told.clone(), &shared) => {}
+            }
+        });
+    }
+}
+
+/// Once the proxy is dropped.
+async fn closed(told: &mut watch::Receiver<Fault>) {
+    while told.changed().await.is_ok() {}
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    from_server: bool,
+    mut told: watch::Receiver<Fault>,
+    shared: &Shared,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = tokio::select! {
+            read = from.read(&mut buffer) => read.unwrap_or(0),
+            refused = told.wait_for(|fault| *fault == Fault::Refuse) => {
+                if refused.is_ok() {
+                    shared.harm();
+                }
+                0
+            }
+        };
+        if count == 0 {
+            return;
+        }
+        let fault = *told.borrow_and_update();
+        let mut end = count;
+        match fault {
+            Fault::Delay(by) => {
+                shared.harm();
+                tokio::time::sleep(by).await;
+            }
+            Fault::DelayAnswers(by) if from_server => {
+                shared.harm();
+                tokio::time::sleep(by).await;
+            }
+            Fault::Stall => {
+                shared.harm();
+                if told.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
+                    return;
+                }
+            }
+            Fault::Refuse => return shared.harm(),
+            Fault::Garble if from_server => {
+                shared.harm();
+                buffer[count / 2] ^= 0x55;
+            }
+            Fault::Truncate if from_server => {
+                shared.harm();
+                end = count / 2;
+            }
+            Fault::None | Fault::DelayAnswers(_) | Fault::Garble | Fault::Truncate => {}
+        }
+        if to.write_all(&buffer[..end]).await.is_err() || end < count {
+            return;
+        }
+    }
+}

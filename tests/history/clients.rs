@@ -1,0 +1,265 @@
+//! Who asks, signs in and ends sessions while things fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use fastrand::Rng;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use sessiond_tests::node::Node;
+use tokio::sync::Mutex;
+
+use crate::cluster::{Cluster, NODES, SECRET};
+use crate::ledger::{Answer, Asked, Id, Ledger};
+
+pub(crate) const USERS: usize = 40;
+/// Live sessions that are kept.
+const SESSIONS: usize = 160;
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What an end by hand is effective after: delta, and what a busy machine adds.
+const BY_HAND: Duration = Duration::from_millis(550);
+
+/// What the clients have in common.
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
+    pub(crate) ledger: Ledger,
+    pub(crate) over: AtomicBool,
+    /// A user's sign-ins, and the ends of all of a user's sessions, are one after the other: else nobody knew which are meant.
+    pub(crate) users: Vec<Mutex<()>>,
+}
+
+impl Scene {
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn some_session(&self, rng: &mut Rng, fits: impl Fn(bool) -> bool) -> Option<(Id, String)> {
+        let book = self.ledger.book();
+        // Those of some time ago are all over.
+        let recent = &book.ids[book.ids.len().saturating_sub(600)..];
+        if recent.is_empty() {
+            return None;
+        }
+        (0..30).find_map(|_| {
+            let id = &recent[rng.usize(..recent.len())];
+            let entry = &book.sessions[id];
+            fits(entry.doubtful).then(|| (id.clone(), entry.user.clone()))
+        })
+    }
+
+    /// A place with a node, now.
+    async fn some_node(&self, rng: &mut Rng) -> (usize, Arc<Node>) {
+        loop {
+            let place = rng.usize(..NODES);
+            if let Some(node) = self.cluster.node(place).await {
+                return (place, node);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn user(n: usize) -> String {
+    format!("00000000-0000-4000-8000-{n:012x}")
+}
+
+/// Sends a request, and waits for the whole answer.
+async fn send(request: RequestBuilder) -> Option<(u16, bool, Value)> {
+    let response = request.timeout(PATIENCE).send().await.ok()?;
+    let status = response.status().as_u16();
+    let cached = response.headers().get("cache-status").is_some_and(|value| value.to_str().unwrap().contains("hit"));
+    Some((status, cached, response.json().await.unwrap_or_default()))
+}
+
+fn answer(reply: &Option<(u16, bool, Value)>) -> Answer {
+    let Some((status, cached, body)) = reply else { return Answer::Nothing };
+    match (*status, body["status"].as_str().unwrap_or_default()) {
+        (200, "live") => Answer::Live { cached: *cached },
+        (200, "revoked") => Answer::Revoked,
+        (200, _) => Answer::Over,
+        (404, _) => Answer::NotFound,
+        (403, _) => Answer::NotOwner,
+        (503, _) => Answer::Unavailable,
+        (other, _) => Answer::Other(other),
+    }
+}
+
+/// Asks about a session, as its owner's backend, as a stranger's, as its owner.
+pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
+    while !scene.is_over() {
+        let wants_live = rng.f32() < 0.6;
+        let found = scene.some_session(&mut rng, |doubtful| doubtful != wants_live);
+        let Some((id, user_id)) = found else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let (place, node) = scene.some_node(&mut rng).await;
+        let url = |user: &str| format!("{}/service/v1/sessions/{id}?user_id={user}", node.service);
+        match rng.u32(..20) {
+            0 => {
+                let asked = Asked::now(place, "a stranger's read");
+                let request = node.http.get(url(&user(USERS + 1))).bearer_auth(node.service_key());
+                let reply = send(request).await;
+                scene.ledger.read_by_a_stranger(asked, &id, answer(&reply));
+            }
+            1 => {
+                let asked = Asked::now(place, "an owner's read");
+                let request = node.http.get(format!("{}/api/v1/sessions/current", node.public));
+                let reply = send(request.bearer_auth(token(&user_id, &id))).await;
+                let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
+                match &reply {
+                    // It says that the session is over, not how.
+                    Some((401, _, body)) if body["code"] == "session_ended" => {}
+                    _ => scene.ledger.read(asked, &id, answer(&reply), about),
+                }
+            }
+            _ => {
+                let asked = Asked::now(place, "a read");
+                let reply = send(node.http.get(url(&user_id)).bearer_auth(node.service_key())).await;
+                let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
+                scene.ledger.read(asked, &id, answer(&reply), about);
+            }
+        }
+        tokio::time::sleep(Duration::from_micros(rng.u64(500..4000))).await;
+    }
+}
+
+/// Signs users in, as long as there are few live sessions.
+pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
+    while !scene.is_over() {
+        let live = {
+            let book = scene.ledger.book();
+            let recent = &book.ids[book.ids.len().saturating_sub(600)..];
+            recent.iter().filter(|id| !book.sessions[*id].doubtful).count()
+        };
+        if live >= SESSIONS {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        let user_number = rng.usize(..USERS);
+        let user_id = user(user_number);
+        let lives_for = (rng.u32(..10) == 0).then(|| Duration::from_millis(rng.u64(2000..5000)));
+        let expires = lives_for.map(|lives_for| SystemTime::now() + lives_for);
+        let expires_at = expires.map(|at| chrono::DateTime::<chrono::Utc>::from(at).to_rfc3339());
+        let (place, node) = scene.some_node(&mut rng).await;
+        let request = node.http.post(format!("{}/service/v1/sessions", node.service)).bearer_auth(node.service_key());
+        let _alone = scene.users[user_number].lock().await;
+        scene.ledger.signing_in(&user_id);
+        let asked = Asked::now(place, "a sign-in");
+        match send(request.json(&json!({ "user_id": user_id, "expires_at": expires_at }))).await {
+            Some((201, _, body)) => {
+                let ids = body["evicted"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+                let evicted: Vec<Id> = ids.collect();
+                if !evicted.is_empty() {
+                    scene.ledger.ended(asked, &evicted);
+                }
+                scene.ledger.created(body["id"].as_str().unwrap(), &user_id, expires);
+                scene.ledger.signed_in(&user_id, true);
+            }
+            reply => {
+                scene.ledger.end_unknown(asked, answer(&reply));
+                scene.ledger.signed_in(&user_id, false);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(rng.u64(1..10))).await;
+    }
+}
+
+/// Ends sessions in every way there is.
+pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
+    while !scene.is_over() {
+        tokio::time::sleep(Duration::from_millis(rng.u64(20..120))).await;
+        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else { continue };
+        let ids = std::slice::from_ref(&id);
+        let (place, node) = scene.some_node(&mut rng).await;
+        let request = |node: &Node, method: Method, path: &str| {
+            node.http.request(method, format!("{}/service/v1/{path}", node.service)).bearer_auth(node.service_key())
+        };
+        let one = format!("sessions/{id}");
+        match rng.u32(..20) {
+            0..10 => {
+                scene.ledger.doubt(ids);
+                let asked = Asked::now(place, "an end");
+                judge(&scene, asked, ids, send(request(&node, Method::DELETE, &one)).await);
+            }
+            // Twice at once, at two nodes.
+            10..14 => {
+                scene.ledger.doubt(ids);
+                let (other_place, other) = scene.some_node(&mut rng).await;
+                let first = async {
+                    let asked = Asked::now(place, "one of two ends");
+                    judge(&scene, asked, ids, send(request(&node, Method::DELETE, &one)).await);
+                };
+                let second = async {
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    let asked = Asked::now(other_place, "the other of two ends");
+                    judge(&scene, asked, ids, send(request(&other, Method::DELETE, &one)).await);
+                };
+                let ((), ()) = tokio::join!(first, second);
+            }
+            14..16 => {
+                let number = usize::from_str_radix(&user_id[24..], 16).unwrap();
+                let _alone = scene.users[number].lock().await;
+                let all = doubt_all_but(&scene, &user_id, &id);
+                let asked = Asked::now(place, "the end of all others");
+                let request = request(&node, Method::DELETE, &format!("users/{user_id}/sessions"));
+                let reply = send(request.json(&json!({ "except_session_id": id }))).await;
+                if reply.as_ref().is_none_or(|reply| reply.0 != 200) {
+                    scene.ledger.taint(&user_id);
+                }
+                judge(&scene, asked, &all, reply);
+            }
+            16..18 => {
+                scene.ledger.doubt(ids);
+                let asked = Asked::now(place, "a logout");
+                let request = node.http.delete(format!("{}/api/v1/sessions/current", node.public));
+                match send(request.bearer_auth(token(&user_id, &id))).await {
+                    // It was over already, by its time.
+                    Some((401, ..)) => {}
+                    reply => judge(&scene, asked, ids, reply),
+                }
+            }
+            _ => {
+                scene.ledger.doubt(ids);
+                let asked = Asked::now(place, "an end by hand");
+                // Others commit meanwhile, with greater numbers.
+                let sql = format!(
+                    "BEGIN; UPDATE sessions SET revoked_at = now() WHERE id = '{id}' AND revoked_at IS NULL; SELECT pg_sleep(0.1); COMMIT"
+                );
+                if scene.cluster.sql(&sql).await.is_ok() {
+                    tokio::time::sleep(BY_HAND).await;
+                    let asked = Asked { at: Instant::now(), ..asked };
+                    scene.ledger.ended(asked, ids);
+                }
+            }
+        }
+    }
+}
+
+fn judge(scene: &Scene, asked: Asked, ids: &[Id], reply: Option<(u16, bool, Value)>) {
+    match reply {
+        Some((200 | 204, ..)) => scene.ledger.ended(asked, ids),
+        reply => scene.ledger.end_unknown(asked, answer(&reply)),
+    }
+}
+
+/// All of a user's sessions that are known of, but one.
+fn doubt_all_but(scene: &Scene, user: &str, except: &str) -> Vec<Id> {
+    let all: Vec<Id> = {
+        let book = scene.ledger.book();
+        let recent = &book.ids[book.ids.len().saturating_sub(600)..];
+        recent.iter().filter(|id| book.sessions[*id].user == user && id.as_str() != except).cloned().collect()
+    };
+    scene.ledger.doubt(&all);
+    all
+}
+
+/// An end user's token.
+fn token(user: &str, session: &str) -> String {
+    let now = chrono::Utc::now().timestamp();
+    let claims = json!({ "sub": user, "sid": session, "iat": now, "exp": now + 3600 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}

@@ -1,0 +1,165 @@
+//! The servers and nodes of a run, and the networks between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sessiond_tests::node::{Node, binary, binary_with_failpoints};
+use testkit::servers::{PostgresServer, RedisServer, TestDatabase};
+use testkit::{Fault, FaultProxy, TemporaryDir};
+use tokio::sync::{Mutex, RwLock};
+
+pub(crate) const NODES: usize = 3;
+/// Live sessions that a user may have.
+pub(crate) const LIMIT: usize = 6;
+/// Signs the end users' tokens.
+pub(crate) const SECRET: &str = "a secret of thirty-two bytes or more";
+
+pub(crate) struct Cluster {
+    pub(crate) postgres: Arc<PostgresServer>,
+    pub(crate) database: TestDatabase,
+    pub(crate) redis: Mutex<RedisPair>,
+    pub(crate) places: Vec<Place>,
+    mistake: Option<&'static str>,
+}
+
+/// Where a node runs, behind networks of its own.
+pub(crate) struct Place {
+    pub(crate) to_postgres: FaultProxy,
+    pub(crate) to_redis: FaultProxy,
+    node: RwLock<Option<Arc<Node>>>,
+}
+
+/// A primary with a replica.
+pub(crate) struct RedisPair {
+    pub(crate) primary: RedisServer,
+    replica: RedisServer,
+    /// From the replica to the primary.
+    link: FaultProxy,
+}
+
+impl Cluster {
+    pub(crate) async fn start(mistake: Option<&'static str>) -> Self {
+        let postgres = Arc::new(PostgresServer::start());
+        let database = postgres.database();
+        let redis = RedisPair::start().await;
+        let mut places = Vec::new();
+        for _ in 0..NODES {
+            let to_postgres = FaultProxy::start(postgres.port()).await;
+            let to_redis = FaultProxy::start(redis.primary.port()).await;
+            places.push(Place { to_postgres, to_redis, node: RwLock::new(None) });
+        }
+        let name = database.psql("SELECT current_database()");
+        // What is done by hand has to survive a crash too.
+        database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
+        let cluster = Self { postgres, database, redis: Mutex::new(redis), places, mistake };
+        for place in 0..NODES {
+            cluster.start_node(place).await;
+        }
+        cluster
+    }
+
+    /// The node of a place, if there is one now.
+    pub(crate) async fn node(&self, place: usize) -> Option<Arc<Node>> {
+        self.places[place].node.read().await.clone()
+    }
+
+    /// Starts the node of a place, and waits until it serves.
+    pub(crate) async fn start_node(&self, place: usize) {
+        let at = &self.places[place];
+        let direct = format!(":{}/", self.postgres.port());
+        let store = self.database.tcp_url_with_password().replace(&direct, &format!(":{}/", at.to_postgres.port()));
+        let cache = format!("redis://127.0.0.1:{}", at.to_redis.port());
+        let limit = LIMIT.to_string();
+        let mut settings = vec![
+            ("SESSIOND_STORE__URL", store.as_str()),
+            ("SESSIOND_CACHE__URL", &cache),
+            ("SESSIOND_AUTH__JWT__HS256_SECRET", SECRET),
+            ("SESSIOND_SESSIONS__MAX_PER_USER", &limit),
+            ("SESSIOND_LOG__LEVEL", "warn"),
+        ];
+        let in_the_binary = self.mistake.filter(|mistake| mistake.starts_with("mistake-"));
+        let failpoints = in_the_binary.map(|mistake| format!("{mistake}=return"));
+        if let Some(failpoints) = &failpoints {
+            settings.push(("FAILPOINTS", failpoints));
+        }
+        let binary = if failpoints.is_some() { binary_with_failpoints() } else { binary() };
+        let node = Node::start_binary(binary, TemporaryDir::new(), &settings).await;
+        *at.node.write().await = Some(Arc::new(node));
+    }
+
+    /// Ends the node of a place with a signal; nobody finds it there any more.
+    pub(crate) async fn end_node(&self, place: usize, signal: &str) {
+        let Some(node) = self.places[place].node.write().await.take() else { return };
+        node.signal(signal);
+        let started = Instant::now();
+        while state(node.child.id()).is_some_and(|state| state != 'Z') {
+            assert!(started.elapsed() < Duration::from_secs(15), "the node did not end: {}", node.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Runs SQL as an operator, on a connection that nothing is done to.
+    pub(crate) async fn sql(&self, sql: &str) -> Result<String, String> {
+        tokio::task::block_in_place(|| self.database.try_psql(sql))
+    }
+}
+
+impl RedisPair {
+    async fn start() -> Self {
+        let primary = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
+        let link = FaultProxy::start(primary.port()).await;
+        let replica = replica_of(&link);
+        Self { primary, replica, link }
+    }
+
+    /// The replica hears nothing of the primary for `behind`, which then dies, and takes its place.
+    pub(crate) async fn fail_over_to_a_stale_replica(&mut self, places: &[Place], behind: Duration) -> bool {
+        let in_step = self.replica.cli(&["INFO", "replication"]).contains("master_link_status:up");
+        self.link.set(Fault::Stall);
+        tokio::time::sleep(behind).await;
+        self.primary.signal("KILL");
+        self.replica.cli(&["REPLICAOF", "NO", "ONE"]);
+        self.link.set(Fault::Refuse);
+        let remembers = self.replica.cli(&["DBSIZE"]) != "0";
+        for place in places {
+            place.to_redis.redirect(self.replica.port());
+        }
+        self.link.redirect(self.replica.port());
+        self.link.set(Fault::None);
+        let new = tokio::task::block_in_place(|| replica_of(&self.link));
+        self.primary = std::mem::replace(&mut self.replica, new);
+        in_step && remembers
+    }
+
+    /// The primary dies and comes back with nothing.
+    pub(crate) async fn restart_empty(&mut self, places: &[Place], down: Duration) {
+        self.primary.signal("KILL");
+        tokio::time::sleep(down).await;
+        self.primary = tokio::task::block_in_place(|| RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]));
+        for place in places {
+            place.to_redis.redirect(self.primary.port());
+        }
+        self.link.set(Fault::Refuse);
+        self.link.redirect(self.primary.port());
+        self.link.set(Fault::None);
+    }
+}
+
+fn replica_of(link: &FaultProxy) -> RedisServer {
+    let port = link.port().to_string();
+    RedisServer::start_with(&["--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &port])
+}
+
+/// A process's state, such as `T` where it is stopped.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// A process's open descriptors, and its resident memory in MiB.
+pub(crate) fn footprint(pid: u32) -> (usize, u64) {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+    (descriptors, resident.unwrap_or(0_u64) / 1024)
+}

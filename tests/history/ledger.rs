@@ -1,0 +1,307 @@
+//! What was asked and answered, and the promises that are held against it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a question about a session may take, faults included: the request's second, and what a busy machine adds.
+pub(crate) const READ_LIMIT: Duration = Duration::from_millis(1500);
+/// How long an end may take: delta and the request's second, and what a busy machine adds.
+pub(crate) const END_LIMIT: Duration = Duration::from_millis(2000);
+/// How long after a fault errors are no surprise.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long something whose outcome is unknown may still happen.
+const TAINT: Duration = Duration::from_secs(15);
+/// Questions about a session that are shown with a broken promise.
+const REMEMBERED: usize = 16;
+
+/// A session, as users name it.
+pub(crate) type Id = String;
+
+/// What a question was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Live, by a cache or by the database.
+    Live { cached: bool },
+    /// Revoked.
+    Revoked,
+    /// Over by its own time.
+    Over,
+    /// No such session.
+    NotFound,
+    /// Another user's.
+    NotOwner,
+    /// 503: it cannot be known.
+    Unavailable,
+    /// Whatever else the server says.
+    Other(u16),
+    /// Nothing, or not in time.
+    Nothing,
+}
+
+pub(crate) struct Ledger {
+    began: Instant,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+pub(crate) struct Book {
+    pub(crate) sessions: HashMap<Id, Entry>,
+    /// By age.
+    pub(crate) ids: Vec<Id>,
+    pub(crate) violations: Vec<(Instant, String)>,
+    pub(crate) counts: Counts,
+    troubles: Vec<Trouble>,
+    /// Users who are signing in at this moment: any of their sessions may be making room.
+    signing_in: HashMap<String, u32>,
+    /// Users of whom all sessions may be ended by something whose outcome nobody knows.
+    tainted: HashMap<String, Instant>,
+}
+
+pub(crate) struct Entry {
+    pub(crate) user: String,
+    expires: Option<SystemTime>,
+    /// Since when its end is acknowledged.
+    final_since: Option<Instant>,
+    /// Somebody has tried to end it: its state may be anything until it is acknowledged.
+    pub(crate) doubtful: bool,
+    log: VecDeque<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) created: u64,
+    pub(crate) ended: u64,
+    pub(crate) unknown_ends: u64,
+    pub(crate) reads: u64,
+    pub(crate) reads_after_an_end: u64,
+    pub(crate) unavailable: u64,
+    pub(crate) quiet_reads: u64,
+    pub(crate) quiet_reads_from_caches: u64,
+    pub(crate) cached: u64,
+}
+
+/// A time in which something is wrong: everywhere, or so that a node does not answer at all.
+struct Trouble {
+    began: Instant,
+    ended: Option<Instant>,
+    mute: Option<usize>,
+}
+
+/// A question, from when to when, to whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) place: usize,
+    pub(crate) at: Instant,
+    pub(crate) what: &'static str,
+}
+
+impl Asked {
+    pub(crate) fn now(place: usize, what: &'static str) -> Self {
+        Self { place, at: Instant::now(), what }
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), book: Mutex::default() }
+    }
+
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    /// Since the beginning of the run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Something goes wrong from now on; `mute`: this place does not answer at all. Answers what to end it by.
+    pub(crate) fn trouble(&self, mute: Option<usize>) -> usize {
+        let mut book = self.book();
+        book.troubles.push(Trouble { began: Instant::now(), ended: None, mute });
+        book.troubles.len() - 1
+    }
+
+    pub(crate) fn trouble_is_over(&self, trouble: usize) {
+        self.book().troubles[trouble].ended = Some(Instant::now());
+    }
+
+    pub(crate) fn created(&self, id: &str, user: &str, expires: Option<SystemTime>) {
+        let entry = Entry { user: user.to_owned(), expires, final_since: None, doubtful: false, log: VecDeque::new() };
+        let mut book = self.book();
+        let is_tainted = book.tainted.get(user).is_some_and(|since| since.elapsed() < TAINT);
+        let entry = Entry { doubtful: is_tainted, ..entry };
+        book.counts.created += 1;
+        book.sessions.insert(id.to_owned(), entry);
+        book.ids.push(id.to_owned());
+    }
+
+    /// A user is signing in.
+    pub(crate) fn signing_in(&self, user: &str) {
+        *self.book().signing_in.entry(user.to_owned()).or_default() += 1;
+    }
+
+    /// A user has signed in, or not; `known`: whether that is known.
+    pub(crate) fn signed_in(&self, user: &str, known: bool) {
+        let mut book = self.book();
+        *book.signing_in.get_mut(user).unwrap() -= 1;
+        if !known {
+            book.taint(user);
+        }
+    }
+
+    /// All of a user's sessions may be ended by something whose outcome nobody knows.
+    pub(crate) fn taint(&self, user: &str) {
+        self.book().taint(user);
+    }
+
+    /// Somebody is about to end these.
+    pub(crate) fn doubt(&self, ids: &[Id]) {
+        let mut book = self.book();
+        for id in ids {
+            if let Some(entry) = book.sessions.get_mut(id) {
+                entry.doubtful = true;
+            }
+        }
+    }
+
+    /// The end of these is acknowledged.
+    pub(crate) fn ended(&self, asked: Asked, ids: &[Id]) {
+        let mut book = self.book();
+        // Under the lock: whoever asks later finds it here.
+        let now = Instant::now();
+        for id in ids {
+            let Some(entry) = book.sessions.get_mut(id) else { continue };
+            entry.doubtful = true;
+            entry.final_since.get_or_insert(now);
+            entry.note(asked, "acknowledged");
+            book.counts.ended += 1;
+        }
+        book.in_time("I14", asked, END_LIMIT);
+    }
+
+    /// Nobody knows what became of an end.
+    pub(crate) fn end_unknown(&self, asked: Asked, answer: Answer) {
+        let mut book = self.book();
+        book.counts.unknown_ends += 1;
+        book.explained(asked, answer);
+        book.in_time("I14", asked, END_LIMIT);
+    }
+
+    /// What an owner's question about a session was answered, and which session the answer was about.
+    pub(crate) fn read(&self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
+        self.book().read(asked, id, answer, about);
+    }
+
+    /// What a stranger's question about a session was answered.
+    pub(crate) fn read_by_a_stranger(&self, asked: Asked, id: &str, answer: Answer) {
+        let mut book = self.book();
+        book.counts.reads += 1;
+        book.explained(asked, answer);
+        if !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
+            book.violate("I5", id, asked, answer);
+        }
+    }
+
+    pub(crate) fn violate(&self, text: String) {
+        self.book().violations.push((Instant::now(), text));
+    }
+}
+
+impl Entry {
+    fn note(&mut self, asked: Asked, answer: impl fmt::Debug) {
+        if self.log.len() == REMEMBERED {
+            self.log.pop_front();
+        }
+        let (began, took) = (asked.at, asked.at.elapsed());
+        self.log.push_back(format!("{began:?} +{took:?} node {} {} -> {answer:?}", asked.place, asked.what));
+    }
+}
+
+impl Book {
+    fn taint(&mut self, user: &str) {
+        self.tainted.insert(user.to_owned(), Instant::now());
+        for entry in self.sessions.values_mut().filter(|entry| entry.user == user) {
+            entry.doubtful = true;
+        }
+    }
+
+    fn read(&mut self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
+        self.counts.reads += 1;
+        self.explained(asked, answer);
+        self.in_time("I14", asked, READ_LIMIT);
+        let is_quiet = self.is_quiet(asked, None);
+        let Some(entry) = self.sessions.get_mut(id) else { return };
+        entry.note(asked, answer);
+        let (final_since, doubtful, expires) = (entry.final_since, entry.doubtful, entry.expires);
+        let is_making_room = self.signing_in.get(&entry.user).is_some_and(|count| *count > 0);
+        let ended_before = final_since.is_some_and(|since| since < asked.at);
+        self.counts.reads_after_an_end += u64::from(ended_before);
+        match answer {
+            Answer::Live { cached } => {
+                self.counts.cached += u64::from(cached);
+                if is_quiet {
+                    self.counts.quiet_reads += 1;
+                    self.counts.quiet_reads_from_caches += u64::from(cached);
+                }
+                if ended_before {
+                    self.violate("I1", id, asked, answer);
+                }
+                let began = SystemTime::now() - asked.at.elapsed();
+                if expires.is_some_and(|expires| began > expires + Duration::from_secs(1)) {
+                    self.violate("I6", id, asked, answer);
+                }
+            }
+            // Nobody has ended it.
+            Answer::Revoked if !doubtful && !is_making_room => self.violate("I2", id, asked, answer),
+            Answer::Over if expires.is_none_or(|expires| SystemTime::now() < expires) => {
+                self.violate("I6", id, asked, answer);
+            }
+            Answer::NotFound => self.violate("I7", id, asked, answer),
+            Answer::NotOwner | Answer::Other(_) => self.violate("I13", id, asked, answer),
+            Answer::Revoked | Answer::Over | Answer::Unavailable | Answer::Nothing => {}
+        }
+        if about.is_some_and(|about| about != id) {
+            self.violate("I8", id, asked, answer);
+        }
+    }
+
+    /// Failures come of faults only.
+    fn explained(&mut self, asked: Asked, answer: Answer) {
+        let failed = matches!(answer, Answer::Unavailable | Answer::Nothing | Answer::Other(500..));
+        self.counts.unavailable += u64::from(failed);
+        if failed && self.is_quiet(asked, None) {
+            let text = format!("I13 {} at node {}: {answer:?} though nothing was wrong", asked.what, asked.place);
+            self.violations.push((Instant::now(), text));
+        }
+    }
+
+    fn in_time(&mut self, promise: &str, asked: Asked, limit: Duration) {
+        let took = asked.at.elapsed();
+        if took > limit && self.is_quiet(asked, Some(asked.place)) {
+            let text = format!("{promise} {} at node {} took {took:?}", asked.what, asked.place);
+            self.violations.push((Instant::now(), text));
+        }
+    }
+
+    /// Whether nothing was wrong while this was asked and answered, nor shortly before; `mute`: whether this place could answer.
+    fn is_quiet(&self, asked: Asked, mute: Option<usize>) -> bool {
+        !self.troubles.iter().rev().take(8).any(|trouble| {
+            let over = trouble.ended.is_some_and(|ended| ended + AFTERMATH < asked.at);
+            !over && (mute.is_none() || trouble.mute == mute) && trouble.began < Instant::now()
+        })
+    }
+
+    fn violate(&mut self, promise: &str, id: &str, asked: Asked, answer: Answer) {
+        let mut text = format!("{promise} session {id}: {} at node {} -> {answer:?}", asked.what, asked.place);
+        if let Some(entry) = self.sessions.get(id) {
+            text.push_str(&format!(" (user {}, final since {:?})", entry.user, entry.final_since));
+            for line in &entry.log {
+                text.push_str(&format!("\n    {line}"));
+            }
+        }
+        self.violations.push((Instant::now(), text));
+    }
+}

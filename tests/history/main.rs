@@ -1,0 +1,72 @@
+//! Real nodes, a real PostgreSQL, a real Redis with its replica, faults in all of them, and a record of every question and answer:
+//! no answer may break a promise (`docs/coherence.md`).
+//!
+//! A run is made by its seed: which faults, where, for how long, in which order. How it meets the requests is up to the machine.
+//!
+//! - `HISTORY_SECONDS`: how long a run is; 60, if not set.
+//! - `HISTORY_SEED`: the seed; another one each time, if not set. It is printed.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the time of day is what sessions live by")]
+
+mod clients;
+mod cluster;
+mod faults;
+mod ledger;
+mod run;
+
+use std::time::Duration;
+
+use faults::FaultKind;
+use run::{Plan, run};
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+fn seed() -> u64 {
+    setting("HISTORY_SEED").unwrap_or_else(|| fastrand::u64(1..1_000_000))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn no_answer_breaks_a_promise_whatever_fails() {
+    let length = Duration::from_secs(setting("HISTORY_SECONDS").unwrap_or(60));
+    let report = run(Plan { seed: seed(), length, faults: FaultKind::ALL.to_vec(), mistake: None }).await;
+    println!("{report}");
+    assert!(report.violations.is_empty(), "see above; seed {}", report.seed);
+    assert_eq!(report.void(), None, "this run shows nothing; seed {}", report.seed);
+}
+
+/// Mistakes that bring the bug back, each switched on by itself, with faults that it does not survive. A checker that finds none of
+/// them would show nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn every_mistake_is_found() {
+    use FaultKind::*;
+    let mut table = String::new();
+    let mut missed = Vec::new();
+    for (mistake, faults) in [
+        ("mistake-no-check", vec![PausedNode, DelayedDatabase]),
+        ("mistake-no-wait", vec![PausedNode]),
+        ("mistake-look-counts-from-its-arrival", vec![DelayedDatabase]),
+        ("mistake-second-end-at-once", vec![DelayedDatabase, PausedNode]),
+        ("mistake-joins-unchecked", vec![DelayedAnswers]),
+        ("mistake-cursor-after-the-last-entry", vec![LongTransaction]),
+        ("log-cleared-away-unnoticed", vec![ClearedLog]),
+    ] {
+        let plan = Plan { seed: seed(), length: Duration::from_secs(90), faults, mistake: Some(mistake) };
+        let report = run(plan).await;
+        let found = report.violations.iter().find(|violation| violation.starts_with("I1 "));
+        table.push_str(&format!(
+            "{mistake}: {} after {:.1} s\n",
+            if found.is_some() { "found" } else { "MISSED" },
+            report.took.as_secs_f64()
+        ));
+        if found.is_none() {
+            missed.push(mistake);
+            println!("{report}");
+        }
+    }
+    println!("{table}");
+    assert!(missed.is_empty(), "{missed:?}");
+}

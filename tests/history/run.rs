@@ -1,0 +1,258 @@
+//! A run: clients, faults, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::clients::{Scene, USERS, creator, ender, reader};
+use crate::cluster::{Cluster, LIMIT, NODES, footprint};
+use crate::faults::{FaultKind, inflict};
+use crate::ledger::{Counts, Ledger};
+
+const READERS: usize = 10;
+const CREATORS: usize = 3;
+const ENDERS: usize = 4;
+/// How long everything has to be well before all nodes say what the database says.
+const HEALED: Duration = Duration::from_secs(10);
+/// How often a broken promise is shown.
+const SHOWN: usize = 5;
+
+/// What a run is made of.
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) length: Duration,
+    pub(crate) faults: Vec<FaultKind>,
+    /// Switched on: the run ends as soon as a promise is broken.
+    pub(crate) mistake: Option<&'static str>,
+}
+
+/// What came of a run.
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) took: Duration,
+    pub(crate) violations: Vec<String>,
+    counts: Counts,
+    /// How often each fault was inflicted, and how often that had an effect.
+    faults: BTreeMap<FaultKind, (u32, u32)>,
+}
+
+pub(crate) async fn run(plan: Plan) -> Report {
+    println!(
+        "seed {}, {} s{}",
+        plan.seed,
+        plan.length.as_secs(),
+        plan.mistake.map_or(String::new(), |m| format!(", {m}"))
+    );
+    let began = Instant::now();
+    let scene = Arc::new(Scene {
+        cluster: Cluster::start(plan.mistake).await,
+        ledger: Ledger::new(),
+        over: AtomicBool::new(false),
+        users: (0..USERS).map(|_| tokio::sync::Mutex::default()).collect(),
+    });
+    let mut rng = Rng::with_seed(plan.seed);
+    let start = scene.ledger.trouble(None);
+    let mut clients = Vec::new();
+    for _ in 0..READERS {
+        clients.push(tokio::spawn(reader(scene.clone(), rng.fork())));
+    }
+    for _ in 0..CREATORS {
+        clients.push(tokio::spawn(creator(scene.clone(), rng.fork())));
+    }
+    for _ in 0..ENDERS {
+        clients.push(tokio::spawn(ender(scene.clone(), rng.fork())));
+    }
+    let watching = tokio::spawn(watch(scene.clone()));
+
+    // Whoever asks a node in its first second may find it busy connecting.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.ledger.trouble_is_over(start);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut faults: BTreeMap<FaultKind, (u32, u32)> = BTreeMap::new();
+    let is_found = || plan.mistake.is_some() && !scene.ledger.book().violations.is_empty();
+    let mut footprints = Vec::new();
+    let mut order = plan.faults.clone();
+    'run: loop {
+        // Each of them once, in a new order, and again.
+        rng.shuffle(&mut order);
+        for kind in &order {
+            if began.elapsed() >= plan.length || is_found() {
+                break 'run;
+            }
+            let unnoticed = plan.mistake == Some("log-cleared-away-unnoticed");
+            println!("  {:6.1} s {kind:?}", scene.ledger.elapsed().as_secs_f64());
+            let had_effect = inflict(&scene, *kind, &mut rng, unnoticed).await;
+            let (times, effective) = faults.entry(*kind).or_default();
+            *times += 1;
+            *effective += u32::from(had_effect);
+            tokio::time::sleep(Duration::from_millis(rng.u64(1200..2200))).await;
+            if began.elapsed() > plan.length / 4 && footprints.is_empty() {
+                footprints = measure(&scene).await;
+            }
+        }
+    }
+    if plan.mistake.is_none() {
+        tokio::time::sleep(HEALED).await;
+    }
+    scene.over.store(true, Ordering::Relaxed);
+    for client in clients.into_iter().chain([watching]) {
+        client.await.unwrap();
+    }
+    if plan.mistake.is_none() {
+        all_agree(&scene).await;
+        compare(&scene, &footprints).await;
+    }
+    let book = scene.ledger.book();
+    let at = |moment: &Instant| scene.ledger.elapsed().saturating_sub(moment.elapsed()).as_secs_f64();
+    let violations = book.violations.iter().map(|(moment, text)| format!("{text} ({:.1} s)", at(moment))).collect();
+    Report { seed: plan.seed, took: began.elapsed(), violations, counts: book.counts, faults }
+}
+
+/// Looks at the database again and again: the limit holds, and what is ended stays as it is.
+async fn watch(scene: Arc<Scene>) {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    while !scene.is_over() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let crowded = format!(
+            "SELECT user_id FROM sessions WHERE revoked_at IS NULL AND ends_at > now() GROUP BY user_id HAVING count(*) > {LIMIT}"
+        );
+        if let Ok(crowded) = scene.cluster.sql(&crowded).await
+            && !crowded.is_empty()
+        {
+            scene.ledger.violate(format!("I3 more than {LIMIT} live sessions: {crowded}"));
+        }
+        let revoked = "SELECT id || ' ' || revoked_at FROM sessions WHERE revoked_at > now() - interval '20 seconds'";
+        for line in scene.cluster.sql(revoked).await.unwrap_or_default().lines() {
+            let (id, at) = line.split_once(' ').unwrap();
+            let first = known.entry(id.to_owned()).or_insert_with(|| at.to_owned());
+            if first != at {
+                scene.ledger.violate(format!("I4 session {id} was revoked at {first}, and then at {at}"));
+            }
+        }
+        let unlogged = "SELECT count(*) FROM sessions WHERE revoked_at > now() - interval '5 seconds' AND NOT EXISTS (
+            SELECT FROM revocation_log AS log WHERE log.session_id = sessions.id OR log.user_id = sessions.user_id
+                OR (log.session_id IS NULL AND log.user_id IS NULL))
+            AND (SELECT xid = '0' FROM revocation_log_horizon)";
+        if let Ok(count) = scene.cluster.sql(unlogged).await
+            && count != "0"
+        {
+            scene.ledger.violate(format!("I15 {count} ends have no entry in the log"));
+        }
+    }
+    for (id, first) in known {
+        let now =
+            scene.cluster.sql(&format!("SELECT revoked_at FROM sessions WHERE id = '{id}'")).await.unwrap_or_default();
+        if now != first {
+            scene.ledger.violate(format!("I4 session {id} was revoked at {first}, and then at '{now}'"));
+        }
+    }
+}
+
+/// Every node says of every session what the database says; and whatever nobody has ended is live there.
+async fn all_agree(scene: &Scene) {
+    let sessions: Vec<_> = {
+        let book = scene.ledger.book();
+        let recent = &book.ids[book.ids.len().saturating_sub(400)..];
+        recent.iter().map(|id| (id.clone(), book.sessions[id].user.clone(), book.sessions[id].doubtful)).collect()
+    };
+    let sql = "SELECT id || ' ' || CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN ends_at <= now() THEN 'expired' ELSE 'live' END FROM sessions";
+    let rows = scene.cluster.sql(sql).await.unwrap();
+    let truth: BTreeMap<_, _> = rows.lines().filter_map(|line| line.split_once(' ')).collect();
+    for (id, user, doubtful) in sessions {
+        let Some(expected) = truth.get(id.as_str()) else {
+            scene.ledger.violate(format!("I7 session {id} is gone"));
+            continue;
+        };
+        if *expected == "revoked" && !doubtful {
+            scene.ledger.violate(format!("I2 session {id} is revoked, and nobody has ended it"));
+        }
+        for place in 0..NODES {
+            let node = scene.cluster.node(place).await.unwrap();
+            let (status, body) = node.service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({})).await;
+            let answered = body["status"].as_str().unwrap_or_default();
+            if status != 200
+                || answered != *expected && *expected == "revoked"
+                || answered == "revoked" && *expected != "revoked"
+            {
+                scene.ledger.violate(format!(
+                    "I11 session {id}: node {place} says {status} {answered}, the database {expected}"
+                ));
+            }
+        }
+    }
+}
+
+async fn measure(scene: &Scene) -> Vec<(u32, (usize, u64))> {
+    let mut footprints = Vec::new();
+    for place in 0..NODES {
+        if let Some(node) = scene.cluster.node(place).await {
+            footprints.push((node.child.id(), footprint(node.child.id())));
+        }
+    }
+    footprints
+}
+
+/// Whoever was there at the beginning has not grown; a node's near cache may fill up meanwhile.
+async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) {
+    for (pid, (descriptors, resident)) in measure(scene).await {
+        let Some((_, (at_first, memory_at_first))) = before.iter().find(|(other, _)| *other == pid) else { continue };
+        if descriptors > at_first + 30 || resident > memory_at_first * 3 / 2 + 20 {
+            scene.ledger.violate(format!(
+                "I16 a node had {at_first} descriptors and {memory_at_first} MiB, and in the end {descriptors} and {resident}"
+            ));
+        }
+    }
+}
+
+impl Report {
+    /// Why this run shows nothing, if it does not.
+    pub(crate) fn void(&self) -> Option<String> {
+        let Counts { quiet_reads, quiet_reads_from_caches, reads_after_an_end, .. } = self.counts;
+        if let Some((kind, _)) = self.faults.iter().find(|(_, (times, effective))| *times > 1 && *effective == 0) {
+            return Some(format!("{kind:?} never had an effect"));
+        }
+        if 2 * quiet_reads_from_caches < quiet_reads {
+            return Some(format!(
+                "caches answered {quiet_reads_from_caches} of {quiet_reads} reads while all was well"
+            ));
+        }
+        (reads_after_an_end == 0).then(|| "nobody asked about what was ended".to_owned())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        writeln!(f, "seed {}, {:.0} s", self.seed, self.took.as_secs_f64())?;
+        writeln!(
+            f,
+            "sessions: {} created, {} ends acknowledged, {} of unknown outcome",
+            c.created, c.ended, c.unknown_ends
+        )?;
+        let share = 100 * c.quiet_reads_from_caches / c.quiet_reads.max(1);
+        writeln!(
+            f,
+            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} unanswered",
+            c.reads, c.reads_after_an_end, c.cached, c.unavailable
+        )?;
+        writeln!(f, "while all was well: {} live answers, {share} % from caches", c.quiet_reads)?;
+        let faults = self.faults.iter().map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
+        writeln!(f, "faults with an effect: {}", faults.collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "broken promises: {}", self.violations.len())?;
+        let mut shown: BTreeMap<_, usize> = BTreeMap::new();
+        for violation in &self.violations {
+            let times = shown.entry(violation.split(' ').next()).or_default();
+            *times += 1;
+            if *times <= SHOWN {
+                writeln!(f, "  {violation}")?;
+            }
+        }
+        Ok(())
+    }
+}
