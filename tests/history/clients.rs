@@ -126,6 +126,41 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
     }
 }
 
+/// Ends a session that many are asking about, at a node that is not asked.
+pub(crate) async fn hot(scene: Arc<Scene>, mut rng: Rng) {
+    while !scene.is_over() {
+        tokio::time::sleep(Duration::from_millis(rng.u64(50..300))).await;
+        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else { continue };
+        let (place, node) = scene.some_node(&mut rng).await;
+        let (other_place, other) = scene.some_node(&mut rng).await;
+        let mut asking = Vec::new();
+        let ending_after = rng.usize(1..10);
+        for n in 0..40 {
+            if n == ending_after {
+                scene.ledger.doubt(std::slice::from_ref(&id));
+                let (scene, other, id) = (scene.clone(), other.clone(), id.clone());
+                asking.push(tokio::spawn(async move {
+                    let asked = Asked::now(other_place, "the end of a hot session");
+                    let request = other.http.delete(format!("{}/service/v1/sessions/{id}", other.service));
+                    judge(&scene, asked, &[id], send(request.bearer_auth(other.service_key())).await);
+                }));
+            }
+            let (scene, node, id, user_id) = (scene.clone(), node.clone(), id.clone(), user_id.clone());
+            asking.push(tokio::spawn(async move {
+                let url = format!("{}/service/v1/sessions/{id}?user_id={user_id}", node.service);
+                let asked = Asked::now(place, "one of many reads");
+                let reply = send(node.http.get(url).bearer_auth(node.service_key())).await;
+                let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
+                scene.ledger.read(asked, &id, answer(&reply), about);
+            }));
+            tokio::time::sleep(Duration::from_millis(rng.u64(10..50))).await;
+        }
+        for task in asking {
+            task.await.unwrap();
+        }
+    }
+}
+
 /// Signs users in, as long as there are few live sessions.
 pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
     while !scene.is_over() {

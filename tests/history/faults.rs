@@ -82,7 +82,7 @@ const KEEP_A_COPY: &str = "for _, key in ipairs(redis.call('KEYS', 'sess:*')) do
 const BRING_IT_BACK: &str = "local keys = redis.call('KEYS', 'old:*') for _, key in ipairs(keys) do redis.call('SET', string.sub(key, 5), redis.call('GET', key)) redis.call('DEL', key) end return #keys";
 const POISON: &str = "local keys = redis.call('KEYS', 'sess:*') for n, key in ipairs(keys) do
     local other = redis.call('GET', keys[#keys + 1 - n])
-    local poison = { other, 'rubbish', string.rep('x', 1000000), string.sub(other or '', 1, 20), '' }
+    local poison = { other, 'rubbish', n < 20 and string.rep('x', 1000000) or 'x', string.sub(other or '', 1, 20), '' }
     redis.call('SET', key, poison[n % 5 + 1] or '')
 end return #keys";
 
@@ -163,7 +163,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng, unnot
                 UnreachableDatabase => Fault::Stall,
                 RefusingDatabase => Fault::Refuse,
                 DelayedDatabase => Fault::Delay(millis(100, 350)),
-                _ => Fault::DelayAnswers(millis(500, 800)),
+                _ => Fault::DelayAnswers(millis(600, 850)),
             };
             let trouble = scene.ledger.trouble(None);
             let harmed = through(&at.to_postgres, fault, while_it_lasts + Duration::from_secs(1)).await;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) const READ_LIMIT: Duration = Duration::from_millis(1500);
 /// How long an end may take: delta and the request's second, and what a busy machine adds.
 pub(crate) const END_LIMIT: Duration = Duration::from_millis(2000);
-/// How long after a fault errors are no surprise.
-const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long after a fault errors are no surprise: after a crash of the database every connection of every node is made anew at once.
+const AFTERMATH: Duration = Duration::from_secs(2);
 /// How long something whose outcome is unknown may still happen.
 const TAINT: Duration = Duration::from_secs(15);
 /// Questions about a session that are shown with a broken promise.

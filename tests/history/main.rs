@@ -25,12 +25,19 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
+/// How long a mistake is looked for.
+const LONG_ENOUGH: Duration = Duration::from_secs(240);
+
+/// One run at a time: they measure.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn seed() -> u64 {
     setting("HISTORY_SEED").unwrap_or_else(|| fastrand::u64(1..1_000_000))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn no_answer_breaks_a_promise_whatever_fails() {
+    let _alone = ALONE.lock().await;
     let length = Duration::from_secs(setting("HISTORY_SECONDS").unwrap_or(60));
     let report = run(Plan { seed: seed(), length, faults: FaultKind::ALL.to_vec(), mistake: None }).await;
     println!("{report}");
@@ -43,6 +50,7 @@ async fn no_answer_breaks_a_promise_whatever_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn every_mistake_is_found() {
     use FaultKind::*;
+    let _alone = ALONE.lock().await;
     let mut table = String::new();
     let mut missed = Vec::new();
     for (mistake, faults) in [
@@ -54,7 +62,7 @@ async fn every_mistake_is_found() {
         ("mistake-cursor-after-the-last-entry", vec![LongTransaction]),
         ("log-cleared-away-unnoticed", vec![ClearedLog]),
     ] {
-        let plan = Plan { seed: seed(), length: Duration::from_secs(90), faults, mistake: Some(mistake) };
+        let plan = Plan { seed: seed(), length: LONG_ENOUGH, faults, mistake: Some(mistake) };
         let report = run(plan).await;
         let found = report.violations.iter().find(|violation| violation.starts_with("I1 "));
         table.push_str(&format!(

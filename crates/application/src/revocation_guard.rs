@@ -82,6 +82,11 @@ impl RevocationGuard {
         (self.clock.now().0 + self.delta).saturating_sub(fresh_until.0)
     }
 
+    /// How long an end may have to wait until it is final.
+    pub fn longest_wait(&self) -> Duration {
+        ack_deadline(Monotonic::default(), self.following().largest_delta).0
+    }
+
     /// Looks at the changes once. Answers whether to look again at once: somebody may be waiting to hear that this node knows what it
     /// has just learnt. Not to be called twice at a time.
     ///

@@ -1,5 +1,7 @@
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use application::Application;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, header};
@@ -13,12 +15,17 @@ use crate::system::SystemIds;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives every request an id, a span and its place in the metrics, and keeps every answer out of caches.
-pub(super) fn layer(router: Router, listener: &'static str) -> Router {
-    router.layer(from_fn(move |request: Request, next: Next| observe(listener, request, next)))
+/// How long a request may take, besides the wait for an end to be final.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Ends as many sessions as there are, which takes as long as it takes.
+const WITHOUT_DEADLINE: &str = "/service/v1/sessions/revoke";
+
+/// Gives every request an id, a span, a deadline and its place in the metrics, and keeps every answer out of caches.
+pub(super) fn layer(router: Router, listener: &'static str, application: Arc<Application>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| observe(listener, application.clone(), request, next)))
 }
 
-async fn observe(listener: &'static str, request: Request, next: Next) -> Response {
+async fn observe(listener: &'static str, application: Arc<Application>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
@@ -27,7 +34,14 @@ async fn observe(listener: &'static str, request: Request, next: Next) -> Respon
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
 
     let answering = next.run(request).instrument(span.clone());
-    let mut response = if matches!(method, "GET" | "HEAD") { answering.await } else { uninterrupted(answering).await };
+    let mut response = if matches!(method, "GET" | "HEAD") {
+        in_time(DEADLINE, answering, Problem::dependency_unavailable).await
+    } else if route == WITHOUT_DEADLINE {
+        uninterrupted(answering).await
+    } else {
+        // It goes on, though nobody hears how it ends.
+        in_time(DEADLINE + application.guard.longest_wait(), uninterrupted(answering), Problem::outcome_unknown).await
+    };
 
     let took = started.elapsed();
     let status = response.status().as_u16().to_string();
@@ -41,6 +55,13 @@ async fn observe(listener: &'static str, request: Request, next: Next) -> Respon
     // Whatever is answered here is about somebody's sign-in, at this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+async fn in_time(limit: Duration, answering: impl Future<Output = Response>, otherwise: fn() -> Problem) -> Response {
+    tokio::time::timeout(limit, answering).await.unwrap_or_else(|_| {
+        tracing::warn!("a request took too long");
+        otherwise().into_response()
+    })
 }
 
 /// In a task of its own: what has begun to change something goes on to its end, caches and all, though its client may go away.

@@ -38,6 +38,7 @@ use super::state::ServiceState;
 
 /// The routes of the service listener: those under `/service` behind a service key, health and metrics without.
 pub fn router(state: ServiceState) -> Router {
+    let application = state.application.clone();
     let sessions = Router::new()
         .route("/service/v1/sessions", post(create_session))
         .route("/service/v1/sessions/revoke", post(revoke_sessions))
@@ -55,7 +56,7 @@ pub fn router(state: ServiceState) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);
-    observe::layer(router, "service")
+    observe::layer(router, "service", application)
 }
 
 #[derive(Deserialize)]

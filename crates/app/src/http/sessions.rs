@@ -26,6 +26,7 @@ use super::state::PublicState;
 
 /// The routes of the public listener.
 pub fn router(state: PublicState) -> Router {
+    let application = state.application.clone();
     let router = Router::new()
         .route("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions))
         .route("/api/v1/sessions/current", get(get_current_session).delete(revoke_current_session))
@@ -33,7 +34,7 @@ pub fn router(state: PublicState) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);
-    observe::layer(router, "public")
+    observe::layer(router, "public", application)
 }
 
 async fn get_current_session(State(state): State<PublicState>, caller: LiveCaller) -> Response {
