@@ -15,11 +15,16 @@ pub(crate) const LIMIT: usize = 6;
 pub(crate) const SECRET: &str = "a secret of thirty-two bytes or more";
 
 pub(crate) struct Cluster {
-    pub(crate) postgres: Arc<PostgresServer>,
-    pub(crate) database: TestDatabase,
+    database: std::sync::RwLock<Arc<Database>>,
     pub(crate) redis: Mutex<RedisPair>,
     pub(crate) places: Vec<Place>,
     mistake: Option<&'static str>,
+}
+
+/// Whichever server is the primary now.
+pub(crate) struct Database {
+    pub(crate) server: Arc<PostgresServer>,
+    database: TestDatabase,
 }
 
 /// Where a node runs, behind networks of its own.
@@ -51,7 +56,8 @@ impl Cluster {
         let name = database.psql("SELECT current_database()");
         // What is done by hand has to survive a crash too.
         database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
-        let cluster = Self { postgres, database, redis: Mutex::new(redis), places, mistake };
+        let database = std::sync::RwLock::new(Arc::new(Database { server: postgres, database }));
+        let cluster = Self { database, redis: Mutex::new(redis), places, mistake };
         for place in 0..NODES {
             cluster.start_node(place).await;
         }
@@ -66,8 +72,9 @@ impl Cluster {
     /// Starts the node of a place, and waits until it serves.
     pub(crate) async fn start_node(&self, place: usize) {
         let at = &self.places[place];
-        let direct = format!(":{}/", self.postgres.port());
-        let store = self.database.tcp_url_with_password().replace(&direct, &format!(":{}/", at.to_postgres.port()));
+        let now = self.database();
+        let direct = format!(":{}/", now.server.port());
+        let store = now.database.tcp_url_with_password().replace(&direct, &format!(":{}/", at.to_postgres.port()));
         let cache = format!("redis://127.0.0.1:{}", at.to_redis.port());
         let limit = LIMIT.to_string();
         let mut settings = vec![
@@ -100,7 +107,51 @@ impl Cluster {
 
     /// Runs SQL as an operator, on a connection that nothing is done to.
     pub(crate) async fn sql(&self, sql: &str) -> Result<String, String> {
-        tokio::task::block_in_place(|| self.database.try_psql(sql))
+        let now = self.database();
+        tokio::task::block_in_place(|| now.database.try_psql(sql))
+    }
+
+    /// The database, where it is now.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        self.database.read().unwrap().clone()
+    }
+
+    /// A synchronous standby takes the place of the primary, which used up numbers that the standby knows nothing of, and is never
+    /// heard of again.
+    pub(crate) async fn promote_a_standby(&self) -> bool {
+        let old = self.database();
+        let link = FaultProxy::start(old.server.port()).await;
+        let standby = tokio::task::block_in_place(|| Arc::new(old.server.standby(link.port())));
+        let made_synchronous = async {
+            self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
+            self.sql("SELECT pg_reload_conf()").await?;
+            let began = Instant::now();
+            while self.sql("SELECT sync_state FROM pg_stat_replication").await? != "sync" {
+                assert!(began.elapsed() < Duration::from_secs(20), "the standby does not follow");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            // Whoever committed before that was not waited for.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            link.set(Fault::Stall);
+            let use_up = "DO $$ BEGIN PERFORM set_config('synchronous_commit', 'off', false);
+                FOR n IN 1..2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
+            self.sql(use_up).await
+        };
+        let used_up = made_synchronous.await;
+        // Time for a look.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for place in &self.places {
+            place.to_postgres.set(Fault::Refuse);
+        }
+        old.server.signal("KILL");
+        tokio::task::block_in_place(|| standby.promote());
+        let database = old.database.on(standby.clone());
+        for place in &self.places {
+            place.to_postgres.redirect(standby.port());
+            place.to_postgres.set(Fault::None);
+        }
+        *self.database.write().unwrap() = Arc::new(Database { server: standby, database });
+        used_up.inspect_err(|error| println!("    {error}")).is_ok()
     }
 }
 

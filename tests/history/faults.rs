@@ -36,6 +36,8 @@ pub(crate) enum FaultKind {
     DelayedDatabase,
     DelayedAnswers,
     PausedDatabase,
+    /// A synchronous standby takes over.
+    PromotedStandby,
     /// A backend is killed, and the server recovers.
     CrashedDatabase,
     TerminatedBackends,
@@ -49,7 +51,7 @@ pub(crate) enum FaultKind {
 use FaultKind::*;
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         PausedNode,
         KilledNode,
         RestartedNode,
@@ -70,6 +72,7 @@ impl FaultKind {
         DelayedDatabase,
         DelayedAnswers,
         PausedDatabase,
+        PromotedStandby,
         CrashedDatabase,
         TerminatedBackends,
         LockedRows,
@@ -172,11 +175,18 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng, unnot
         }
         PausedDatabase => {
             let trouble = scene.ledger.trouble(None);
-            cluster.postgres.signal("STOP");
+            let database = cluster.database();
+            database.server.signal("STOP");
             tokio::time::sleep(while_it_lasts).await;
-            cluster.postgres.signal("CONT");
+            database.server.signal("CONT");
             scene.ledger.trouble_is_over(trouble);
             true
+        }
+        PromotedStandby => {
+            let trouble = scene.ledger.trouble(None);
+            let promoted = cluster.promote_a_standby().await;
+            scene.ledger.trouble_is_over(trouble);
+            promoted
         }
         CrashedDatabase => {
             let trouble = scene.ledger.trouble(None);

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::coherence::Incarnation;
 use domain::ports::{HealthCheck, PortError};
+use fail::fail_point;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value};
 use tokio::time::error::Elapsed;
 
@@ -137,6 +139,15 @@ impl PostgresDatabase {
         let statement = statement(sql, values);
         self.bounded_write(async { Ok(self.pool.execute_raw(statement).await?.rows_affected()) }).await
     }
+}
+
+/// A mistake that tests can switch on.
+pub(crate) const CURSOR_ACROSS_A_FAILOVER: &str = "mistake-cursor-used-on-across-a-failover";
+
+/// Which history of which database; by that mistake, always the same.
+pub(crate) fn incarnation(system: u64, timeline: i32) -> Incarnation {
+    fail_point!(CURSOR_ACROSS_A_FAILOVER, |_| Incarnation { system, timeline: 0 });
+    Incarnation { system, timeline: timeline.cast_unsigned() }
 }
 
 pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::coherence::{FeedPage, Incarnation, LoggedEnd, Scope};
+use domain::coherence::{FeedPage, LoggedEnd, Scope};
 use domain::ports::{Look, Mark, OtherNode, PortError, RevocationFeed};
 use domain::{SessionId, UserId};
 use fail::fail_point;
@@ -10,7 +10,7 @@ use sea_orm::prelude::Json;
 use sea_orm::{DbErr, QueryResult};
 use uuid::Uuid;
 
-use crate::postgres_database::PostgresDatabase;
+use crate::postgres_database::{CURSOR_ACROSS_A_FAILOVER, PostgresDatabase, incarnation};
 
 /// Entries that one look brings at most.
 const LOOK_LIMIT: i64 = 20_000;
@@ -132,7 +132,7 @@ fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look
     });
     let ends = ends.collect::<Result<Vec<_>, _>>()?;
     let page = FeedPage {
-        incarnation: Incarnation { system, timeline: timeline.cast_unsigned() },
+        incarnation: incarnation(system, timeline),
         complete,
         next: next_or_mistaken(next.unsigned_abs(), from, &ends),
         ends,
@@ -141,11 +141,12 @@ fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look
     Ok(Some(Look { page, moment: row.try_get_by_index(3)? }))
 }
 
-/// Where the next look begins; by a mistake that tests can switch on, after the last entry.
+/// Where the next look begins; by mistakes that tests can switch on, after the last entry, or never before where this one did.
 fn next_or_mistaken(next: u64, from: Option<u64>, ends: &[LoggedEnd]) -> u64 {
     let last = || ends.last().map(|end| end.change + 1).max(from);
     fail_point!("mistake-cursor-after-the-last-entry", |_| last().unwrap_or(next));
-    let _ = last;
+    fail_point!(CURSOR_ACROSS_A_FAILOVER, |_| from.map_or(next, |from| next.max(from)));
+    let _ = (last, CURSOR_ACROSS_A_FAILOVER);
     next
 }
 

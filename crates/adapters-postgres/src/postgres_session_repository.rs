@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::coherence::{Incarnation, ReadStamp, Stamp};
+use domain::coherence::{ReadStamp, Stamp};
 use domain::ports::{
     EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
 };
@@ -15,7 +15,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::error::port_error;
-use crate::postgres_database::{PostgresDatabase, statement};
+use crate::postgres_database::{PostgresDatabase, incarnation, statement};
 use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text};
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > $2)
@@ -219,7 +219,7 @@ fn find_sql() -> String {
 fn stamped(row: &QueryResult, system: u64) -> Result<Session, DbErr> {
     let mut session = Session::from(session_row::Model::from_query_result(row, "")?);
     let (seen_below, timeline): (i64, i32) = (row.try_get("", "seen_below")?, row.try_get("", "timeline")?);
-    let incarnation = Incarnation { system, timeline: timeline.cast_unsigned() };
+    let incarnation = incarnation(system, timeline);
     session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below: seen_below.unsigned_abs() }));
     Ok(session)
 }

@@ -47,25 +47,33 @@ impl PostgresServer {
 
     /// A private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
     pub fn start() -> Self {
-        let bin = folder_of("initdb");
-        let owner = unprivileged_owner();
-        let dir = temporary_dir("postgres");
-        if let Some((uid, gid)) = owner {
-            chown(&dir, Some(uid), Some(gid)).expect("the right to give a directory away");
-        }
-        let data = dir.join("data");
+        let dir = owned_dir();
         let password_file = dir.join("password");
         std::fs::write(&password_file, PASSWORD).expect("a password file");
-        let mut initdb = Command::new(bin.join("initdb"));
+        let mut initdb = as_owner("initdb");
         initdb.args(["--no-sync", "--no-locale", "--encoding=UTF8", "--username=postgres"]);
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile"]).arg(&password_file);
-        initdb.arg("--pgdata").arg(&data).current_dir("/");
-        if let Some((uid, gid)) = owner {
-            initdb.uid(uid).gid(gid);
-        }
-        let output = initdb.output().expect("initdb to run");
-        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+        run(initdb.arg("--pgdata").arg(dir.join("data")));
+        Self::launch(dir)
+    }
 
+    /// A standby with all that this private server has now, which hears what is new through this TCP port.
+    pub fn standby(&self, through: u16) -> Self {
+        let dir = owned_dir();
+        let data = dir.join("data");
+        let mut copy = as_owner("pg_basebackup");
+        copy.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--dbname"]).arg(&self.admin_url);
+        run(copy.arg("--pgdata").arg(&data));
+        let primary = format!("host=127.0.0.1 port={through} user=postgres password={PASSWORD}");
+        let settings = data.join("postgresql.auto.conf");
+        std::fs::write(settings, format!("primary_conninfo = '{primary}'\n")).expect("the standby's settings");
+        std::fs::write(data.join("standby.signal"), "").expect("a file that makes it a standby");
+        Self::launch(dir)
+    }
+
+    /// Starts a server on the data of this directory, and waits until it answers.
+    fn launch(dir: PathBuf) -> Self {
+        let (bin, owner, data) = (folder_of("initdb"), unprivileged_owner(), dir.join("data"));
         let port = free_port();
         let (data, socket_dir) = (data.display().to_string(), dir.display().to_string());
         let postgres = bin.join("postgres").display().to_string();
@@ -95,6 +103,11 @@ impl PostgresServer {
             std::thread::sleep(Duration::from_millis(20));
         }
         server
+    }
+
+    /// Makes a standby the primary, with a history of its own from here on.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote(true, 20)").as_deref(), Ok("t"), "the standby was not promoted");
     }
 
     /// An empty database.
@@ -132,6 +145,11 @@ impl TestDatabase {
         let base = base.rsplit_once('/').map_or(base, |(base, _)| base);
         let separator = if query.is_empty() { "" } else { "?" };
         format!("{base}/{}{separator}{query}", self.name)
+    }
+
+    /// The same database on another server that has a copy of it.
+    pub fn on(&self, server: Arc<PostgresServer>) -> Self {
+        Self { server, name: self.name.clone() }
     }
 
     /// Where the database is over TCP, with `password` in the URL; only on a private server.
@@ -183,6 +201,30 @@ fn psql(bin: &Path, url: &str, sql: &str) -> Result<String, String> {
     } else {
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
+}
+
+/// A new directory that PostgreSQL may use.
+fn owned_dir() -> PathBuf {
+    let dir = temporary_dir("postgres");
+    if let Some((uid, gid)) = unprivileged_owner() {
+        chown(&dir, Some(uid), Some(gid)).expect("the right to give a directory away");
+    }
+    dir
+}
+
+/// A program of PostgreSQL's, as the user that its servers run as.
+fn as_owner(program: &str) -> Command {
+    let mut command = Command::new(folder_of("initdb").join(program));
+    command.current_dir("/");
+    if let Some((uid, gid)) = unprivileged_owner() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("PostgreSQL's programs to run");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or wherever `PATH` has it.
