@@ -243,3 +243,138 @@ impl Following {
         self.largest_delta = self.largest_delta.max(largest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository};
+    use domain::ports::{SessionReader, SessionRepository};
+    use domain::{Actor, Revocation};
+    use testkit::{SteppingClock, fixtures};
+
+    use super::*;
+
+    const DELTA: Duration = Duration::from_millis(500);
+
+    /// Two nodes of one database.
+    struct Setting {
+        database: MemoryDatabase,
+        repo: MemorySessionRepository,
+        clock: Arc<SteppingClock>,
+        one: RevocationGuard,
+        other: RevocationGuard,
+    }
+
+    async fn setting() -> Setting {
+        let (database, nodes) = (MemoryDatabase::default(), MemoryNodes::default());
+        let repo = MemorySessionRepository::new(database.clone());
+        repo.insert(&fixtures::session(), None).await.unwrap();
+        let clock = Arc::new(SteppingClock::default());
+        let guard = |n| {
+            let feed = MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(n));
+            RevocationGuard::new(Arc::new(feed), clock.clone(), DELTA)
+        };
+        let (one, other) = (guard(1), guard(2));
+        one.follow().await.unwrap();
+        Setting { database, repo, clock, one, other }
+    }
+
+    impl Setting {
+        async fn session(&self) -> Session {
+            self.repo.find_by_id(fixtures::session().id).await.unwrap().unwrap()
+        }
+
+        /// Ends the session at node one; the moment of the commit.
+        async fn end(&self) -> Monotonic {
+            let (id, revocation) =
+                (fixtures::session().id, Revocation { at: fixtures::now(), reason: None, actor: Some(Actor::Service) });
+            self.one.begin(Scope::Session(id));
+            assert_eq!(self.repo.revoke(&[id], &revocation).await.unwrap().len(), 1);
+            self.one.committed(&[Scope::Session(id)])
+        }
+
+        /// How long an end had to wait.
+        async fn wait(&self, committed: Monotonic) -> Duration {
+            self.one.wait_until_final(committed).await;
+            self.clock.now().0 - committed.0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_alone_waits_for_nobody() {
+        let s = setting().await;
+        let committed = s.end().await;
+        assert_eq!(s.one.until_final(committed).await, TimeDelta::zero());
+        assert_eq!(s.wait(committed).await, Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_silent_node_is_waited_for_until_it_trusts_its_memory_no_more() {
+        let s = setting().await;
+        s.other.follow().await.unwrap();
+        let remembered = s.session().await;
+        let committed = s.end().await;
+        let left = s.one.until_final(committed).await.to_std().unwrap();
+        assert_eq!(left, s.one.longest_wait());
+        assert!(s.other.lets_through(&remembered), "it knows nothing of it");
+        assert!(s.wait(committed).await > DELTA);
+        assert!(!s.other.lets_through(&remembered));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_said_that_it_knows_is_not_waited_for() {
+        let s = setting().await;
+        s.other.follow().await.unwrap();
+        let remembered = s.session().await;
+        let committed = s.end().await;
+        let (waited, ()) = tokio::join!(s.wait(committed), async {
+            // The look that sees the end, and the one that says so.
+            assert!(s.other.follow().await.unwrap());
+            s.other.follow().await.unwrap();
+        });
+        assert!(waited < DELTA / 2, "{waited:?}");
+        assert!(!s.other.lets_through(&remembered));
+    }
+
+    #[tokio::test]
+    async fn where_the_store_cannot_be_asked_the_largest_delta_is_waited_for() {
+        let s = setting().await;
+        let committed = s.end().await;
+        s.database.take_down();
+        assert!(s.wait(committed).await > DELTA);
+    }
+
+    #[tokio::test]
+    async fn the_node_that_ends_a_session_stops_remembering_it_before_and_begins_again_after_a_look() {
+        let s = setting().await;
+        let remembered = s.session().await;
+        assert!(s.one.lets_through(&remembered));
+        s.one.begin(Scope::Session(remembered.id));
+        assert!(!s.one.lets_through(&remembered));
+        s.one.nothing_happened(&[Scope::Session(remembered.id)]);
+        assert!(s.one.lets_through(&remembered));
+
+        s.end().await;
+        s.clock.advance(Duration::from_millis(1));
+        assert!(!s.one.lets_through(&remembered));
+        s.one.follow().await.unwrap();
+        assert!(!s.one.lets_through(&remembered), "now because it knows");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stood_still_is_taken_off_the_list_and_forgets_everything() {
+        let s = setting().await;
+        s.other.follow().await.unwrap();
+        let remembered = s.session().await;
+        assert!(s.other.lets_through(&remembered));
+        s.one.look_after_others().await.unwrap();
+        s.clock.advance(DELTA * (STANDSTILLS + 1));
+        s.one.look_after_others().await.unwrap();
+        let committed = s.end().await;
+        assert_eq!(s.wait(committed).await, Duration::ZERO);
+        // It hears that it was taken for dead, and registers anew.
+        assert!(s.other.follow().await.unwrap());
+        assert!(!s.other.lets_through(&remembered));
+        s.other.follow().await.unwrap();
+        assert!(!s.other.lets_through(&remembered));
+    }
+}
