@@ -35,8 +35,8 @@ pub struct SessionEnds {
     clock: Arc<dyn Clock>,
 }
 
-/// An end that has begun. One that is neither done nor failed, because whoever waited for it went away, leaves this node asking the
-/// database about its sessions.
+/// An end that has begun. One that is neither done nor failed, because the process is ending, leaves this node asking the database
+/// about its sessions.
 #[must_use]
 pub(crate) struct Ending<'a> {
     ends: &'a SessionEnds,
@@ -95,11 +95,10 @@ impl Ending<'_> {
         self.ends.guard.nothing_happened(&self.scopes);
     }
 
-    /// The store did not do it, or not all of it; or nobody knows, and then this node goes on asking the database.
+    /// The store did not do it, or not all of it, or nobody knows. Nothing is acknowledged, so this node need not know more than any
+    /// other: if it was done after all, the looks find it.
     pub(crate) fn failed(self, error: PortError) -> PortError {
-        if !matches!(error, PortError::OutcomeUnknown(_)) {
-            self.ends.guard.committed(&self.scopes);
-        }
+        self.ends.guard.committed(&self.scopes);
         error
     }
 }

@@ -250,13 +250,12 @@ impl RevocationMap {
 
     /// This node is about to end sessions: whatever it remembers of them is not answered from now on.
     pub fn begin(&mut self, scope: Scope) {
-        // Ends whose outcome nobody knows stay here: a bound, beyond which nothing that was remembered is answered any more.
+        // A bound, beyond which nothing that was remembered is answered.
         let scope = if self.begun.len() < CAPACITY { scope } else { Scope::Everybody };
         *self.begun.entry(scope).or_default() += 1;
     }
 
-    /// That is settled: either nothing was changed, or a look that was sent after the commit has been merged. An end whose outcome
-    /// nobody knows is never settled.
+    /// That is settled: nothing was changed, or a look that was sent after the commit has been merged, or nothing will be acknowledged.
     pub fn settle(&mut self, scope: Scope) {
         if let Some(count) = self.begun.get_mut(&scope) {
             *count -= 1;
