@@ -98,7 +98,7 @@ const RULES: [Rule; 11] = [
             "uuid",
         ],
     ),
-    Rule("sessiond-tests", &[], &[]),
+    Rule("sessiond-tests", &["testkit"], &["reqwest", "serde_json"]),
 ];
 
 fn workspace() -> Vec<Value> {
