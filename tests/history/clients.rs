@@ -79,6 +79,7 @@ fn answer(reply: &Option<(u16, bool, Value)>) -> Answer {
         (200, "live") => Answer::Live { cached: *cached },
         (200, "revoked") => Answer::Revoked,
         (200, _) => Answer::Over,
+        (401, _) if body["code"] == "session_ended" => Answer::Ended,
         (404, _) => Answer::NotFound,
         (403, _) => Answer::NotOwner,
         (503, _) => Answer::Unavailable,
@@ -109,11 +110,7 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
                 let request = node.http.get(format!("{}/api/v1/sessions/current", node.public));
                 let reply = send(request.bearer_auth(token(&user_id, &id))).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
-                match &reply {
-                    // It says that the session is over, not how.
-                    Some((401, _, body)) if body["code"] == "session_ended" => {}
-                    _ => scene.ledger.read(asked, &id, answer(&reply), about),
-                }
+                scene.ledger.read(asked, &id, answer(&reply), about);
             }
             _ => {
                 let asked = Asked::now(place, "a read");

@@ -137,7 +137,14 @@ impl Cluster {
                 FOR n IN 1..2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
             self.sql(use_up).await
         };
-        let used_up = made_synchronous.await;
+        if let Err(error) = made_synchronous.await {
+            // Whoever takes over without having everything would lose what was acknowledged.
+            println!("    {error}");
+            link.set(Fault::None);
+            let reset = self.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+            let _ = (reset, self.sql("SELECT pg_reload_conf()").await);
+            return false;
+        }
         // Time for a look.
         tokio::time::sleep(Duration::from_millis(300)).await;
         for place in &self.places {
@@ -151,7 +158,7 @@ impl Cluster {
             place.to_postgres.set(Fault::None);
         }
         *self.database.write().unwrap() = Arc::new(Database { server: standby, database });
-        used_up.inspect_err(|error| println!("    {error}")).is_ok()
+        true
     }
 }
 

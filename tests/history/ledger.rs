@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     Revoked,
     /// Over by its own time.
     Over,
+    /// Over; how is not said.
+    Ended,
     /// No such session.
     NotFound,
     /// Another user's.
@@ -263,7 +265,12 @@ impl Book {
             }
             Answer::NotFound => self.violate("I7", id, asked, answer),
             Answer::NotOwner | Answer::Other(_) => self.violate("I13", id, asked, answer),
-            Answer::Revoked | Answer::Over | Answer::Unavailable | Answer::Nothing => {}
+            Answer::Ended
+                if !doubtful && !is_making_room && expires.is_none_or(|expires| SystemTime::now() < expires) =>
+            {
+                self.violate("I13", id, asked, answer);
+            }
+            Answer::Revoked | Answer::Over | Answer::Ended | Answer::Unavailable | Answer::Nothing => {}
         }
         if about.is_some_and(|about| about != id) {
             self.violate("I8", id, asked, answer);
