@@ -254,8 +254,8 @@ impl fmt::Display for Report {
         let share = 100 * c.quiet_reads_from_caches / c.quiet_reads.max(1);
         writeln!(
             f,
-            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} unanswered",
-            c.reads, c.reads_after_an_end, c.cached, c.unavailable
+            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} unanswered ({} while all was well)",
+            c.reads, c.reads_after_an_end, c.cached, c.unavailable, c.unexplained
         )?;
         writeln!(f, "while all was well: {} live answers, {share} % from caches", c.quiet_reads)?;
         let faults = self.faults.iter().map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
