@@ -133,7 +133,7 @@ async fn watch(scene: Arc<Scene>) {
     while !scene.is_over() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let crowded = format!(
-            "SELECT user_id FROM sessions WHERE revoked_at IS NULL AND ends_at > now() GROUP BY user_id HAVING count(*) > {LIMIT}"
+            "SELECT user_id FROM sessions WHERE revoked_at IS NULL AND ends_at > now() + interval '1 second' GROUP BY user_id HAVING count(*) > {LIMIT}"
         );
         if let Ok(crowded) = scene.cluster.sql(&crowded).await
             && !crowded.is_empty()

@@ -21,7 +21,8 @@ const REGISTER: &str = "INSERT INTO node_lease (node, delta_ms) VALUES ($1, $2)
 /// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same moment. The next look begins at
 /// the snapshot's xmin and not after the last entry, because transactions commit in another order than they wrote.
 ///
-/// On a standby `pg_current_wal_insert_lsn` fails, and with it the look.
+/// After a crash it begins a timeline; of several nodes that do so at once, one does, and the others look again. On a standby an unlogged table
+/// cannot be read, and so the look fails.
 const LOOK: &str = "WITH lease AS (
         UPDATE node_lease SET renewals = renewals + 1, applied = $3::pg_snapshot WHERE node = $1 RETURNING 1
     ), moment AS MATERIALIZED (
@@ -30,9 +31,14 @@ const LOOK: &str = "WITH lease AS (
         SELECT revocation_log.xid, session_id, user_id FROM revocation_log, moment
         WHERE revocation_log.xid >= coalesce($2::text::xid8, pg_snapshot_xmin(snapshot))
         ORDER BY revocation_log.xid LIMIT $4
+    ), begun AS (
+        INSERT INTO database_timeline (id)
+        SELECT ('x' || left(md5(gen_random_uuid()::text), 8))::bit(32)::integer
+        WHERE NOT EXISTS (SELECT FROM database_timeline)
+        ON CONFLICT DO NOTHING RETURNING id
     )
     SELECT EXISTS (SELECT FROM lease),
-        ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer,
+        coalesce((SELECT id FROM database_timeline), (SELECT id FROM begun)),
         pg_snapshot_xmin(snapshot)::text::bigint,
         snapshot::text,
         (SELECT xid::text::bigint FROM revocation_log_horizon),
@@ -122,7 +128,8 @@ fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look
     if !row.try_get_by_index::<bool>(0)? {
         return Ok(None);
     }
-    let timeline: i32 = row.try_get_by_index(1)?;
+    let timeline: Option<i32> = row.try_get_by_index(1)?;
+    let timeline = timeline.ok_or_else(|| DbErr::Custom("another node has just begun a timeline".into()))?;
     let (next, horizon): (i64, i64) = (row.try_get_by_index(2)?, row.try_get_by_index(4)?);
     let entries: Json = row.try_get_by_index(5)?;
     let entries = entries.as_array().cloned().unwrap_or_default();

@@ -206,21 +206,24 @@ impl SessionRepository for PostgresSessionRepository {
     }
 }
 
-/// The row, and what the read has seen: every transaction before its snapshot's xmin. On a standby, `pg_current_wal_insert_lsn`
-/// fails, and with it the read: a standby may be behind.
+/// The row, and what the read has seen: every transaction before its snapshot's xmin. On a standby an unlogged table cannot be read, and
+/// so the read fails: a standby may be behind.
 fn find_sql() -> String {
     format!(
         "SELECT {COLUMNS}, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS seen_below,
-            ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
+            (SELECT database_timeline.id FROM database_timeline) AS timeline
         FROM sessions WHERE id = $1"
     )
 }
 
 fn stamped(row: &QueryResult, system: u64) -> Result<Session, DbErr> {
     let mut session = Session::from(session_row::Model::from_query_result(row, "")?);
-    let (seen_below, timeline): (i64, i32) = (row.try_get("", "seen_below")?, row.try_get("", "timeline")?);
-    let incarnation = incarnation(system, timeline);
-    session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below: seen_below.unsigned_abs() }));
+    let (seen_below, timeline): (i64, Option<i32>) = (row.try_get("", "seen_below")?, row.try_get("", "timeline")?);
+    // After a crash, nothing is counted before the next look.
+    session.stamp = Stamp(timeline.map(|timeline| ReadStamp {
+        incarnation: incarnation(system, timeline),
+        seen_below: seen_below.unsigned_abs(),
+    }));
     Ok(session)
 }
 

@@ -2,17 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters_postgres::{
-    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, SCHEMA_VERSION, inspect,
-    migrate,
+    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
+    SCHEMA_VERSION, inspect, migrate,
 };
-use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionReader, SessionRepository};
+use domain::ports::{
+    EventOutbox, EventQuery, HealthCheck, PortError, RevocationFeed, SessionReader, SessionRepository,
+};
 use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
+use uuid::Uuid;
 
 async fn connect(database: &TestDatabase) -> Arc<PostgresDatabase> {
     Arc::new(PostgresDatabase::open(&database.url(), 4).await.unwrap())
@@ -206,4 +210,38 @@ async fn a_backlog_of_unread_events_hides_nothing() {
     let events = outbox.events(&query).await.unwrap();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].position, 12_001);
+}
+
+/// A crash may have numbers of transactions used again, of which nobody can tell the old meaning from the new one.
+#[tokio::test]
+async fn after_a_crash_another_timeline_begins_and_until_then_reads_are_not_stamped() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let connection = connect(&database).await;
+    let repository = PostgresSessionRepository::new(connection.clone());
+    let looks = Arc::new(connection.open_beside(&database.url()).await.unwrap());
+    let feed = PostgresRevocationFeed::new(connection, looks, Uuid::from_u128(1));
+    let session = fixtures::session();
+    repository.insert(&session, None).await.unwrap();
+    feed.register(Duration::from_millis(500)).await.unwrap();
+    let before = feed.look(None, None).await.unwrap().unwrap().page.incarnation;
+    let stamp = async || repository.find_by_id(session.id).await.ok()?.unwrap().stamp.0;
+    assert_eq!(stamp().await.unwrap().incarnation, before);
+
+    let backend = database.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1");
+    assert!(Command::new("kill").args(["-KILL", &backend]).status().unwrap().success());
+    let crashed = Instant::now();
+    while database.try_psql("SELECT 1").is_err() || repository.find_by_id(session.id).await.is_err() {
+        assert!(crashed.elapsed() < Duration::from_secs(20), "the server did not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(stamp().await, None);
+    let after = loop {
+        match feed.look(None, None).await {
+            Ok(look) => break look.unwrap().page.incarnation,
+            Err(error) => assert!(crashed.elapsed() < Duration::from_secs(20), "{error:?}"),
+        }
+    };
+    assert_ne!(after, before);
+    assert_eq!(stamp().await.unwrap().incarnation, after);
 }

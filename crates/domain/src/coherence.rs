@@ -31,7 +31,7 @@ impl Monotonic {
 pub struct Incarnation {
     /// The database.
     pub system: u64,
-    /// Its history: another one after a promotion.
+    /// Its history: another one after whatever may have numbers used again, such as a crash, a promotion, a restore.
     pub timeline: u32,
 }
 

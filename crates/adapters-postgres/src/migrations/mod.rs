@@ -8,6 +8,7 @@ mod m0003_session_limits;
 mod m0004_time_outs_and_labels;
 mod m0005_events;
 mod m0006_revocation_log;
+mod m0007_database_timeline;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_time_outs_and_labels::Migration),
             Box::new(m0005_events::Migration),
             Box::new(m0006_revocation_log::Migration),
+            Box::new(m0007_database_timeline::Migration),
         ]
     }
 }
