@@ -15,7 +15,6 @@ fix:
 release:
     cargo build --release -p app
 
-# A record of real nodes under faults: `just history 30`, `just history 30 4711` to replay
-history minutes="1" seed="":
-    HISTORY_SECONDS=$(({{minutes}} * 60)) {{ if seed == "" { "" } else { "HISTORY_SEED=" + seed } }} \
-        cargo test --release --workspace --test history no_answer -- --nocapture
+# A record of real nodes under faults: just history --minutes 30 --seed 4711
+history *arguments:
+    scripts/history.sh {{arguments}}
