@@ -23,7 +23,7 @@ pub enum Fault {
     Refuse,
     /// What the server sends arrives with one byte of each piece changed.
     Garble,
-    /// What the server sends is cut off in the middle, and its direction is closed.
+    /// What the server sends is cut off in the middle, and the connection is closed.
     Truncate,
 }
 
