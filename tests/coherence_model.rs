@@ -46,6 +46,8 @@ enum Mistake {
     CursorAcrossFailover,
     /// The map is looked at first, and whether it is fresh later.
     FreshnessAfterMap,
+    /// What a node has merged before a failover is taken for what it has merged after it.
+    AppliedAcrossFailover,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +67,11 @@ impl Transaction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum End {
     NotBegun,
-    CommittedAt(u64),
+    /// When, and a transaction that was over after it: whoever has seen that one has seen the end.
+    Committed {
+        at: u64,
+        mark: u64,
+    },
     Acknowledged,
 }
 
@@ -73,18 +79,21 @@ enum End {
 enum Look {
     None,
     Sent(u64),
-    /// The page, when the look was sent, and whether it saw the end.
-    Executed(FeedPage, u64, bool),
+    /// The page, when the look was sent, and its moment.
+    Executed(FeedPage, u64, Snapshot),
 }
+
+/// What somebody had seen: the timeline, and below which number every transaction but those that were open.
+type Snapshot = (u32, u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
     map: RevocationMap,
     look: Look,
     looks: u8,
-    /// The last page that was merged saw the end; and the database was told.
-    merged_end: bool,
-    lease_says_so: bool,
+    /// The moment of the last page that was merged, and what the database was told of it.
+    applied: Snapshot,
+    lease: Snapshot,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -195,6 +204,13 @@ impl State {
         open.min().unwrap_or(self.next_id)
     }
 
+    /// An end that is committed at this moment, and its mark.
+    fn committed_now(&mut self) -> End {
+        let mark = self.next_id;
+        self.next_id += 1;
+        End::Committed { at: self.now, mark }
+    }
+
     fn acknowledged(&self) -> bool {
         self.first == End::Acknowledged || self.second == End::Acknowledged
     }
@@ -213,7 +229,7 @@ impl Protocol {
     }
 
     /// What the database answers to a look of this node.
-    fn page(&self, state: &State, node: usize) -> (FeedPage, bool) {
+    fn page(&self, state: &State, node: usize) -> FeedPage {
         let from = state.nodes[node].map.next().unwrap_or(state.xmin());
         let mut entries: Vec<(u64, Scope)> = Vec::new();
         entries.extend(state.end.committed().map(|id| (id, scope())));
@@ -238,11 +254,14 @@ impl Protocol {
             }
             _ => {}
         }
-        (page, state.end.committed().is_some())
+        page
     }
 
-    fn may_acknowledge(&self, state: &State, committed: u64) -> bool {
-        if self.mistake == Mistake::NoWait || state.nodes[1].lease_says_so {
+    fn may_acknowledge(&self, state: &State, committed: u64, mark: u64) -> bool {
+        let any = self.mistake == Mistake::AppliedAcrossFailover;
+        let knows = |(timeline, seen_below)| mark < seen_below && (any || timeline == state.timeline);
+        let other_knows = knows(state.nodes[1].lease);
+        if self.mistake == Mistake::NoWait || other_knows {
             return true;
         }
         let (now, deadline) = (at(state.now), ack_deadline(at(committed), DELTA));
@@ -262,7 +281,7 @@ impl Model for Protocol {
         let mut map = RevocationMap::default();
         let page = FeedPage { incarnation: incarnation(1), ends: Vec::new(), complete: true, next: 10, kept_from: 0 };
         assert_eq!(map.follow(&page, at(0), DELTA), Followed::BegunAnew);
-        let node = Node { map, look: Look::None, looks: 0, merged_end: false, lease_says_so: false };
+        let node = Node { map, look: Look::None, looks: 0, applied: (1, 10), lease: (1, 10) };
         vec![State {
             now: 0,
             timeline: 1,
@@ -308,11 +327,11 @@ impl Model for Protocol {
         if untouched && self.beside == Beside::AFailover {
             actions.push(Action::Failover);
         }
-        if matches!(state.first, End::CommittedAt(committed) if self.may_acknowledge(state, committed)) {
+        if matches!(state.first, End::Committed { at, mark } if self.may_acknowledge(state, at, mark)) {
             actions.push(Action::Acknowledge);
         }
         let at_once = self.mistake == Mistake::SecondEndAtOnce;
-        if matches!(state.second, End::CommittedAt(committed) if at_once || self.may_acknowledge(state, committed)) {
+        if matches!(state.second, End::Committed { at, mark } if at_once || self.may_acknowledge(state, at, mark)) {
             actions.push(Action::AcknowledgeSecond);
         }
         // What the node that ends the session learns matters to its own reads only.
@@ -361,7 +380,7 @@ impl Model for Protocol {
             Action::CommitEnd => {
                 let Transaction::Open(id) = state.end else { return None };
                 state.end = Transaction::Committed(id);
-                state.first = End::CommittedAt(state.now);
+                state.first = state.committed_now();
                 state.committed_at = Some(state.now);
             }
             Action::BeginOther => {
@@ -374,7 +393,7 @@ impl Model for Protocol {
             }
             Action::SecondEnd => {
                 state.nodes[0].map.begin(scope());
-                state.second = End::CommittedAt(state.now);
+                state.second = state.committed_now();
             }
             Action::Acknowledge => state.first = End::Acknowledged,
             Action::AcknowledgeSecond => state.second = End::Acknowledged,
@@ -392,16 +411,19 @@ impl Model for Protocol {
             }
             Action::ExecuteLook(n) => {
                 let Look::Sent(sent) = state.nodes[n].look else { return None };
-                let (page, sees_end) = self.page(&state, n);
-                state.nodes[n].lease_says_so = state.nodes[n].merged_end;
-                state.nodes[n].look = Look::Executed(page, sent, sees_end);
+                let page = self.page(&state, n);
+                state.nodes[n].lease = state.nodes[n].applied;
+                state.nodes[n].look = Look::Executed(page, sent, (state.timeline, state.next_id));
             }
             Action::MergeLook(n) => {
-                let Look::Executed(page, sent, sees_end) = state.nodes[n].look.clone() else { return None };
+                let Look::Executed(page, sent, moment) = state.nodes[n].look.clone() else { return None };
                 let counts_from = if self.mistake == Mistake::LookCountsFromArrival { state.now } else { sent };
                 state.nodes[n].map.follow(&page, at(counts_from), DELTA);
                 state.nodes[n].look = Look::None;
-                state.nodes[n].merged_end = sees_end;
+                // What the node that ends the session says of itself, nobody asks.
+                if n == 1 {
+                    state.nodes[n].applied = moment;
+                }
                 // What this node has ended is settled by a look that was sent after the commit.
                 let settled = state.committed_at.is_some_and(|committed| committed < sent);
                 if n == 0 && settled && !state.settled {
@@ -468,7 +490,7 @@ impl Model for Protocol {
             }),
             Property::sometimes("a live value in a cache is refused", |_, state: &State| state.refused),
             Property::sometimes("a wait is over by time", |_, state: &State| {
-                state.first == End::Acknowledged && state.nodes.iter().all(|node| !node.lease_says_so)
+                state.first == End::Acknowledged && state.nodes[1].lease == (1, 10)
             }),
             Property::sometimes("an end is acknowledged because everybody knows", |_, state: &State| {
                 state.first == End::Acknowledged && state.now == 0
@@ -512,6 +534,7 @@ fn every_mistake_is_found() {
         (Mistake::PrunedUnnoticed, Beside::AnotherTransaction),
         (Mistake::CursorAcrossFailover, Beside::AFailover),
         (Mistake::FreshnessAfterMap, Beside::AnotherRead),
+        (Mistake::AppliedAcrossFailover, Beside::AFailover),
     ] {
         let started = std::time::Instant::now();
         let checker = Protocol { mistake, beside }.checker().threads(2).spawn_bfs().join();

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::postgres_database::{CURSOR_ACROSS_A_FAILOVER, PostgresDatabase, incar
 const LOOK_LIMIT: i64 = 20_000;
 
 const REGISTER: &str = "INSERT INTO node_lease (node, delta_ms) VALUES ($1, $2)
-    ON CONFLICT (node) DO UPDATE SET delta_ms = EXCLUDED.delta_ms, applied = NULL";
+    ON CONFLICT (node) DO UPDATE SET delta_ms = EXCLUDED.delta_ms, applied = NULL, applied_timeline = NULL";
 
 /// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same moment. The next look begins at
 /// the snapshot's xmin and not after the last entry, because transactions commit in another order than they wrote.
@@ -24,13 +25,14 @@ const REGISTER: &str = "INSERT INTO node_lease (node, delta_ms) VALUES ($1, $2)
 /// After a crash it begins a timeline; of several nodes that do so at once, one does, and the others look again. On a standby an unlogged table
 /// cannot be read, and so the look fails.
 const LOOK: &str = "WITH lease AS (
-        UPDATE node_lease SET renewals = renewals + 1, applied = $3::pg_snapshot WHERE node = $1 RETURNING 1
+        UPDATE node_lease SET renewals = renewals + 1, applied = $3::pg_snapshot, applied_timeline = $4
+        WHERE node = $1 RETURNING 1
     ), moment AS MATERIALIZED (
         SELECT pg_current_snapshot() AS snapshot
     ), entry AS MATERIALIZED (
         SELECT revocation_log.xid, session_id, user_id FROM revocation_log, moment
         WHERE revocation_log.xid >= coalesce($2::text::xid8, pg_snapshot_xmin(snapshot))
-        ORDER BY revocation_log.xid LIMIT $4
+        ORDER BY revocation_log.xid LIMIT $5
     ), begun AS (
         INSERT INTO database_timeline (id)
         SELECT ('x' || left(md5(gen_random_uuid()::text), 8))::bit(32)::integer
@@ -49,8 +51,10 @@ const MARK: &str = "SELECT pg_current_xact_id()::text::bigint";
 
 const OTHERS: &str = "SELECT node, delta_ms, renewals FROM node_lease WHERE node <> $1";
 
+/// What a node has merged on another timeline says nothing about this one, whose changes may have lower numbers.
 const BEHIND: &str = "SELECT node, delta_ms, renewals FROM node_lease
-    WHERE node <> $1 AND NOT coalesce(pg_visible_in_snapshot($2::text::xid8, applied), false)";
+    WHERE node <> $1 AND NOT coalesce(
+        applied_timeline = (SELECT id FROM database_timeline) AND pg_visible_in_snapshot($2::text::xid8, applied), false)";
 
 const PRUNE: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM (SELECT id, recorded_at FROM revocation_log ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) AS oldest
@@ -86,10 +90,12 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 
     async fn look(&self, from: Option<u64>, applied: Option<&str>) -> Result<Option<Look>, PortError> {
+        let applied = applied.and_then(Moment::parse);
         let values = [
             self.node.into(),
             from.map(|from| from.to_string()).into(),
-            applied.map(str::to_owned).into(),
+            applied.as_ref().map(|applied| applied.snapshot.clone()).into(),
+            applied.map(|applied| applied.timeline).into(),
             (LOOK_LIMIT + 1).into(),
         ];
         let system = self.database.system();
@@ -145,7 +151,27 @@ fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look
         ends,
         kept_from: horizon.unsigned_abs() + 1,
     };
-    Ok(Some(Look { page, moment: row.try_get_by_index(3)? }))
+    let moment = Moment { timeline, snapshot: row.try_get_by_index(3)? };
+    Ok(Some(Look { page, moment: moment.to_string() }))
+}
+
+/// The moment of a look: which transactions it saw, of which timeline.
+struct Moment {
+    timeline: i32,
+    snapshot: String,
+}
+
+impl Moment {
+    fn parse(text: &str) -> Option<Self> {
+        let (timeline, snapshot) = text.split_once(' ')?;
+        Some(Self { timeline: timeline.parse().ok()?, snapshot: snapshot.to_owned() })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.timeline, self.snapshot)
+    }
 }
 
 /// Where the next look begins; by mistakes that tests can switch on, after the last entry, or never before where this one did.

@@ -11,7 +11,7 @@ use adapters_postgres::{
     SCHEMA_VERSION, inspect, migrate,
 };
 use domain::ports::{
-    EventOutbox, EventQuery, HealthCheck, PortError, RevocationFeed, SessionReader, SessionRepository,
+    EventOutbox, EventQuery, HealthCheck, Look, PortError, RevocationFeed, SessionReader, SessionRepository,
 };
 use domain::{Actor, Revocation, Session};
 use testkit::fixtures;
@@ -244,4 +244,31 @@ async fn after_a_crash_another_timeline_begins_and_until_then_reads_are_not_stam
     };
     assert_ne!(after, before);
     assert_eq!(stamp().await.unwrap().incarnation, after);
+}
+
+/// Found by half an hour of real nodes under faults (`docs/coherence.md`).
+#[tokio::test]
+async fn what_a_node_has_merged_of_one_timeline_says_nothing_about_another() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let connection = connect(&database).await;
+    let looks = Arc::new(connection.open_beside(&database.url()).await.unwrap());
+    let [one, other] =
+        [1, 2].map(|n| PostgresRevocationFeed::new(connection.clone(), looks.clone(), Uuid::from_u128(n)));
+    for feed in [&one, &other] {
+        feed.register(Duration::from_millis(500)).await.unwrap();
+    }
+    let mark = one.mark().await.unwrap();
+    let look = async |after: Option<&Look>| {
+        let (from, applied) = (after.map(|look| look.page.next), after.map(|look| look.moment.as_str()));
+        other.look(from, applied).await.unwrap().unwrap()
+    };
+    let of_one_timeline = look(None).await;
+    database.psql("UPDATE database_timeline SET id = id # 1");
+    // By its numbers it has seen the mark; but those are the numbers of another timeline.
+    let of_another = look(Some(&of_one_timeline)).await;
+    assert_ne!(of_another.page.incarnation, of_one_timeline.page.incarnation);
+    assert_eq!(one.behind(mark.change).await.unwrap().len(), 1);
+    look(Some(&of_another)).await;
+    assert_eq!(one.behind(mark.change).await.unwrap(), []);
 }

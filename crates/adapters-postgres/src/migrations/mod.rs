@@ -9,6 +9,7 @@ mod m0004_time_outs_and_labels;
 mod m0005_events;
 mod m0006_revocation_log;
 mod m0007_database_timeline;
+mod m0008_merged_on_a_timeline;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_events::Migration),
             Box::new(m0006_revocation_log::Migration),
             Box::new(m0007_database_timeline::Migration),
+            Box::new(m0008_merged_on_a_timeline::Migration),
         ]
     }
 }
