@@ -15,6 +15,10 @@ fix:
 release:
     cargo build --release -p app
 
+# Beside limits and peers: bench/README.md
+bench *arguments:
+    bench/bench.sh {{arguments}}
+
 # A record of real nodes under faults: just history --minutes 30 --seed 4711
 history *arguments:
     scripts/history.sh {{arguments}}

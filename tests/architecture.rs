@@ -19,7 +19,7 @@ const ADAPTERS: [&str; 6] = [
     "adapters-ua-parser",
 ];
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
     Rule("application", &["domain"], &["async-trait", "chrono", "fail", "futures-util", "thiserror", "uuid"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
@@ -84,6 +84,7 @@ const RULES: [Rule; 11] = [
             "jsonwebtoken",
             "metrics",
             "metrics-exporter-prometheus",
+            "quick_cache",
             "reqwest",
             "secrecy",
             "serde",
@@ -99,6 +100,7 @@ const RULES: [Rule; 11] = [
         ],
     ),
     Rule("sessiond-tests", &["testkit"], &["reqwest", "serde_json"]),
+    Rule("sessiond-bench", &["domain", "testkit"], &[]),
 ];
 
 fn workspace() -> Vec<Value> {

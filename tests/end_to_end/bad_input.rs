@@ -152,7 +152,7 @@ async fn databases() {
 
     let migrate = run(sessiond(TemporaryDir::new().path(), &[("SESSIOND_STORE__URL", &database.url())]).arg("migrate"));
     assert!(migrate.status.success());
-    assert_eq!(String::from_utf8_lossy(&migrate.stdout), "schema version 8 (the database was empty)\n");
+    assert_eq!(String::from_utf8_lossy(&migrate.stdout), "schema version 9 (the database was empty)\n");
     database.psql("UPDATE sessiond_schema SET version = 99, oldest_able = 99");
     let store = [("SESSIOND_STORE__URL", database.url())];
     let store = [(store[0].0, store[0].1.as_str())];

@@ -148,10 +148,11 @@ impl SessionRepository for MemorySessionRepository {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError> {
         let fits = |session: &Session| session.user_id == user_id && Some(session.id) != except;
-        self.revoke_where(fits, usize::MAX, revocation)
+        self.revoke_where(fits, limit as usize, revocation)
     }
 
     async fn revoke_everybody(

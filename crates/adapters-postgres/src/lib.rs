@@ -8,6 +8,7 @@
 mod connection;
 mod dashtam_sessions;
 mod error;
+mod gathered_reads;
 mod migrations;
 mod postgres_database;
 mod postgres_event_outbox;

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::coherence::{ReadStamp, Stamp};
 use domain::ports::{
     EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
 };
@@ -9,13 +8,12 @@ use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserI
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect, Value,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
 };
 use uuid::Uuid;
 
-use crate::error::port_error;
-use crate::postgres_database::{PostgresDatabase, incarnation, statement};
+use crate::gathered_reads::GatheredReads;
+use crate::postgres_database::{PostgresDatabase, statement};
 use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text};
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > $2)
@@ -36,7 +34,7 @@ const REVOKE: &str = "WITH doomed AS MATERIALIZED (
 
 const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
         SELECT id FROM sessions WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
-        ORDER BY id FOR NO KEY UPDATE
+        ORDER BY id LIMIT $6 FOR NO KEY UPDATE
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
     FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
@@ -66,12 +64,13 @@ const TOUCH: &str = "WITH touch AS MATERIALIZED (
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
     database: Arc<PostgresDatabase>,
+    reads: GatheredReads,
 }
 
 impl PostgresSessionRepository {
-    /// The sessions of this database.
+    /// The sessions of this database. To be called on a tokio runtime, which then reads for it.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
-        Self { database }
+        Self { reads: GatheredReads::new(&database), database }
     }
 
     /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.
@@ -85,9 +84,7 @@ impl PostgresSessionRepository {
 #[async_trait]
 impl SessionReader for PostgresSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        let find = statement(&find_sql(), [session_id.0.into()]);
-        let row = self.database.read(|| self.database.pool().query_one_raw(find.clone())).await?;
-        row.map(|row| stamped(&row, self.database.system())).transpose().map_err(port_error)
+        self.reads.find(session_id).await
     }
 }
 
@@ -188,9 +185,11 @@ impl SessionRepository for PostgresSessionRepository {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError> {
-        self.end(REVOKE_ALL_OF_USER, revocation, vec![user_id.0.into(), except.map(|id| id.0).into()]).await
+        let which = vec![user_id.0.into(), except.map(|id| id.0).into(), i64::from(limit).into()];
+        self.end(REVOKE_ALL_OF_USER, revocation, which).await
     }
 
     async fn revoke_everybody(
@@ -204,27 +203,6 @@ impl SessionRepository for PostgresSessionRepository {
         ended.sort();
         Ok(ended)
     }
-}
-
-/// The row, and what the read has seen: every transaction before its snapshot's xmin. On a standby an unlogged table cannot be read, and
-/// so the read fails: a standby may be behind.
-fn find_sql() -> String {
-    format!(
-        "SELECT {COLUMNS}, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS seen_below,
-            (SELECT database_timeline.id FROM database_timeline) AS timeline
-        FROM sessions WHERE id = $1"
-    )
-}
-
-fn stamped(row: &QueryResult, system: u64) -> Result<Session, DbErr> {
-    let mut session = Session::from(session_row::Model::from_query_result(row, "")?);
-    let (seen_below, timeline): (i64, Option<i32>) = (row.try_get("", "seen_below")?, row.try_get("", "timeline")?);
-    // After a crash, nothing is counted before the next look.
-    session.stamp = Stamp(timeline.map(|timeline| ReadStamp {
-        incarnation: incarnation(system, timeline),
-        seen_below: seen_below.unsigned_abs(),
-    }));
-    Ok(session)
 }
 
 /// One row, unless there is no room and the limit denies; it answers whom the room was taken from.

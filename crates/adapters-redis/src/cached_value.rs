@@ -1,3 +1,5 @@
+//! What is kept in Redis, as bytes. Public for those who measure it and those who attack it.
+
 use std::net::IpAddr;
 
 use aws_lc_rs::{constant_time, hmac};
@@ -8,19 +10,20 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The first byte of every value. A value of any other version is a miss, so that two releases can share one Redis.
-pub(crate) const VERSION: u8 = 3;
+pub const VERSION: u8 = 3;
 
 /// The longest value that is written or looked at, in bytes.
-pub(crate) const MAX_BYTES: usize = 512;
+pub const MAX_BYTES: usize = 512;
 
 /// The key that signs values: HMAC with SHA-256 (RFC 2104), cut to its first 16 bytes.
-pub(crate) struct Signer(hmac::Key);
+pub struct Signer(hmac::Key);
 
 /// The bytes of a signature.
 const MAC_BYTES: usize = 16;
 
 impl Signer {
-    pub(crate) fn new(key: &[u8]) -> Self {
+    /// With this key, of any length.
+    pub fn new(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
@@ -39,7 +42,7 @@ impl Signer {
 
 /// Why a value was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reject {
+pub enum Reject {
     /// Longer than [`MAX_BYTES`]; nobody has decoded it.
     Oversized,
     /// Of another [`VERSION`], or empty.
@@ -56,7 +59,7 @@ pub(crate) enum Reject {
 
 impl Reject {
     /// The label of the metric.
-    pub(crate) fn reason(self) -> &'static str {
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Oversized => "oversized",
             Self::Version => "version",
@@ -92,7 +95,7 @@ struct Body<'a> {
 
 /// The value for a session under this key in Redis: version, signature, body. `None` if it would be longer than [`MAX_BYTES`], or the
 /// session is revoked.
-pub(crate) fn encode(session: &Session, signer: &Signer, key: &[u8]) -> Option<Vec<u8>> {
+pub fn encode(session: &Session, signer: &Signer, key: &[u8]) -> Option<Vec<u8>> {
     if session.is_revoked() {
         return None;
     }
@@ -125,7 +128,10 @@ pub(crate) fn encode(session: &Session, signer: &Signer, key: &[u8]) -> Option<V
 }
 
 /// The session in a value that was found under the key of this session and user, if it is good at `now`.
-pub(crate) fn decode(
+///
+/// # Errors
+/// The [`Reject`].
+pub fn decode(
     value: &[u8],
     signer: &Signer,
     key: &[u8],

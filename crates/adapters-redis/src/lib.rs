@@ -4,7 +4,7 @@
 //! Only `GET`, `SET PX`, `UNLINK` and `PING` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
 //! checked, whatever it does costs a request a few milliseconds at most ([`RedisSessionCache`]).
 
-mod cached_value;
+pub mod cached_value;
 mod circuit_breaker;
 mod connection;
 mod redis_session_cache;

@@ -72,7 +72,6 @@ impl RedisSessionCache {
         if !self.breaker.allows_call(Instant::now()) {
             return None;
         }
-        // fred counts its time-out from when it writes the command, which a full socket can put off.
         let result = match tokio::time::timeout(COMMAND_TIMEOUT, command).await {
             Ok(result) => result,
             Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
@@ -167,8 +166,7 @@ impl SessionCache for RedisSessionCache {
 impl HealthCheck for RedisSessionCache {
     /// Asks past the breaker: an operator wants to know how Redis is, not how it was.
     async fn check(&self) -> Result<(), PortError> {
-        let options = Options { timeout: Some(CHECK_TIMEOUT), ..options() };
-        let client = self.pool.next().with_options(&options);
+        let client = self.pool.next().with_options(&options());
         let answer = tokio::time::timeout(CHECK_TIMEOUT, client.ping::<()>(None)).await;
         answer.map_err(PortError::unavailable)?.map_err(PortError::unavailable)
     }
@@ -176,7 +174,7 @@ impl HealthCheck for RedisSessionCache {
 
 /// A server that is not connected is an error at once, not a wait.
 fn options() -> Options {
-    Options { timeout: Some(COMMAND_TIMEOUT), max_attempts: Some(1), fail_fast: true, ..Options::default() }
+    Options { max_attempts: Some(1), fail_fast: true, ..Options::default() }
 }
 
 /// Whether Redis said nothing, rather than no.

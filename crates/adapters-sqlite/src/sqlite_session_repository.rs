@@ -165,10 +165,11 @@ impl SessionRepository for SqliteSessionRepository {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError> {
-        let values = [user_id.0.into(), except.map(|id| id.0).into()];
-        self.end("user_id = ? AND id IS NOT ?", revocation, values).await
+        let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND revoked_at IS NULL ORDER BY id LIMIT ?)";
+        self.end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()]).await
     }
 
     async fn revoke_everybody(

@@ -1,9 +1,9 @@
 //! The real clock and the real ids: the one file that may ask the operating system for them (`clippy.toml`).
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::coherence::Monotonic;
 use domain::ports::{Clock, IdGenerator, MonotonicClock};
 use uuid::Uuid;
@@ -14,8 +14,9 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the Clock port's real adapter")]
     fn now(&self) -> DateTime<Utc> {
-        let now = Utc::now();
-        now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        DateTime::from_timestamp_micros(micros).unwrap_or_else(Utc::now)
     }
 }
 

@@ -7,6 +7,9 @@ use domain::ports::{Clock, EndedSession, PortError, SessionCache};
 
 use crate::{ActivityBuffer, RevocationGuard};
 
+/// How many of the sessions that one statement ends are taken out of the caches.
+const REMOVED_AT_MOST: usize = 100;
+
 /// When a command that ends sessions answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acknowledge {
@@ -85,9 +88,11 @@ impl Ending<'_> {
     }
 
     /// The store has ended these, and more are to come: whoever has called waits for the last ones.
+    ///
+    /// Taking them out of the caches is a courtesy, which frees room: the guard answers none of them. So of very many, a few do.
     pub(crate) async fn forget(&self, ended: &[EndedSession]) {
         self.ends.activity.forget(ended);
-        self.ends.session_cache.remove(ended).await;
+        self.ends.session_cache.remove(&ended[..ended.len().min(REMOVED_AT_MOST)]).await;
     }
 
     /// The store has ended nothing.

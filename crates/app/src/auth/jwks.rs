@@ -28,6 +28,15 @@ const MAX_BYTES: usize = 256 * 1024;
 #[derive(Clone)]
 pub struct RemoteJwks(Arc<Shared>);
 
+/// What one fetch brought.
+#[derive(Default)]
+pub struct PublishedKeys {
+    /// The keys that can be used.
+    pub keys: Vec<VerificationKey>,
+    /// Which fetch it was: what an earlier one's keys have verified is not verified by these.
+    pub number: u64,
+}
+
 struct Shared {
     url: String,
     client: reqwest::Client,
@@ -38,7 +47,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    keys: Arc<Vec<VerificationKey>>,
+    published: Arc<PublishedKeys>,
     fetched_at: Option<Instant>,
     tried_at: Option<Instant>,
 }
@@ -59,24 +68,27 @@ impl RemoteJwks {
     }
 
     /// The present keys, among them one that fits if the issuer has one; `None` if there are none that may be used.
-    pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<Vec<VerificationKey>>> {
-        let (keys, age) = self.present();
-        let known = keys.iter().any(|key| key.fits(algorithm, key_id));
-        match age {
-            Some(age) if known && age < MAX_AGE => {
-                // One task, not one a request: whoever finds it fetching leaves it alone.
-                if age >= REFRESH_AFTER && self.may_fetch() && self.0.fetching.try_lock().is_ok() {
-                    tokio::spawn(self.clone().refresh());
-                }
-                Some(keys)
-            }
-            _ => {
-                // In a task of its own: a caller who goes away does not cancel what others wait for.
-                let _ = tokio::time::timeout(REQUEST_WAIT, tokio::spawn(self.clone().refresh())).await;
-                let (keys, age) = self.present();
-                age.filter(|age| *age < MAX_AGE).map(|_| keys)
-            }
+    pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<PublishedKeys>> {
+        let present = self.present();
+        if present.as_ref().is_some_and(|present| present.keys.iter().any(|key| key.fits(algorithm, key_id))) {
+            return present;
         }
+        // In a task of its own: a caller who goes away does not cancel what others wait for.
+        let _ = tokio::time::timeout(REQUEST_WAIT, tokio::spawn(self.clone().refresh())).await;
+        self.present()
+    }
+
+    /// The present keys, if they may be used. Old ones are fetched again, in the background.
+    pub fn present(&self) -> Option<Arc<PublishedKeys>> {
+        let (published, age) = {
+            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.published.clone(), state.fetched_at?.elapsed())
+        };
+        // One task, not one a request: whoever finds it fetching leaves it alone.
+        if age >= REFRESH_AFTER && self.may_fetch() && self.0.fetching.try_lock().is_ok() {
+            tokio::spawn(self.clone().refresh());
+        }
+        (age < MAX_AGE).then_some(published)
     }
 
     /// Fetches the keys once, whatever is there already: for the operator's `doctor`.
@@ -86,11 +98,6 @@ impl RemoteJwks {
     pub async fn fetch(&self) -> Result<usize> {
         let keys = self.download().await?;
         Ok(keys.len())
-    }
-
-    fn present(&self) -> (Arc<Vec<VerificationKey>>, Option<Duration>) {
-        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-        (state.keys.clone(), state.fetched_at.map(|at| at.elapsed()))
     }
 
     /// Whether the last fetch is long enough ago.
@@ -113,7 +120,7 @@ impl RemoteJwks {
         match fetched {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "fetched the token issuer's keys");
-                state.keys = Arc::new(keys);
+                state.published = Arc::new(PublishedKeys { keys, number: state.published.number + 1 });
                 state.fetched_at = Some(now);
             }
             Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot fetch the token issuer's keys"),
@@ -182,8 +189,8 @@ mod tests {
 
     /// Whether there are keys, and one with this id among them.
     async fn has(remote: &RemoteJwks, key_id: &str) -> Option<bool> {
-        let keys = remote.keys_for(Algorithm::EdDSA, Some(key_id)).await?;
-        Some(keys.iter().any(|key| key.fits(Algorithm::EdDSA, Some(key_id))))
+        let published = remote.keys_for(Algorithm::EdDSA, Some(key_id)).await?;
+        Some(published.keys.iter().any(|key| key.fits(Algorithm::EdDSA, Some(key_id))))
     }
 
     async fn pass(time: Duration) {

@@ -2,7 +2,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use domain::ports::Clock;
 use domain::{SessionId, UserId};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
@@ -13,11 +12,10 @@ use thiserror::Error;
 
 use super::jwks::RemoteJwks;
 use super::verification_key::VerificationKey;
+use super::verified_tokens::{Validity, VerifiedTokens};
 
 /// Longer tokens are refused unread.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// How far the issuer's clock may be ahead or behind.
-const LEEWAY: TimeDelta = TimeDelta::seconds(5);
 /// How many keys are tried for one token.
 const MAX_CANDIDATES: usize = 8;
 
@@ -63,12 +61,13 @@ pub struct TokenVerifier {
     remote: Option<RemoteJwks>,
     rules: TokenRules,
     clock: Arc<dyn Clock>,
+    verified: VerifiedTokens,
 }
 
 impl TokenVerifier {
     /// A verifier without keys, which refuses everything.
     pub fn new(rules: TokenRules, clock: Arc<dyn Clock>) -> Self {
-        Self { secret: None, keys: Vec::new(), remote: None, rules, clock }
+        Self { secret: None, keys: Vec::new(), remote: None, rules, clock, verified: VerifiedTokens::default() }
     }
 
     /// Also accepts HS256 tokens made with this secret.
@@ -101,11 +100,19 @@ impl TokenVerifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid("too long"));
         }
+        let published = || Some(self.remote.as_ref()?.present()?.number);
+        if let Some(verified) = self.verified.recall(token, self.clock.now(), published) {
+            return Ok(verified);
+        }
         let header =
             decode_header(token).map_err(|_| TokenError::Invalid("not a token, or of an unknown algorithm"))?;
         self.check_header(&header)?;
-        let claims = self.claims(token, &header).await?;
-        self.check_claims(&claims)
+        let (claims, publication) = self.claims(token, &header).await?;
+        let verified = self.whose(&claims)?;
+        let validity = Validity::of(&claims.0, publication)?;
+        validity.check(self.clock.now())?;
+        self.verified.remember(token, verified, validity);
+        Ok(verified)
     }
 
     fn check_header(&self, header: &Header) -> Result<(), TokenError> {
@@ -122,26 +129,28 @@ impl TokenVerifier {
         Ok(())
     }
 
-    /// The claims, once one of the keys has verified the signature.
-    async fn claims(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
+    /// The claims, once one of the keys has verified the signature; and which publication of the issuer's that key is from, if it is
+    /// from one.
+    async fn claims(&self, token: &str, header: &Header) -> Result<(Claims, Option<u64>), TokenError> {
         let (algorithm, key_id) = (header.alg, header.kid.as_deref());
         match algorithm {
             Algorithm::HS256 => {
                 let secret = self.secret.as_ref().ok_or(TokenError::Invalid("algorithm not accepted"))?;
-                self.decode(token, algorithm, secret)
+                self.decode(token, algorithm, secret).map(|claims| (claims, None))
             }
             Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
                 let local = self.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
                 for key in local {
                     if let Ok(claims) = self.decode(token, algorithm, key.key()) {
-                        return Ok(claims);
+                        return Ok((claims, None));
                     }
                 }
                 let Some(remote) = &self.remote else { return Err(TokenError::Invalid("no key verifies it")) };
                 let published = remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
-                let fitting = published.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
+                let fitting = published.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
                 let mut decoded = fitting.map(|key| self.decode(token, algorithm, key.key()));
-                decoded.find_map(Result::ok).ok_or(TokenError::Invalid("no key verifies it"))
+                let claims = decoded.find_map(Result::ok).ok_or(TokenError::Invalid("no key verifies it"))?;
+                Ok((claims, Some(published.number)))
             }
             _ => Err(TokenError::Invalid("algorithm not accepted")),
         }
@@ -165,18 +174,7 @@ impl TokenVerifier {
         Ok(data.claims)
     }
 
-    fn check_claims(&self, claims: &Claims) -> Result<VerifiedToken, TokenError> {
-        let now = self.clock.now().timestamp() as f64;
-        let leeway = LEEWAY.num_seconds() as f64;
-        let number = |name: &str| claims.0.get(name).map(|value| value.as_f64().ok_or(TokenError::Invalid("time")));
-        // RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted.
-        let expires = number("exp").ok_or(TokenError::Invalid("no exp"))??;
-        if now >= expires + leeway {
-            return Err(TokenError::Invalid("expired"));
-        }
-        if number("nbf").transpose()?.is_some_and(|not_before| now < not_before - leeway) {
-            return Err(TokenError::Invalid("not yet valid"));
-        }
+    fn whose(&self, claims: &Claims) -> Result<VerifiedToken, TokenError> {
         let text = |name: &str| claims.0.get(name).and_then(Value::as_str);
         let user_id = text("sub").and_then(|text| text.parse().ok()).ok_or(TokenError::Invalid("sub"))?;
         let session_id = text(&self.rules.session_claim).and_then(|text| text.parse().ok());

@@ -7,6 +7,7 @@ mod jwks;
 mod jwt;
 mod service_keys;
 mod verification_key;
+mod verified_tokens;
 
 pub use dev_keys::DevKeys;
 pub use jwks::RemoteJwks;

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How long the head of a request may take to arrive, from its first byte, or from the connection for the first request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,9 +82,12 @@ impl Drop for Answering {
 pub(super) struct TimedStream {
     stream: TcpStream,
     deadlines: Deadlines,
-    reading: Pin<Box<Sleep>>,
-    /// What `reading` runs for; `None`: it does not run.
+    /// What the peer is waited for; `None`: nothing.
     waiting_for: Option<Waiting>,
+    /// Until when.
+    deadline: Instant,
+    /// Never set to later than `deadline`, and often to earlier: setting a timer costs more than asking it once more.
+    alarm: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
     /// The answers that were given when `waiting_for` was last looked at.
     answers_seen: usize,
@@ -100,15 +103,29 @@ enum Waiting {
 
 impl TimedStream {
     pub(super) fn new(stream: TcpStream, deadlines: Deadlines) -> Self {
-        let reading = Box::pin(sleep(HEAD_TIMEOUT));
-        Self { stream, deadlines, reading, waiting_for: Some(Waiting::Head), writing: None, answers_seen: 0 }
+        let deadline = Instant::now() + HEAD_TIMEOUT;
+        let (waiting_for, alarm) = (Some(Waiting::Head), Box::pin(sleep_until(deadline)));
+        Self { stream, deadlines, waiting_for, deadline, alarm, writing: None, answers_seen: 0 }
     }
 
     fn wait_for(&mut self, what: Waiting) {
         if self.waiting_for != Some(what) {
             self.waiting_for = Some(what);
-            let timeout = if what == Waiting::Head { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
-            self.reading.as_mut().reset(Instant::now() + timeout);
+            self.deadline = Instant::now() + if what == Waiting::Head { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+        }
+    }
+
+    /// Ready at the deadline.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.alarm.deadline() > self.deadline {
+            self.alarm.as_mut().reset(self.deadline);
+        }
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.deadline);
         }
     }
 
@@ -143,7 +160,7 @@ impl AsyncRead for TimedStream {
         if self.waiting_for.is_none() {
             self.wait_for(if answers > 0 { Waiting::Request } else { Waiting::Head });
         }
-        ready!(self.reading.as_mut().poll(cx));
+        ready!(self.poll_deadline(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

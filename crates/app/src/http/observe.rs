@@ -1,14 +1,17 @@
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use application::Application;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use domain::ports::IdGenerator;
+use metrics::{Counter, Histogram};
 use tracing::Instrument;
+use uuid::fmt::Hyphenated;
 
 use super::problem::Problem;
 use crate::system::SystemIds;
@@ -22,19 +25,28 @@ const WITHOUT_DEADLINE: &str = "/service/v1/sessions/revoke";
 
 /// Gives every request an id, a span, a deadline and its place in the metrics, and keeps every answer out of caches.
 pub(super) fn layer(router: Router, listener: &'static str, application: Arc<Application>) -> Router {
-    router.layer(from_fn(move |request: Request, next: Next| observe(listener, application.clone(), request, next)))
+    let series = Arc::new(Series { listener, routes: RwLock::default() });
+    router
+        .layer(from_fn(move |request: Request, next: Next| observe(series.clone(), application.clone(), request, next)))
 }
 
-async fn observe(listener: &'static str, application: Arc<Application>, request: Request, next: Next) -> Response {
+async fn observe(series: Arc<Series>, application: Arc<Application>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
     // The route, not the path: paths hold ids, and would make metrics without end.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let is_read = matches!(method, "GET" | "HEAD");
+    // A span costs as much as all the rest of a read from memory, so at the usual level only changes have one.
+    let span = if is_read {
+        tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
+    } else {
+        tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route)
+    };
 
     let answering = next.run(request).instrument(span.clone());
-    let mut response = if matches!(method, "GET" | "HEAD") {
+    let mut response = if is_read {
         in_time(DEADLINE, answering, Problem::dependency_unavailable).await
     } else if route == WITHOUT_DEADLINE {
         uninterrupted(answering).await
@@ -43,13 +55,9 @@ async fn observe(listener: &'static str, application: Arc<Application>, request:
         in_time(DEADLINE + application.guard.longest_wait(), uninterrupted(answering), Problem::outcome_unknown).await
     };
 
-    let took = started.elapsed();
-    let status = response.status().as_u16().to_string();
-    span.in_scope(|| tracing::debug!(status, took_us = took.as_micros() as u64, "answered"));
-    let labels =
-        [("listener", listener.to_owned()), ("method", method.to_owned()), ("route", route), ("status", status)];
-    metrics::counter!("sessiond_http_requests_total", &labels).increment(1);
-    metrics::histogram!("sessiond_http_request_duration_seconds", &labels[..3]).record(took);
+    let (took, status) = (started.elapsed(), response.status());
+    span.in_scope(|| tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered"));
+    series.count(method, route, status, took);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     // Whatever is answered here is about somebody's sign-in, at this moment.
@@ -79,7 +87,11 @@ fn request_id(request: &Request) -> HeaderValue {
         (1..=64).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    let own = || HeaderValue::try_from(SystemIds.next_id().to_string()).unwrap_or(HeaderValue::from_static("none"));
+    let own = || {
+        let mut text = [0; Hyphenated::LENGTH];
+        let text = SystemIds.next_id().hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+    };
     request.headers().get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(own)
 }
 
@@ -93,5 +105,58 @@ fn known_method(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+/// The metrics of one listener's requests. Looking one up by its labels each time costs more than counting, so those that are in use are
+/// kept: one for each route of the router, known method and status.
+struct Series {
+    listener: &'static str,
+    routes: RwLock<HashMap<String, Vec<OfRoute>>>,
+}
+
+struct OfRoute {
+    method: &'static str,
+    status: StatusCode,
+    requests: Counter,
+    duration: Histogram,
+}
+
+impl Series {
+    fn count(&self, method: &'static str, route: &str, status: StatusCode, took: Duration) {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = routes.get(route).and_then(|of_route| of_route.iter().find(|one| one.is(method, status)));
+        if let Some(one) = found {
+            return one.count(took);
+        }
+        drop(routes);
+        let one = OfRoute::new(self.listener, method, route, status);
+        one.count(took);
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = routes.entry(route.to_owned()).or_default();
+        // Somebody else may have been faster.
+        if !of_route.iter().any(|other| other.is(method, status)) {
+            of_route.push(one);
+        }
+    }
+}
+
+impl OfRoute {
+    fn new(listener: &'static str, method: &'static str, route: &str, status: StatusCode) -> Self {
+        let (route, code) = (route.to_owned(), status.as_str().to_owned());
+        let requests = metrics::counter!("sessiond_http_requests_total", "listener" => listener, "method" => method,
+            "route" => route.clone(), "status" => code);
+        let duration = metrics::histogram!("sessiond_http_request_duration_seconds", "listener" => listener,
+            "method" => method, "route" => route);
+        Self { method, status, requests, duration }
+    }
+
+    fn is(&self, method: &'static str, status: StatusCode) -> bool {
+        self.method == method && self.status == status
+    }
+
+    fn count(&self, took: Duration) {
+        self.requests.increment(1);
+        self.duration.record(took);
     }
 }

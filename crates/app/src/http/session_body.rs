@@ -1,14 +1,18 @@
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use application::Revoked;
 use axum::Json;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use domain::ports::Layer;
 use domain::{Device, Metadata, Session};
+use metrics::Counter;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
+
+use super::problem::Problem;
 
 /// A session as users see it. Every field is always there; what is not known is null. Never a secret, and neither the user
 /// agent nor the metadata.
@@ -94,21 +98,58 @@ impl<'a> SessionBody<'a> {
     }
 }
 
+/// What each layer has answered; looked up once, by the first answer.
+static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
+    ["near", "redis", "database"].map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
+});
+
 /// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
 pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
-    let (status, label) = match layer {
-        Layer::Near => ("sessiond; hit; detail=near", "near"),
-        Layer::Shared => ("sessiond; hit; detail=redis", "redis"),
-        Layer::Database => ("sessiond; fwd=miss; detail=database", "database"),
+    let [near, shared, database] = &*READS;
+    let (status, reads) = match layer {
+        Layer::Near => ("sessiond; hit; detail=near", near),
+        Layer::Shared => ("sessiond; hit; detail=redis", shared),
+        Layer::Database => ("sessiond; fwd=miss; detail=database", database),
     };
-    metrics::counter!("sessiond_reads_total", "layer" => label).increment(1);
+    reads.increment(1);
     let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(status));
-    ([cache_status], Json(body)).into_response()
+    // Most sessions take less.
+    let mut json = Vec::with_capacity(1024);
+    match serde_json::to_writer(&mut json, &body) {
+        Ok(()) => {
+            let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            ([content_type, cache_status], json).into_response()
+        }
+        Err(_) => Problem::internal_error().into_response(),
+    }
 }
 
 /// RFC 3339, UTC, always six digits of a second.
 pub(crate) fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+    match std::str::from_utf8(&rfc3339_micros(at)) {
+        Ok(text) if (0..=9999).contains(&at.year()) => serializer.serialize_str(text),
+        _ => serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true)),
+    }
+}
+
+/// As chrono writes a year of four digits, in a twentieth of its time.
+fn rfc3339_micros(at: &DateTime<Utc>) -> [u8; 27] {
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let mut digits = |mut end: usize, mut number: u32| {
+        while number > 0 {
+            text[end] += (number % 10) as u8;
+            number /= 10;
+            end = end.wrapping_sub(1);
+        }
+    };
+    digits(3, at.year().unsigned_abs() % 10_000);
+    digits(6, at.month());
+    digits(9, at.day());
+    digits(12, at.hour());
+    digits(15, at.minute());
+    digits(18, at.second());
+    digits(25, at.timestamp_subsec_micros() % 1_000_000);
+    text
 }
 
 fn optional_micros<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -145,4 +186,26 @@ pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
 fn accepted(body: RevokedBody) -> Response {
     let applied = [(HeaderName::from_static("preference-applied"), HeaderValue::from_static("respond-async"))];
     (StatusCode::ACCEPTED, applied, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_chrono_writes_them() {
+        let micros = [0, 1, -1, 999_999, 1_763_924_170_123_456, -62_167_219_200_000_000, 253_402_300_799_999_999];
+        let far = [-62_167_219_200_000_001, 253_402_300_800_000_000];
+        for micros in micros.into_iter().chain(far) {
+            let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap();
+            let written = serde_json::to_value(Moment { at }).unwrap();
+            assert_eq!(written["at"], at.to_rfc3339_opts(SecondsFormat::Micros, true));
+        }
+    }
+
+    #[derive(Serialize)]
+    struct Moment {
+        #[serde(serialize_with = "micros")]
+        at: DateTime<Utc>,
+    }
 }

@@ -156,6 +156,10 @@ impl Setting {
         }
     }
 
+    pub(crate) fn public_router(&self) -> Router {
+        self.public.clone()
+    }
+
     pub(crate) fn take_database_down(&self) {
         self.database.take_down();
     }

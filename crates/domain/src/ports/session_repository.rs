@@ -147,7 +147,7 @@ pub trait SessionRepository: SessionReader {
     /// it was asked and did not answer, in which case all of it has happened or nothing; doing it again is safe.
     async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError>;
 
-    /// Ends every session of the user that nobody has ended yet, but `except`, and answers them.
+    /// Ends at most `limit` sessions of the user that nobody has ended yet, but `except`, and answers them.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -155,6 +155,7 @@ pub trait SessionRepository: SessionReader {
         &self,
         user_id: UserId,
         except: Option<SessionId>,
+        limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<EndedSession>, PortError>;
 

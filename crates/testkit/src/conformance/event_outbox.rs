@@ -56,7 +56,10 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     let lost = Revocation { at: now + TimeDelta::seconds(5), reason: Some("lost".into()), actor: user };
     for _ in 0..2 {
         sessions.revoke(&[b.id], &lost).await.unwrap();
-        sessions.revoke_all_of_user(b.user_id, Some(d.id), &Revocation { reason: None, ..lost.clone() }).await.unwrap();
+        sessions
+            .revoke_all_of_user(b.user_id, Some(d.id), 1000, &Revocation { reason: None, ..lost.clone() })
+            .await
+            .unwrap();
         sessions.edit(d.id, &SessionEdit { name: Some(None), metadata: None }).await.unwrap();
         let at = now + TimeDelta::seconds(6);
         let touch = Touch { session_id: d.id, first_at: at, last_at: at, ip_address: None };

@@ -160,8 +160,11 @@ impl Model<'_> {
             }
             Command::RevokeAll { user, except } => {
                 let except = except.and_then(|n| self.sessions.get(n)).map(|session| session.id);
-                let ended =
-                    self.repo.revoke_all_of_user(self.users[user], except, &revocation(now, "all")).await.unwrap();
+                let ended = self
+                    .repo
+                    .revoke_all_of_user(self.users[user], except, 1000, &revocation(now, "all"))
+                    .await
+                    .unwrap();
                 let fits = |session: &&mut ModelSession| {
                     session.user == user && Some(session.id) != except && session.revoked.is_none()
                 };

@@ -222,7 +222,7 @@ pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
 
     let again = Revocation { at: first.at + TimeDelta::hours(1), ..revocation("again") };
     assert_eq!(repo.revoke(&[session.id], &again).await.unwrap(), []);
-    assert_eq!(repo.revoke_all_of_user(session.user_id, None, &again).await.unwrap(), []);
+    assert_eq!(repo.revoke_all_of_user(session.user_id, None, 10, &again).await.unwrap(), []);
     assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(first));
 }
 
@@ -234,11 +234,14 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     repo.insert(&strangers, None).await.unwrap();
     let user_id = own[0].user_id;
 
-    let ended_now = repo.revoke_all_of_user(user_id, Some(own[2].id), &revocation("others")).await.unwrap();
+    // In batches, until one is not full.
+    let mut ended_now = repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap();
+    assert_eq!(ended_now.len(), 3);
+    ended_now.extend(repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap());
     let expected: Vec<_> = own.iter().filter(|session| session.id != own[2].id).map(ended).collect();
     assert_eq!(sorted(ended_now), expected);
     // Somebody else's session as the exception spares nothing.
-    let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), &revocation("all")).await.unwrap();
+    let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), 10, &revocation("all")).await.unwrap();
     assert_eq!(rest, [ended(&own[2])]);
     assert!(!repo.find_by_id(strangers.id).await.unwrap().unwrap().is_revoked());
 }

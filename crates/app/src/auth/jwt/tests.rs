@@ -1,6 +1,7 @@
+use chrono::TimeDelta;
 use jsonwebtoken::{EncodingKey, encode};
 use serde_json::json;
-use testkit::fixtures;
+use testkit::{FixedClock, fixtures};
 
 use super::*;
 
@@ -51,6 +52,24 @@ async fn a_good_token_names_user_and_session() {
     let session = fixtures::session();
     let expected = VerifiedToken { user_id: session.user_id, session_id: session.id };
     assert_eq!(verifier().verify(&hs256(&claims())).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_token_that_was_accepted_lends_nothing_to_any_other_nor_to_itself_once_it_is_over() {
+    let clock = Arc::new(FixedClock::at(fixtures::now()));
+    let verifier = TokenVerifier::new(rules(), clock.clone()).with_secret(SECRET);
+    let token = hs256(&claims());
+    for _ in 0..2 {
+        assert!(verifier.verify(&token).await.is_ok());
+    }
+    for index in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
+        assert!(refused(&verifier, std::str::from_utf8(&changed).unwrap()).await, "{index}");
+    }
+    assert!(refused(&verifier, &token[..token.len() - 1]).await);
+    clock.advance(TimeDelta::seconds(65));
+    assert!(refused(&verifier, &token).await);
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use thiserror::Error;
 use crate::commands::RevokeAllUserSessions;
 use crate::{Revoked, SessionEnds};
 
+/// Sessions that one statement ends: nearly always all of them, and so many as a store can end within its time-out.
+const BATCH: u32 = 10_000;
+
 /// Why sessions were not ended.
 #[derive(Debug, Error)]
 pub enum RevokeAllUserSessionsError {
@@ -38,13 +41,21 @@ impl RevokeAllUserSessionsHandler {
     pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, RevokeAllUserSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let ending = self.ends.begin([Scope::User(command.user_id)]);
-        match self.session_repo.revoke_all_of_user(command.user_id, command.except, &revocation).await {
-            Err(error) => Err(ending.failed(error).into()),
-            Ok(ended) => {
-                let effective_by = ending.done(&ended, command.acknowledge).await;
-                Ok(Revoked { count: ended.len() as u64, effective_by })
+        let mut count = 0;
+        loop {
+            let ended = self.session_repo.revoke_all_of_user(command.user_id, command.except, BATCH, &revocation).await;
+            let ended = match ended {
+                Ok(ended) => ended,
+                Err(error) => return Err(ending.failed(error).into()),
+            };
+            count += ended.len() as u64;
+            ending.forget(&ended).await;
+            if ended.len() < BATCH as usize {
+                break;
             }
         }
+        let effective_by = ending.done(&[], command.acknowledge).await;
+        Ok(Revoked { count, effective_by })
     }
 }
 

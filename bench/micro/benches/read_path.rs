@@ -1,0 +1,120 @@
+//! What the parts of a read take: `cargo bench -p sessiond-bench`.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository};
+use adapters_redis::cached_value::{self, Signer};
+use app::auth::{TokenRules, TokenVerifier};
+use app::system::{SystemClock, SystemMonotonicClock};
+use application::queries::GetSession;
+use application::queries::handlers::GetSessionHandler;
+use application::{CoherentSessionCache, RevocationGuard};
+use criterion::{Criterion, criterion_group, criterion_main};
+use domain::coherence::{FeedPage, Incarnation, LoggedEnd, Monotonic, RevocationMap, Scope};
+use domain::ports::{Clock, SessionCache, SessionRepository};
+use futures_util::FutureExt;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::json;
+use testkit::fixtures;
+use uuid::Uuid;
+
+/// The whole handler, with the clocks of the product: the near cache and the guard, or the database and all caches.
+fn handler(criterion: &mut Criterion) {
+    let (clock, monotonic) = (Arc::new(SystemClock), Arc::new(SystemMonotonicClock::default()));
+    let database = MemoryDatabase::default();
+    let repo = Arc::new(MemorySessionRepository::new(database.clone()));
+    let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
+    // Nobody follows while it is measured, so the one look is good for long.
+    let delta = Duration::from_secs(3600);
+    let guard = Arc::new(RevocationGuard::new(Arc::new(feed), monotonic.clone(), delta));
+    guard.follow().now_or_never();
+    let now = clock.now();
+    let session = domain::Session {
+        created_at: now,
+        last_activity_at: now,
+        expires_at: now + chrono::TimeDelta::days(1),
+        ..sessiond_bench::session(1)
+    };
+    repo.insert(&session, None).now_or_never();
+    let query = GetSession { session_id: session.id, user_id: session.user_id };
+    let handler = |near: Option<Arc<dyn SessionCache>>| {
+        let cache = CoherentSessionCache::new(near, None, guard.clone());
+        GetSessionHandler::new(repo.clone(), Arc::new(cache), monotonic.clone())
+    };
+    let with_near = handler(Some(Arc::new(MemorySessionCache::new(1000, clock.clone()))));
+    let without = handler(None);
+    for (name, handler) in [("get_session/near", with_near), ("get_session/database", without)] {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(handler.handle(black_box(query)).now_or_never()));
+        });
+    }
+}
+
+/// The guard's rule, with nothing to know and with as much as it holds.
+fn guard(criterion: &mut Criterion) {
+    let session = sessiond_bench::session(1);
+    for ends in [0, 1000, 100_000] {
+        let incarnation = Incarnation { system: 1, timeline: 1 };
+        let logged = |n: u64| LoggedEnd { change: n, scope: Scope::Session(sessiond_bench::session(n + 2).id) };
+        let ends_of_page = (0..ends).map(logged).collect();
+        let page = FeedPage { incarnation, ends: ends_of_page, complete: true, next: 0, kept_from: 0 };
+        let mut map = RevocationMap::default();
+        map.follow(&page, Monotonic::default(), Duration::from_secs(1));
+        criterion.bench_function(&format!("guard/{ends}_known"), |bencher| {
+            bencher.iter(|| black_box(map.check(black_box(&session), Monotonic::default())));
+        });
+    }
+}
+
+/// A token that was seen before, and one that was not.
+fn token(criterion: &mut Criterion) {
+    const SECRET: &[u8] = b"a secret of the bench, thirty-two characters";
+    let rules = || TokenRules {
+        issuers: Vec::new(),
+        audiences: Vec::new(),
+        session_claim: "sid".into(),
+        types: vec!["at+jwt".into(), "jwt".into()],
+    };
+    let verifier = || TokenVerifier::new(rules(), fixtures::clock()).with_secret(SECRET);
+    let session = sessiond_bench::session(1);
+    let token = |n: i64| {
+        let claims = json!({
+            "sub": session.user_id.to_string(), "sid": session.id.to_string(), "exp": fixtures::now().timestamp() + 60 + n
+        });
+        encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET)).unwrap_or_default()
+    };
+    let (known, verifier_of_known) = (token(0), verifier());
+    criterion.bench_function("token/known", |bencher| {
+        bencher.iter(|| black_box(verifier_of_known.verify(black_box(&known)).now_or_never()));
+    });
+    // More than are remembered.
+    let tokens: Vec<_> = (0..200_000).map(token).collect();
+    let (verifier, mut n) = (verifier(), 0);
+    criterion.bench_function("token/new_hs256", |bencher| {
+        bencher.iter(|| {
+            n = (n + 1) % tokens.len();
+            black_box(verifier.verify(black_box(&tokens[n])).now_or_never())
+        });
+    });
+}
+
+/// What is kept in Redis.
+fn codec(criterion: &mut Criterion) {
+    let (signer, key) = (Signer::new(&[7; 32]), b"sess:3:a key of thirty-two bytes, as ids");
+    let session = sessiond_bench::session(1);
+    criterion.bench_function("codec/encode", |bencher| {
+        bencher.iter(|| black_box(cached_value::encode(black_box(&session), &signer, key)));
+    });
+    let value = cached_value::encode(&session, &signer, key).unwrap_or_default();
+    let now = fixtures::now();
+    criterion.bench_function("codec/decode", |bencher| {
+        bencher.iter(|| {
+            black_box(cached_value::decode(black_box(&value), &signer, key, session.id, session.user_id, now))
+        });
+    });
+}
+
+criterion_group!(benches, handler, guard, token, codec);
+criterion_main!(benches);

@@ -1,0 +1,132 @@
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chrono::{DateTime, Utc};
+use quick_cache::sync::Cache;
+use serde_json::Value;
+
+use super::jwt::{TokenError, VerifiedToken};
+
+/// How far the issuer's clock may be ahead or behind, in seconds.
+const LEEWAY: f64 = 5.0;
+/// Tokens that are remembered at most; about 150 bytes each.
+const CAPACITY: usize = 65_536;
+
+/// When a token that is signed well is good.
+#[derive(Clone, Copy)]
+pub(super) struct Validity {
+    /// `nbf`, in seconds since 1970.
+    not_before: Option<f64>,
+    /// `exp`
+    expires: f64,
+    /// The publication of the issuer's keys that it was verified with; `None`: a configured key.
+    publication: Option<u64>,
+}
+
+impl Validity {
+    /// As the claims say.
+    pub(super) fn of(claims: &HashMap<String, Value>, publication: Option<u64>) -> Result<Self, TokenError> {
+        let number = |name: &str| claims.get(name).map(|value| value.as_f64().ok_or(TokenError::Invalid("time")));
+        let expires = number("exp").ok_or(TokenError::Invalid("no exp"))??;
+        Ok(Self { not_before: number("nbf").transpose()?, expires, publication })
+    }
+
+    /// RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted; section 4.1.5: nor before `nbf`.
+    pub(super) fn check(&self, now: DateTime<Utc>) -> Result<(), TokenError> {
+        let now = now.timestamp() as f64;
+        if now >= self.expires + LEEWAY {
+            return Err(TokenError::Invalid("expired"));
+        }
+        if self.not_before.is_some_and(|not_before| now < not_before - LEEWAY) {
+            return Err(TokenError::Invalid("not yet valid"));
+        }
+        Ok(())
+    }
+}
+
+/// Tokens that were verified, so that the next request with the same one costs a hash instead of a signature. By their SHA-256: a
+/// copy of the memory gives nobody a token. Good as long as the token is, and as the keys are that verified it.
+pub(super) struct VerifiedTokens(Cache<[u8; 32], (VerifiedToken, Validity)>);
+
+impl Default for VerifiedTokens {
+    fn default() -> Self {
+        Self(Cache::new(CAPACITY))
+    }
+}
+
+impl VerifiedTokens {
+    /// What this token was found to say, if it still does at `now`. `published` is asked for the present publication of the issuer's
+    /// keys, if it matters.
+    pub(super) fn recall(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+        published: impl FnOnce() -> Option<u64>,
+    ) -> Option<VerifiedToken> {
+        let (verified, validity) = self.0.get(&key(token))?;
+        let keys_are_good = validity.publication.is_none_or(|number| published() == Some(number));
+        (keys_are_good && validity.check(now).is_ok()).then_some(verified)
+    }
+
+    /// Remembers what a token says that has passed every check.
+    pub(super) fn remember(&self, token: &str, verified: VerifiedToken, validity: Validity) {
+        self.0.insert(key(token), (verified, validity));
+    }
+}
+
+fn key(token: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use serde_json::json;
+    use testkit::fixtures;
+
+    use super::*;
+
+    fn verified() -> VerifiedToken {
+        VerifiedToken { user_id: fixtures::session().user_id, session_id: fixtures::session().id }
+    }
+
+    /// Good from a minute ago for an hour.
+    fn validity(publication: Option<u64>) -> Validity {
+        let now = fixtures::now().timestamp();
+        let claims = [("nbf", json!(now - 60)), ("exp", json!(now + 3600))];
+        Validity::of(&claims.map(|(name, value)| (name.to_owned(), value)).into(), publication).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_remembered_as_long_as_it_is_good() {
+        let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
+        tokens.remember("one", verified(), validity(None));
+        let recall = |token: &str, seconds| tokens.recall(token, now + TimeDelta::seconds(seconds), || None);
+        assert_eq!(recall("one", 0), Some(verified()));
+        assert_eq!(recall("one", 3604), Some(verified()));
+        assert_eq!(recall("one", 3605), None);
+        assert_eq!(recall("one", -66), None, "a clock that was set back");
+        assert_eq!(recall("another", 0), None);
+    }
+
+    #[test]
+    fn what_an_earlier_publication_of_the_issuers_keys_has_verified_is_verified_again() {
+        let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
+        tokens.remember("one", verified(), validity(Some(1)));
+        let recall = |published| tokens.recall("one", now, || published);
+        assert_eq!(recall(Some(1)), Some(verified()));
+        assert_eq!(recall(Some(2)), None);
+        assert_eq!(recall(None), None, "keys too old to be used");
+    }
+
+    #[test]
+    fn no_more_tokens_are_remembered_than_there_is_room_for() {
+        let tokens = VerifiedTokens::default();
+        for n in 0..2 * CAPACITY {
+            tokens.remember(&n.to_string(), verified(), validity(None));
+        }
+        assert!(tokens.0.len() <= CAPACITY);
+    }
+}
