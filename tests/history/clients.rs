@@ -21,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What an end by hand is effective after: delta, and what a busy machine adds.
 const BY_HAND: Duration = Duration::from_millis(550);
 
+/// How far names may be behind: a minute of the caches in the processes after ten of Redis, and an answer on its way.
+const LAG: Duration = Duration::from_secs(11 * 60 + 5);
+/// How long a change of unknown outcome may still happen.
+const OUTCOME: Duration = Duration::from_secs(15);
+
 /// What the clients have in common.
 pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
@@ -266,6 +271,50 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                     scene.ledger.ended(asked, ids);
                 }
             }
+        }
+    }
+}
+
+/// Gives a session that nobody ends a new name again and again, a number, and looks how old the names are that are answered.
+pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
+    let user_id = user(USERS + 2);
+    let mut id = None;
+    // When which name was given, as far as that is known; before the first, it has none.
+    let mut given: Vec<Option<Instant>> = Vec::new();
+    let mut next = Instant::now();
+    while !scene.is_over() {
+        tokio::time::sleep(Duration::from_millis(rng.u64(20..100))).await;
+        let (place, node) = scene.some_node(&mut rng).await;
+        let url = |path: &str| format!("{}/service/v1/sessions{path}", node.service);
+        let Some(id) = &id else {
+            let request = node.http.post(url("")).bearer_auth(node.service_key());
+            let reply = send(request.json(&json!({ "user_id": user_id }))).await;
+            id = reply.and_then(|(_, _, body)| body["id"].as_str().map(str::to_owned));
+            continue;
+        };
+        if Instant::now() >= next {
+            let request = node.http.patch(url(&format!("/{id}"))).bearer_auth(node.service_key());
+            let reply = send(request.json(&json!({ "name": given.len().to_string() }))).await;
+            let is_given = reply.is_some_and(|(status, ..)| status == 200);
+            given.push(is_given.then(Instant::now));
+            next = Instant::now() + if is_given { Duration::from_millis(rng.u64(500..3000)) } else { OUTCOME };
+        }
+        let asked = Asked::now(place, "a read of a name");
+        let request = node.http.get(url(&format!("/{id}?user_id={user_id}"))).bearer_auth(node.service_key());
+        let Some((200, _, body)) = send(request).await else { continue };
+        let newer = match body["name"].as_str().map(str::parse::<usize>) {
+            None => &given[..],
+            Some(Ok(number)) if number < given.len() => &given[number + 1..],
+            _ => {
+                scene.ledger.violate(format!("I10 session {id}: nobody has given it the name {}", body["name"]));
+                continue;
+            }
+        };
+        let Some(replaced) = newer.iter().flatten().next() else { continue };
+        let behind = asked.at.saturating_duration_since(*replaced);
+        scene.ledger.behind(behind);
+        if behind > LAG {
+            scene.ledger.violate(format!("I10 session {id}: node {place} is {behind:?} behind with its name"));
         }
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Counts {
     pub(crate) quiet_reads: u64,
     pub(crate) quiet_reads_from_caches: u64,
     pub(crate) cached: u64,
+    /// How far a name was behind, at most.
+    pub(crate) behind: Duration,
 }
 
 /// A time in which something is wrong: everywhere, or so that a node does not answer at all.
@@ -209,6 +211,12 @@ impl Ledger {
         if !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
             book.violate("I5", id, asked, answer);
         }
+    }
+
+    /// A name was answered that was replaced this long ago.
+    pub(crate) fn behind(&self, behind: Duration) {
+        let mut book = self.book();
+        book.counts.behind = book.counts.behind.max(behind);
     }
 
     pub(crate) fn violate(&self, text: String) {

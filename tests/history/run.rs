@@ -10,7 +10,7 @@ use fastrand::Rng;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::clients::{Scene, USERS, creator, ender, hot, reader};
+use crate::clients::{Scene, USERS, creator, ender, hot, namer, reader};
 use crate::cluster::{Cluster, LIMIT, NODES, footprint};
 use crate::faults::{FaultKind, inflict};
 use crate::ledger::{Counts, Ledger};
@@ -72,6 +72,8 @@ pub(crate) async fn run(plan: Plan) -> Report {
     for _ in 0..HOT {
         clients.push(tokio::spawn(hot(scene.clone(), rng.fork())));
     }
+    // Of its own seed, so that those that are known go on meaning the same faults.
+    clients.push(tokio::spawn(namer(scene.clone(), Rng::with_seed(plan.seed + 1))));
     let watching = tokio::spawn(watch(scene.clone()));
 
     // Whoever asks a node in its first second may find it busy connecting.
@@ -258,6 +260,7 @@ impl fmt::Display for Report {
             c.reads, c.reads_after_an_end, c.cached, c.unavailable, c.unexplained
         )?;
         writeln!(f, "while all was well: {} live answers, {share} % from caches", c.quiet_reads)?;
+        writeln!(f, "names were behind by {:.0} s at most", c.behind.as_secs_f64())?;
         let faults = self.faults.iter().map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
         writeln!(f, "faults with an effect: {}", faults.collect::<Vec<_>>().join(", "))?;
         writeln!(f, "broken promises: {}", self.violations.len())?;
