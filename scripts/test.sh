@@ -22,13 +22,21 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
+# What the tests leave behind is found there, and nobody else's.
+parent=${TMPDIR:-/tmp}
+TMPDIR=$(mktemp -d "$parent/sessiond-XXXXXX")
+export TMPDIR
+# Private servers run as another user where the caller is root.
+chmod 711 "$TMPDIR"
+trap 'rm -rf "$TMPDIR"' EXIT
+
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --quiet -- --deny warnings
 cargo test --workspace "$@"
 
 # The supervisors of private servers need a moment after the last test.
 for _ in $(seq 50); do
-  left=$(find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'sessiond-test-*' 2>/dev/null)
+  left=$(ls -A "$TMPDIR")
   [ -z "$left" ] && break
   sleep 0.2
 done
