@@ -70,6 +70,8 @@ async fn every_mistake_is_found() {
         ("mistake-joins-unchecked", vec![DelayedAnswers]),
         ("mistake-cursor-after-the-last-entry", vec![LongTransaction]),
         ("mistake-cursor-used-on-across-a-failover", vec![PromotedStandby]),
+        ("mistake-freshness-after-the-map", vec![PausedNode, UnreachableDatabase]),
+        ("mistake-boundary-on-both-sides", vec![UnreachableDatabase]),
         ("log-cleared-away-unnoticed", vec![ClearedLog]),
     ] {
         if !is_wanted("HISTORY_MISTAKES", mistake) {

@@ -1,3 +1,6 @@
+#[cfg(feature = "failpoints")]
+mod mistakes;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -8,6 +11,8 @@ use domain::Session;
 use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_deadline, may_acknowledge};
 use domain::ports::{Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
 use fail::fail_point;
+#[cfg(feature = "failpoints")]
+use mistakes::{BOUNDARY, just_before, tick};
 use uuid::Uuid;
 
 /// How often somebody who waits asks whether everybody has passed.
@@ -60,9 +65,11 @@ impl RevocationGuard {
     /// Whether a remembered session may be answered now.
     pub(crate) fn lets_through(&self, session: &Session) -> bool {
         fail_point!("mistake-no-check", |_| true);
+        fail_point!("mistake-freshness-after-the-map", |_| self.lets_through_in_two_steps(session));
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        fail_point!(BOUNDARY, |_| map.check(session, just_before(self.now())).is_ok());
         // Read under the lock: the map that is asked is the one that was fresh at this moment.
-        let checked = map.check(session, self.clock.now());
+        let checked = map.check(session, self.now());
         drop(map);
         let refused = checked.err().and_then(|refusal| REFUSALS.iter().position(|other| *other == refusal));
         if let Some(index) = refused {
@@ -102,7 +109,7 @@ impl RevocationGuard {
         let from = self.map.read().unwrap_or_else(PoisonError::into_inner).next();
         let applied = self.following().applied.clone();
         // Before the look is sent, never after.
-        let sent = self.clock.now();
+        let sent = self.now();
         let look = self.feed.look(from, applied.as_deref()).await?;
         let sent = self.sent_or_mistaken(sent);
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +190,7 @@ impl RevocationGuard {
 
     /// The store has committed, by now. A look that is sent later sees it.
     pub(crate) fn committed(&self, scopes: &[Scope]) -> Monotonic {
-        let now = self.clock.now();
+        let now = self.now();
         self.following().committed.extend(scopes.iter().map(|scope| (now, *scope)));
         now
     }
@@ -194,7 +201,7 @@ impl RevocationGuard {
         fail_point!("mistake-no-wait", |_| ());
         let mark = self.feed.mark().await.ok();
         let Some(deadline) = self.deadline(committed, mark.as_ref()) else { return };
-        while !may_acknowledge(self.clock.now(), deadline) {
+        while !may_acknowledge(self.now(), deadline) {
             if let Some(mark) = &mark
                 && self.feed.behind(mark.change).await.is_ok_and(|behind| behind.is_empty())
             {
@@ -222,7 +229,13 @@ impl RevocationGuard {
             }
             following.learn(&mark.others);
         }
+        fail_point!(BOUNDARY, |_| Some(just_before(committed.after(following.largest_delta))));
         Some(ack_deadline(committed, following.largest_delta))
+    }
+
+    fn now(&self) -> Monotonic {
+        fail_point!(BOUNDARY, |_| tick(self.clock.now()));
+        self.clock.now()
     }
 
     /// When a look was sent; by a mistake that tests can switch on, when it was answered.
