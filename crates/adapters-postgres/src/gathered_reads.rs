@@ -81,26 +81,25 @@ async fn answer(database: &PostgresDatabase, questions: impl ExactSizeIterator<I
     }
     let ids: Vec<_> = waiting.keys().copied().collect();
     let find = statement(&FIND, [ids.into()]);
-    let rows = match database.read(|| database.pool().query_all_raw(find.clone())).await {
+    let id = |row: QueryResult| Ok((row.try_get::<Uuid>("", "id")?, row));
+    let find = || async { database.pool().query_all_raw(find.clone()).await?.into_iter().map(id).collect() };
+    let mut rows: HashMap<Uuid, QueryResult> = match database.read(find).await {
         Ok(rows) => rows,
         Err(error) => {
             let error = Arc::new(error);
             for answer in waiting.into_values().flatten() {
-                let _ = answer.send(Err(PortError::unavailable(error.clone())));
+                let _ = answer.send(Err(PortError::shared(error.clone())));
             }
             return;
         }
     };
-    for row in rows {
-        let Ok(answers) = row.try_get::<Uuid>("", "id").map(|id| waiting.remove(&id).unwrap_or_default()) else {
-            continue;
-        };
+    for (id, answers) in waiting {
+        let row = rows.remove(&id);
         for answer in answers {
-            let _ = answer.send(stamped(&row, database.system()).map(Some).map_err(port_error));
+            let session = row.as_ref().map(|row| stamped(row, database.system())).transpose();
+            // Whoever asked may have gone away.
+            let _ = answer.send(session.map_err(port_error));
         }
-    }
-    for answer in waiting.into_values().flatten() {
-        let _ = answer.send(Ok(None));
     }
 }
 

@@ -272,3 +272,26 @@ async fn what_a_node_has_merged_of_one_timeline_says_nothing_about_another() {
     look(Some(&of_another)).await;
     assert_eq!(one.behind(mark.change).await.unwrap(), []);
 }
+
+/// Many at once are gathered, and everybody is answered what was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked_for() {
+    let server = Arc::new(PostgresServer::start());
+    let database = server.database();
+    let repository = Arc::new(PostgresSessionRepository::new(connect(&database).await));
+    for n in 0..50 {
+        repository.insert(&fixtures::session_number(n), None).await.unwrap();
+    }
+    let mut reads = Vec::new();
+    // Each session that there is, and each that there is not, several times.
+    for n in (0..100).cycle().take(1000) {
+        let repository = repository.clone();
+        let id = fixtures::session_number(n).id;
+        reads.push((n, id, tokio::spawn(async move { repository.find_by_id(id).await.unwrap() })));
+    }
+    for (n, id, read) in reads {
+        let found = read.await.unwrap();
+        assert_eq!(found.as_ref().map(|session| session.id), (n < 50).then_some(id));
+        assert!(found.is_none_or(|session| session.stamp.0.is_some()));
+    }
+}

@@ -87,11 +87,7 @@ impl SessionReader for SingleFlightReader {
         }
         match answer {
             Ok(session) => Ok(session.map(Arc::unwrap_or_clone)),
-            Err(error) => Err(match Arc::try_unwrap(error) {
-                Ok(error) => error,
-                Err(shared) if matches!(*shared, PortError::Corrupt(_)) => PortError::corrupt(shared),
-                Err(shared) => PortError::unavailable(shared),
-            }),
+            Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(PortError::shared)),
         }
     }
 }

@@ -38,7 +38,7 @@ async fn observe(series: Arc<Series>, application: Arc<Application>, request: Re
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let is_read = matches!(method, "GET" | "HEAD");
-    // A span costs as much as all the rest of a read from memory, so at the usual level only changes have one.
+    // A span allocates, and writes its fields out, whether anything is logged in it or not. So at the usual level only changes have one.
     let span = if is_read {
         tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
     } else {

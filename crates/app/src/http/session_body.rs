@@ -132,7 +132,7 @@ pub(crate) fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result
     }
 }
 
-/// As chrono writes a year of four digits, in a twentieth of its time.
+/// As chrono writes a year of four digits, without a formatter or an allocation.
 fn rfc3339_micros(at: &DateTime<Utc>) -> [u8; 27] {
     let mut text = *b"0000-00-00T00:00:00.000000Z";
     let mut digits = |mut end: usize, mut number: u32| {

@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -37,6 +38,14 @@ impl PortError {
     /// A [`PortError::OutcomeUnknown`] from whatever the library said.
     pub fn outcome_unknown(source: impl Into<Source>) -> Self {
         Self::OutcomeUnknown(source.into())
+    }
+
+    /// What each of several who waited for one answer of a read is told.
+    pub fn shared(error: Arc<Self>) -> Self {
+        match *error {
+            Self::Corrupt(_) => Self::corrupt(error),
+            _ => Self::unavailable(error),
+        }
     }
 
     /// A [`PortError::Corrupt`]; the source should name table, column and row.
