@@ -313,7 +313,7 @@ def machine_description():
     memory = int(open("/proc/meminfo").readline().split()[1]) / 2**20
     versions = [run("redis-server", "--version").split()[2].removeprefix("v="), run("node", "--version").strip(), platform.python_version()]
     postgres = run(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1] / "postgres", "--version").split()[2]
-    return (f"{model}, {cores} cores, {memory:.0f} GiB, Linux {platform.release().split("-")[0]}; PostgreSQL {postgres}, Redis {versions[0]}, "
+    return (f"{model}, {cores} cores, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}; PostgreSQL {postgres}, Redis {versions[0]}, "
             f"Node {versions[1]}, Python {versions[2]}, {run('rustc', '--version').strip()}")
 
 

@@ -108,7 +108,7 @@ impl SessionRepository for MemorySessionRepository {
     async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
         let change = |session: &mut Session| {
             if let Some(name) = &edit.name {
-                session.name.clone_from(name);
+                session.name = name.as_deref().map(Into::into);
             }
             if let Some(metadata) = &edit.metadata {
                 session.metadata.clone_from(metadata);

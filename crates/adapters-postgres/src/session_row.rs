@@ -1,6 +1,7 @@
 //! A row of `sessions`, private to this crate.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coherence::Stamp;
@@ -51,13 +52,13 @@ impl From<Model> for Session {
         Self {
             id: SessionId(row.id),
             user_id: UserId(row.user_id),
-            device_info: row.device_info,
-            device: kind.map(|kind| Device { browser: row.browser, system: row.system, kind }),
+            device_info: shared(row.device_info),
+            device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
             user_agent: row.user_agent,
             ip_address: row.ip_address.map(|network| network.ip()),
             last_ip_address: row.last_ip_address.map(|network| network.ip()),
-            location: row.location,
-            name: row.name,
+            location: shared(row.location),
+            name: shared(row.name),
             created_at: row.created_at,
             last_activity_at: row.last_activity_at,
             expires_at: row.expires_at,
@@ -77,6 +78,10 @@ impl From<Model> for Session {
     }
 }
 
+fn shared(text: Option<String>) -> Option<Arc<str>> {
+    text.map(Into::into)
+}
+
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
     last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
@@ -92,15 +97,15 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     [
         session.id.0.into(),
         session.user_id.0.into(),
-        session.device_info.clone().into(),
-        device.and_then(|device| device.browser.clone()).into(),
-        device.and_then(|device| device.system.clone()).into(),
+        session.device_info.as_deref().into(),
+        device.and_then(|device| device.browser.as_deref()).into(),
+        device.and_then(|device| device.system.as_deref()).into(),
         device.map(|device| device.kind.as_str()).into(),
         session.user_agent.clone().into(),
         network(session.ip_address).into(),
         network(session.last_ip_address).into(),
-        session.location.clone().into(),
-        session.name.clone().into(),
+        session.location.as_deref().into(),
+        session.name.as_deref().into(),
         session.created_at.into(),
         session.last_activity_at.into(),
         session.expires_at.into(),

@@ -156,19 +156,19 @@ pub fn decode(
     }
     let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or(Reject::Malformed);
     let device = |(browser, system, kind): (Option<&str>, Option<&str>, &str)| {
-        let (browser, system) = (browser.map(str::to_owned), system.map(str::to_owned));
+        let (browser, system) = (browser.map(Into::into), system.map(Into::into));
         Ok(Device { browser, system, kind: DeviceKind::from_word(kind).ok_or(Reject::Malformed)? })
     };
     let session = Session {
         id: session_id,
         user_id,
-        device_info: body.device_info.map(str::to_owned),
+        device_info: body.device_info.map(Into::into),
         device: body.device.map(device).transpose()?,
         user_agent: None,
         ip_address: body.ip_address,
         last_ip_address: body.last_ip_address,
-        location: body.location.map(str::to_owned),
-        name: body.name.map(str::to_owned),
+        location: body.location.map(Into::into),
+        name: body.name.map(Into::into),
         created_at: time(body.created_at)?,
         last_activity_at: time(body.last_activity_at)?,
         expires_at: time(body.expires_at)?,
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_revoked_has_no_value() {
-        let long = Session { location: Some("x".repeat(MAX_BYTES)), ..fixtures::session() };
+        let long = Session { location: Some("x".repeat(MAX_BYTES).into()), ..fixtures::session() };
         assert_eq!(encode(&long), None);
         let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
         assert_eq!(encode(&Session { revocation, ..fixtures::session() }), None);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fred::prelude::{Builder, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Pool, ReconnectPolicy};
+use fred::prelude::{Builder, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Options, Pool, ReconnectPolicy};
 use fred::types::config::{PerformanceConfig, TcpConfig, UnresponsiveConfig};
 use thiserror::Error;
 
@@ -103,6 +103,11 @@ fn builder(config: Config) -> Builder {
         ..ConnectionConfig::default()
     });
     builder
+}
+
+/// A server that is not connected is an error at once, not a wait.
+pub(crate) fn options() -> Options {
+    Options { max_attempts: Some(1), fail_fast: true, ..Options::default() }
 }
 
 pub(crate) fn one_line(error: &Error) -> String {

@@ -6,11 +6,12 @@ use chrono::TimeDelta;
 use domain::ports::{CachedSession, Clock, EndedSession, HealthCheck, Layer, PortError, SessionCache};
 use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
-use fred::prelude::{ClientLike, Error, ErrorKind, Expiration, KeysInterface, Options, Pool};
+use fred::prelude::{ClientLike, Error, ErrorKind, Expiration, KeysInterface, Pool};
 
 use crate::cached_value::{self, Signer, VERSION};
 use crate::circuit_breaker::CircuitBreaker;
-use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line};
+use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line, options};
+use crate::gathered_gets::GatheredGets;
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
@@ -28,6 +29,8 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// nothing once the breaker is open.
 pub struct RedisSessionCache {
     pool: Pool,
+    /// `None` on a cluster, where one command asks for keys of one server only.
+    gathered: Option<GatheredGets>,
     breaker: CircuitBreaker,
     key_prefix: String,
     signer: Signer,
@@ -43,7 +46,9 @@ impl RedisSessionCache {
     pub async fn open(url: &str, key_prefix: &str, mac_key: &[u8], clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let pool = connect_pool(url).await?;
         metrics::gauge!("sessiond_cache_up").set(1.0);
+        let is_cluster = pool.next().client_config().server.is_clustered();
         Ok(Self {
+            gathered: (!is_cluster).then(|| GatheredGets::new(&pool)),
             pool,
             breaker: CircuitBreaker::default(),
             key_prefix: key_prefix.to_owned(),
@@ -122,9 +127,11 @@ impl RedisSessionCache {
 #[async_trait]
 impl SessionCache for RedisSessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
-        let client = self.pool.next().with_options(&options());
         let key = self.key(session_id, user_id);
-        let value: Option<Bytes> = self.run("get", client.get(key.clone())).await?;
+        let value: Option<Bytes> = match &self.gathered {
+            Some(gathered) => self.run("get", gathered.get(key.clone())).await?,
+            None => self.run("get", self.pool.next().with_options(&options()).get(key.clone())).await?,
+        };
         match cached_value::decode(&value?, &self.signer, &key, session_id, user_id, self.clock.now()) {
             Ok(session) => Some(CachedSession { session: Arc::new(session), layer: Layer::Shared }),
             Err(reject) => {
@@ -170,11 +177,6 @@ impl HealthCheck for RedisSessionCache {
         let answer = tokio::time::timeout(CHECK_TIMEOUT, client.ping::<()>(None)).await;
         answer.map_err(PortError::unavailable)?.map_err(PortError::unavailable)
     }
-}
-
-/// A server that is not connected is an error at once, not a wait.
-fn options() -> Options {
-    Options { max_attempts: Some(1), fail_fast: true, ..Options::default() }
 }
 
 /// Whether Redis said nothing, rather than no.

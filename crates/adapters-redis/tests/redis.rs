@@ -153,7 +153,7 @@ async fn a_full_server_refuses_writes_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn it_needs_no_more_rights_than_get_set_unlink_and_ping() {
+async fn it_needs_no_more_rights_than_the_manual_says() {
     let server = RedisServer::start();
     server.cli(&[
         "ACL",
@@ -163,6 +163,7 @@ async fn it_needs_no_more_rights_than_get_set_unlink_and_ping() {
         ">secret",
         "~sess:*",
         "+get",
+        "+mget",
         "+set",
         "+unlink",
         "+ping",
@@ -173,6 +174,26 @@ async fn it_needs_no_more_rights_than_get_set_unlink_and_ping() {
     cache.set(&session).await;
     assert!(hits(&cache, &session).await);
     assert!(cache.check().await.is_ok());
+}
+
+/// Many at once are gathered, and everybody is answered what was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked_for() {
+    let server = RedisServer::start();
+    let cache = Arc::new(open(&server.url()).await);
+    for n in 0..50 {
+        cache.set(&Arc::new(fixtures::session_number(n))).await;
+    }
+    let mut reads = Vec::new();
+    // Each session that is there, and each that is not, several times.
+    for n in (0..100).cycle().take(1000) {
+        let (cache, session) = (cache.clone(), fixtures::session_number(n));
+        reads.push((n, session.id, tokio::spawn(async move { cache.get(session.id, session.user_id).await })));
+    }
+    for (n, id, read) in reads {
+        let found = read.await.unwrap();
+        assert_eq!(found.map(|cached| cached.session.id), (n < 50).then_some(id));
+    }
 }
 
 #[tokio::test]

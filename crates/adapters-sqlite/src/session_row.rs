@@ -1,6 +1,7 @@
 //! A row of `sessions`, private to this crate. Times and durations are whole microseconds.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coherence::Stamp;
@@ -63,13 +64,13 @@ impl TryFrom<Model> for Session {
         Ok(Self {
             id: SessionId(id),
             user_id: UserId(row.user_id),
-            device_info: row.device_info,
-            device: kind.map(|kind| Device { browser: row.browser, system: row.system, kind }),
+            device_info: shared(row.device_info),
+            device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
             user_agent: row.user_agent,
             ip_address: address("ip_address", row.ip_address)?,
             last_ip_address: address("last_ip_address", row.last_ip_address)?,
-            location: row.location,
-            name: row.name,
+            location: shared(row.location),
+            name: shared(row.name),
             created_at: time("created_at", row.created_at)?,
             last_activity_at: time("last_activity_at", row.last_activity_at)?,
             expires_at: time("expires_at", row.expires_at)?,
@@ -88,6 +89,10 @@ impl TryFrom<Model> for Session {
     }
 }
 
+fn shared(text: Option<String>) -> Option<Arc<str>> {
+    text.map(Into::into)
+}
+
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
     last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
@@ -103,15 +108,15 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     [
         session.id.0.into(),
         session.user_id.0.into(),
-        session.device_info.clone().into(),
-        device.and_then(|device| device.browser.clone()).into(),
-        device.and_then(|device| device.system.clone()).into(),
+        session.device_info.as_deref().into(),
+        device.and_then(|device| device.browser.as_deref()).into(),
+        device.and_then(|device| device.system.as_deref()).into(),
         device.map(|device| device.kind.as_str()).into(),
         session.user_agent.clone().into(),
         text(session.ip_address).into(),
         text(session.last_ip_address).into(),
-        session.location.clone().into(),
-        session.name.clone().into(),
+        session.location.as_deref().into(),
+        session.name.as_deref().into(),
         session.created_at.timestamp_micros().into(),
         session.last_activity_at.timestamp_micros().into(),
         session.expires_at.timestamp_micros().into(),

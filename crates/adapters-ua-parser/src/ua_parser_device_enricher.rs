@@ -52,7 +52,7 @@ impl DeviceEnricher for UaParserDeviceEnricher {
             return None;
         }
         let kind = if is_bot { DeviceKind::Bot } else { kind(user_agent, system.as_deref()) };
-        Some(Device { browser, system, kind })
+        Some(Device { browser: browser.map(Into::into), system: system.map(Into::into), kind })
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
             ("curl/8.0", "curl", DeviceKind::Other),
             ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Googlebot", DeviceKind::Bot),
         ] {
-            assert_eq!(told(user_agent), (words.to_owned(), kind), "{user_agent}");
+            assert_eq!(told(user_agent), (words.into(), kind), "{user_agent}");
         }
     }
 

@@ -14,11 +14,12 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 const LAST_FLUSHES: u32 = 5;
 const LAST_FLUSH_PAUSE: Duration = Duration::from_millis(400);
 
-/// Sessions that one step of cleaning up takes, and the pause after it: readers come first.
-pub(crate) const CLEAN_UP_BATCH: u32 = 1000;
+/// Sessions that one step of cleaning up takes. Readers come first: steps are short, and after each the database rests for as long as
+/// this many of it.
+pub(crate) const CLEAN_UP_BATCH: u32 = 200;
+const CLEAN_UP_REST: u32 = 3;
 /// Entries of the revocation log that are looked at in one go.
 const PRUNE_LIMIT: u32 = 10_000;
-const CLEAN_UP_PAUSE: Duration = Duration::from_millis(50);
 /// How often the backlog is counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -138,6 +139,7 @@ pub(crate) async fn clean_up_once(
 ) -> anyhow::Result<CleanedUp> {
     let mut all = CleanedUp::default();
     loop {
+        let began = tokio::time::Instant::now();
         let step = handler.handle(CleanUp { limit: CLEAN_UP_BATCH }).await?;
         if step.is_nothing() {
             return Ok(all);
@@ -147,7 +149,7 @@ pub(crate) async fn clean_up_once(
         }
         all = all.and(step);
         progress(&all);
-        tokio::time::sleep(CLEAN_UP_PAUSE).await;
+        tokio::time::sleep(began.elapsed() * CLEAN_UP_REST).await;
     }
 }
 

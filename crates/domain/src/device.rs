@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 /// What a user agent tells of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The browser or program, such as "Chrome".
-    pub browser: Option<String>,
+    pub browser: Option<Arc<str>>,
     /// The operating system, such as "macOS".
-    pub system: Option<String>,
+    pub system: Option<Arc<str>>,
     /// What sort of device it is.
     pub kind: DeviceKind,
 }
@@ -49,11 +51,11 @@ impl DeviceKind {
 
 impl Device {
     /// The device in words, such as "Chrome on macOS"; `None` if nothing is known.
-    pub fn describe(&self) -> Option<String> {
+    pub fn describe(&self) -> Option<Arc<str>> {
         match (&self.browser, &self.system) {
             // An application on its system's own browser may go by the system's name.
             (Some(browser), Some(system)) if browser == system => Some(system.clone()),
-            (Some(browser), Some(system)) => Some(format!("{browser} on {system}")),
+            (Some(browser), Some(system)) => Some(format!("{browser} on {system}").into()),
             (Some(one), None) | (None, Some(one)) => Some(one.clone()),
             (None, None) => None,
         }
@@ -75,8 +77,8 @@ mod tests {
     #[test]
     fn a_device_is_described_by_what_is_known() {
         let device = |browser: Option<&str>, system: Option<&str>| Device {
-            browser: browser.map(str::to_owned),
-            system: system.map(str::to_owned),
+            browser: browser.map(Into::into),
+            system: system.map(Into::into),
             kind: DeviceKind::Other,
         };
         let describe = |browser, system| device(browser, system).describe();

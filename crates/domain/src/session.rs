@@ -1,6 +1,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
@@ -21,6 +22,8 @@ pub const REASON_MAX_CHARS: usize = 255;
 ///
 /// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never used again, and a
 /// revocation is never taken back.
+///
+/// The texts that every read shows are shared, so that a copy with later use (`touch`) costs no more than it has to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose identity this row has; made by the server.
@@ -28,7 +31,7 @@ pub struct Session {
     /// Who signed in.
     pub user_id: UserId,
     /// The device in words, such as "Chrome on macOS".
-    pub device_info: Option<String>,
+    pub device_info: Option<Arc<str>>,
     /// What the user agent tells of the device, where somebody has looked at it.
     pub device: Option<Device>,
     /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out by caches.
@@ -38,9 +41,9 @@ pub struct Session {
     /// The client's address when it was last seen.
     pub last_ip_address: Option<IpAddr>,
     /// The place of the address in words, such as "Berlin, DE".
-    pub location: Option<String>,
+    pub location: Option<Arc<str>>,
     /// The user's own name for the device.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// When the user signed in.
     pub created_at: DateTime<Utc>,
     /// When the session was last used.

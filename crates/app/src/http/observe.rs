@@ -1,15 +1,21 @@
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use application::Application;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
 use domain::ports::IdGenerator;
+use futures_util::FutureExt;
 use metrics::{Counter, Histogram};
+use tower::Service;
+use tower::layer::layer_fn;
 use tracing::Instrument;
 use uuid::fmt::Hyphenated;
 
@@ -25,44 +31,90 @@ const WITHOUT_DEADLINE: &str = "/service/v1/sessions/revoke";
 
 /// Gives every request an id, a span, a deadline and its place in the metrics, and keeps every answer out of caches.
 pub(super) fn layer(router: Router, listener: &'static str, application: Arc<Application>) -> Router {
-    let series = Arc::new(Series { listener, routes: RwLock::default() });
-    router
-        .layer(from_fn(move |request: Request, next: Next| observe(series.clone(), application.clone(), request, next)))
+    let observer = Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, application });
+    router.layer(layer_fn(move |route| Observed { route, observer: observer.clone() }))
 }
 
-async fn observe(series: Arc<Series>, application: Arc<Application>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = request_id(&request);
-    let method = known_method(request.method());
-    // The route, not the path: paths hold ids, and would make metrics without end.
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
-    let is_read = matches!(method, "GET" | "HEAD");
-    // A span allocates, and writes its fields out, whether anything is logged in it or not. So at the usual level only changes have one.
-    let span = if is_read {
-        tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
-    } else {
-        tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route)
-    };
+/// A route under observation. A service, because what `axum::middleware::from_fn` makes of a function allocates several times in each
+/// request.
+#[derive(Clone)]
+struct Observed {
+    route: Route,
+    observer: Arc<Observer>,
+}
 
-    let answering = next.run(request).instrument(span.clone());
-    let mut response = if is_read {
-        in_time(DEADLINE, answering, Problem::dependency_unavailable).await
-    } else if route == WITHOUT_DEADLINE {
-        uninterrupted(answering).await
-    } else {
-        // It goes on, though nobody hears how it ends.
-        in_time(DEADLINE + application.guard.longest_wait(), uninterrupted(answering), Problem::outcome_unknown).await
-    };
+struct Observer {
+    series: Series,
+    application: Arc<Application>,
+}
 
-    let (took, status) = (started.elapsed(), response.status());
-    span.in_scope(|| tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered"));
-    series.count(method, route, status, took);
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id);
-    // Whatever is answered here is about somebody's sign-in, at this moment.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+impl Service<Request> for Observed {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.route, cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let asked = Asked::new(&request);
+        let answering = self.route.call(request).map(|answered| answered.unwrap_or_else(|never| match never {}));
+        Box::pin(self.observer.clone().observe(asked, answering).map(Ok))
+    }
+}
+
+/// What is known of a request before it is answered.
+struct Asked {
+    at: Instant,
+    id: HeaderValue,
+    method: &'static str,
+    /// The route, not the path: paths hold ids, and would make metrics without end.
+    path: Option<MatchedPath>,
+}
+
+impl Asked {
+    fn new(request: &Request) -> Self {
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        Self { at: Instant::now(), id: request_id(request), method: known_method(request.method()), path }
+    }
+}
+
+impl Observer {
+    async fn observe(
+        self: Arc<Self>,
+        Asked { at, id, method, path }: Asked,
+        answering: impl Future<Output = Response> + Send + 'static,
+    ) -> Response {
+        let route = path.as_ref().map_or("none", MatchedPath::as_str);
+        let is_read = matches!(method, "GET" | "HEAD");
+        // A span allocates, and writes its fields out, whether anything is logged in it or not. So at the usual level only changes have one.
+        let span = if is_read {
+            tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
+        } else {
+            tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route)
+        };
+
+        let answering = answering.instrument(span.clone());
+        let mut response = if is_read {
+            in_time(DEADLINE, answering, Problem::dependency_unavailable).await
+        } else if route == WITHOUT_DEADLINE {
+            uninterrupted(answering).await
+        } else {
+            // It goes on, though nobody hears how it ends.
+            let limit = DEADLINE + self.application.guard.longest_wait();
+            in_time(limit, uninterrupted(answering), Problem::outcome_unknown).await
+        };
+
+        let (took, status) = (at.elapsed(), response.status());
+        span.in_scope(|| tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered"));
+        self.series.count(method, route, status, took);
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        // Whatever is answered here is about somebody's sign-in, at this moment.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
 }
 
 async fn in_time(limit: Duration, answering: impl Future<Output = Response>, otherwise: fn() -> Problem) -> Response {

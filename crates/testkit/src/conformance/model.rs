@@ -205,7 +205,7 @@ impl Model<'_> {
             let found = self.repo.find_by_id(expected.id).await.unwrap().unwrap();
             assert_eq!(found.status(time(self.now)), expected.status(self.now), "{expected:?} {found:?}");
             assert_eq!((found.last_activity_at, found.expires_at), (time(expected.used), time(expected.expires)));
-            assert_eq!(found.name, expected.name);
+            assert_eq!(found.name.as_deref(), expected.name.as_deref());
             let why = found.revocation.map(|revocation| (revocation.at, revocation.reason.unwrap_or_default()));
             assert_eq!(why, expected.revoked.map(|(at, why)| (time(at), why.to_owned())));
         }

@@ -470,7 +470,7 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
         (Some(None), Some(None)),
     ] {
         let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data };
-        session.name = edit.name.clone().unwrap_or(session.name);
+        session.name = name.map_or(session.name, |name| name.map(Into::into));
         session.metadata = edit.metadata.clone().unwrap_or(session.metadata);
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
         assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));

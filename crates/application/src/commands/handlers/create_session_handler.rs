@@ -128,7 +128,7 @@ impl CreateSessionHandler {
             user_agent: user_agent.map(str::to_owned),
             ip_address: command.ip_address,
             last_ip_address: command.ip_address,
-            location: command.ip_address.and_then(place),
+            location: command.ip_address.and_then(place).map(Into::into),
             name: None,
             created_at: now,
             last_activity_at: now,

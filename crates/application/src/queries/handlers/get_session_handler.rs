@@ -42,11 +42,11 @@ pub struct SessionResult {
     /// Its owner.
     pub user_id: UserId,
     /// The device in words.
-    pub device_info: Option<String>,
+    pub device_info: Option<Arc<str>>,
     /// The client's address at sign-in.
     pub ip_address: Option<IpAddr>,
     /// The place of that address in words.
-    pub location: Option<String>,
+    pub location: Option<Arc<str>>,
     /// When the user signed in.
     pub created_at: Option<DateTime<Utc>>,
     /// When the session was last used.
