@@ -26,8 +26,8 @@ fi
 parent=${TMPDIR:-/tmp}
 TMPDIR=$(mktemp -d "$parent/sessiond-XXXXXX")
 export TMPDIR
-# Private servers run as another user where the caller is root.
-chmod 711 "$TMPDIR"
+# Like /tmp: private servers run as another user where the caller is root.
+chmod 1777 "$TMPDIR"
 trap 'rm -rf "$TMPDIR"' EXIT
 
 cargo fmt --all --check
