@@ -89,6 +89,10 @@ impl Cluster {
         if let Some(failpoints) = &failpoints {
             settings.push(("FAILPOINTS", failpoints));
         }
+        // This one dawdles, which should not keep the node from learning meanwhile.
+        if in_the_binary == Some("mistake-freshness-after-the-map") {
+            settings.push(("TOKIO_WORKER_THREADS", "16"));
+        }
         let binary = if failpoints.is_some() { binary_with_failpoints() } else { binary() };
         let node = Node::start_binary(binary, TemporaryDir::new(), &settings).await;
         *at.node.write().await = Some(Arc::new(node));

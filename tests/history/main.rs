@@ -28,7 +28,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// How long a mistake is looked for.
-const LONG_ENOUGH: Duration = Duration::from_secs(600);
+const LONG_ENOUGH: Duration = Duration::from_secs(900);
 
 /// One run at a time: they measure.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -70,7 +70,7 @@ async fn every_mistake_is_found() {
         ("mistake-joins-unchecked", vec![DelayedAnswers]),
         ("mistake-cursor-after-the-last-entry", vec![LongTransaction]),
         ("mistake-cursor-used-on-across-a-failover", vec![PromotedStandby]),
-        ("mistake-freshness-after-the-map", vec![PausedNode, UnreachableDatabase]),
+        ("mistake-freshness-after-the-map", vec![UnreachableDatabase]),
         ("mistake-boundary-on-both-sides", vec![UnreachableDatabase]),
         ("log-cleared-away-unnoticed", vec![ClearedLog]),
     ] {

@@ -31,7 +31,7 @@ impl RevocationGuard {
         let was_let_through = map().check(session, Monotonic::default()).is_ok();
         if !is_fresh() {
             // The moment between the two is short; not here.
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(200));
         }
         was_let_through && is_fresh()
     }
