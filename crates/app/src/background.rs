@@ -14,9 +14,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 const LAST_FLUSHES: u32 = 5;
 const LAST_FLUSH_PAUSE: Duration = Duration::from_millis(400);
 
-/// Sessions that one step of cleaning up takes. Readers come first: steps are short, and after each the database rests for as long as
-/// this many of it.
+/// Sessions that one step of cleaning up takes. Readers come first, so steps are short.
 pub(crate) const CLEAN_UP_BATCH: u32 = 200;
+/// How many times as long as a step took the database rests after it.
 const CLEAN_UP_REST: u32 = 3;
 /// Entries of the revocation log that are looked at in one go.
 const PRUNE_LIMIT: u32 = 10_000;
