@@ -8,13 +8,17 @@ use quick_cache::sync::Cache;
 
 /// How long an entry is answered after it was set.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::seconds(60);
+/// Texts that sessions share, at most.
+const WORDS: usize = 4096;
 
 /// [`SessionCache`] in the memory of this process: bounded by its number of entries, and each entry by a minute.
 ///
 /// Exact only where every write to the store goes through this process, as with an embedded store: it hears of nobody else's.
 pub struct MemorySessionCache {
     /// `None` where there is no room for anything.
-    entries: Option<Cache<(SessionId, UserId), Entry>>,
+    entries: Option<Cache<SessionId, Entry>>,
+    /// What many devices and places are called, so that sessions share it.
+    words: Cache<Arc<str>, Arc<str>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -27,12 +31,20 @@ struct Entry {
 impl MemorySessionCache {
     /// A cache of at most `capacity` sessions; of none, it never knows any.
     pub fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
-        Self { entries: (capacity > 0).then(|| Cache::new(capacity)), clock }
+        Self { entries: (capacity > 0).then(|| Cache::new(capacity)), words: Cache::new(WORDS), clock }
     }
 
     /// How many sessions it remembers.
     pub fn len(&self) -> usize {
         self.entries.as_ref().map_or(0, Cache::len)
+    }
+
+    /// Makes `text` the same as those of other sessions that say the same.
+    fn share(&self, text: &mut Arc<str>) {
+        match self.words.get(&**text) {
+            Some(known) => *text = known,
+            None => self.words.insert(text.clone(), text.clone()),
+        }
     }
 
     /// Whether it remembers none.
@@ -45,13 +57,12 @@ impl MemorySessionCache {
 impl SessionCache for MemorySessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let entries = self.entries.as_ref()?;
-        let key = (session_id, user_id);
-        let entry = entries.get(&key)?;
+        let entry = entries.get(&session_id).filter(|entry| entry.session.user_id == user_id)?;
         // An entry from the future means that the clock was set back: of unknown age, so not answered.
         let now = self.clock.now();
         let age = now - entry.set_at;
         if age < TimeDelta::zero() || age >= TIME_TO_LIVE {
-            entries.remove(&key);
+            entries.remove(&session_id);
             return None;
         }
         entry.session.is_live(now).then_some(CachedSession { session: entry.session, layer: Layer::Near })
@@ -62,14 +73,18 @@ impl SessionCache for MemorySessionCache {
         if session.is_revoked() {
             return;
         }
-        let session = Arc::new(session.for_cache());
-        entries.insert((session.id, session.user_id), Entry { session, set_at: self.clock.now() });
+        let mut session = session.for_cache();
+        let device = session.device.iter_mut().flat_map(|device| [&mut device.browser, &mut device.system]);
+        for text in device.chain([&mut session.device_info, &mut session.location]).flatten() {
+            self.share(text);
+        }
+        entries.insert(session.id, Entry { session: Arc::new(session), set_at: self.clock.now() });
     }
 
     async fn remove(&self, sessions: &[EndedSession]) {
         let Some(entries) = &self.entries else { return };
         for session in sessions {
-            entries.remove(&(session.id, session.user_id));
+            entries.remove(&session.id);
         }
     }
 }
@@ -111,6 +126,21 @@ mod tests {
             cache.set(&Arc::new(fixtures::session_number(n))).await;
         }
         assert!((1..=10).contains(&cache.len()));
+    }
+
+    #[tokio::test]
+    async fn sessions_share_what_their_devices_and_places_are_called() {
+        let cache = MemorySessionCache::new(10, fixtures::clock());
+        let mut texts = Vec::new();
+        for n in 1..=2 {
+            let session = Arc::new(fixtures::session_number(n));
+            cache.set(&session).await;
+            let session = cache.get(session.id, session.user_id).await.unwrap().session;
+            let device = session.device.clone().unwrap();
+            texts.push([device.browser, device.system, session.device_info.clone(), session.location.clone()]);
+        }
+        let pairs = texts[0].iter().flatten().zip(texts[1].iter().flatten());
+        assert_eq!(pairs.filter(|(one, other)| Arc::ptr_eq(one, other)).count(), 4);
     }
 
     #[tokio::test]

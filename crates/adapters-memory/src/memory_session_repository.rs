@@ -33,7 +33,7 @@ impl MemorySessionRepository {
         let fitting = tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
         let ended: Vec<_> = fitting.map(ended).take(limit).collect();
         for session in &ended {
-            tables.update(session.id, |session| session.revocation = Some(revocation.clone()));
+            tables.update(session.id, |session| session.revocation = Some(revocation.clone().into()));
         }
         Ok(ended)
     }
@@ -78,7 +78,7 @@ impl SessionRepository for MemorySessionRepository {
             }
             evicted = live.into_iter().take(too_many).map(ended).collect();
             for oldest in &evicted {
-                tables.update(oldest.id, |session| session.revocation = Some(SessionLimit::eviction(now)));
+                tables.update(oldest.id, |session| session.revocation = Some(SessionLimit::eviction(now).into()));
             }
         }
         tables.insert(session.clone());
@@ -111,7 +111,7 @@ impl SessionRepository for MemorySessionRepository {
                 session.name = name.as_deref().map(Into::into);
             }
             if let Some(metadata) = &edit.metadata {
-                session.metadata.clone_from(metadata);
+                session.metadata = metadata.clone().map(Into::into);
             }
         };
         Ok(self.database.tables()?.update(session_id, change))

@@ -77,7 +77,7 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
         user_id: UserId(row.try_get_by_index(1)?),
         device_info: row.try_get_by_index::<Option<String>>(2)?.map(Into::into),
         device: None,
-        user_agent: row.try_get_by_index(3)?,
+        user_agent: row.try_get_by_index::<Option<String>>(3)?.map(Into::into),
         ip_address: address(4)?,
         last_ip_address: address(5)?,
         location: row.try_get_by_index::<Option<String>>(6)?.map(Into::into),
@@ -87,9 +87,9 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
         expires_at: row.try_get_by_index(9)?,
         idle_timeout: None,
         renewal: None,
-        metadata: if let Json::Object(object) = row.try_get_by_index(13)? { Some(object) } else { None },
+        metadata: if let Json::Object(object) = row.try_get_by_index(13)? { Some(object.into()) } else { None },
         idempotency_key: None,
-        revocation: revoked_at.map(|at| Revocation { at, reason, actor: None }),
+        revocation: revoked_at.map(|at| Revocation { at, reason, actor: None }.into()),
         stamp: Stamp::default(),
     };
     Ok(SourceSession { session, never_expired: row.try_get_by_index(10)? })

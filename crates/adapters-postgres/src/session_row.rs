@@ -54,7 +54,7 @@ impl From<Model> for Session {
             user_id: UserId(row.user_id),
             device_info: shared(row.device_info),
             device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
-            user_agent: row.user_agent,
+            user_agent: shared(row.user_agent),
             ip_address: row.ip_address.map(|network| network.ip()),
             last_ip_address: row.last_ip_address.map(|network| network.ip()),
             location: shared(row.location),
@@ -65,13 +65,14 @@ impl From<Model> for Session {
             idle_timeout: row.idle_timeout.map(TimeDelta::microseconds),
             renewal: row.renewal.map(TimeDelta::microseconds),
             // The table refuses what is no object.
-            metadata: row.metadata.and_then(|json| if let Json::Object(object) = json { Some(object) } else { None }),
-            idempotency_key: row.idempotency_key,
+            metadata: row
+                .metadata
+                .and_then(|json| if let Json::Object(object) = json { Some(object.into()) } else { None }),
+            idempotency_key: shared(row.idempotency_key),
             // The table refuses a reason without a time.
-            revocation: row.revoked_at.map(|at| Revocation {
-                at,
-                reason: row.revoked_reason,
-                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            revocation: row.revoked_at.map(|at| {
+                Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
+                    .into()
             }),
             stamp: Stamp::default(),
         }
@@ -93,7 +94,7 @@ pub(crate) const COLUMN_COUNT: usize = 21;
 /// A session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
-    let (device, revocation) = (session.device.as_ref(), session.revocation.as_ref());
+    let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());
     [
         session.id.0.into(),
         session.user_id.0.into(),
@@ -101,7 +102,7 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         device.and_then(|device| device.browser.as_deref()).into(),
         device.and_then(|device| device.system.as_deref()).into(),
         device.map(|device| device.kind.as_str()).into(),
-        session.user_agent.clone().into(),
+        session.user_agent.as_deref().into(),
         network(session.ip_address).into(),
         network(session.last_ip_address).into(),
         session.location.as_deref().into(),
@@ -111,8 +112,8 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         session.expires_at.into(),
         session.idle_timeout.and_then(|timeout| timeout.num_microseconds()).into(),
         session.renewal.and_then(|renewal| renewal.num_microseconds()).into(),
-        session.metadata.clone().map(Json::Object).into(),
-        session.idempotency_key.clone().into(),
+        session.metadata.as_deref().cloned().map(Json::Object).into(),
+        session.idempotency_key.as_deref().into(),
         revocation.map(|revocation| revocation.at).into(),
         revocation.and_then(|revocation| revocation.reason.clone()).into(),
         revocation.and_then(actor_text).into(),

@@ -178,7 +178,7 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
     let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
-    let session = Session { revocation: Some(revocation), ..fixtures::session() };
+    let session = Session { revocation: Some(revocation.into()), ..fixtures::session() };
     repository.insert(&session, None).await.unwrap();
     for change in [
         "revoked_at = NULL, revoked_reason = NULL, revoked_by = NULL",

@@ -240,7 +240,7 @@ mod tests {
     fn what_is_too_long_or_revoked_has_no_value() {
         let long = Session { location: Some("x".repeat(MAX_BYTES).into()), ..fixtures::session() };
         assert_eq!(encode(&long), None);
-        let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
+        let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
         assert_eq!(encode(&Session { revocation, ..fixtures::session() }), None);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coherence::Stamp;
 use domain::ports::PortError;
-use domain::{Device, DeviceKind, Metadata, Revocation, Session, SessionId, UserId, metadata_text};
+use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId, metadata_text};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, Json,
@@ -56,7 +56,7 @@ impl TryFrom<Model> for Session {
             text.map(|text| text.parse::<IpAddr>()).transpose().map_err(|_| corrupt(column))
         };
         let metadata = |json| match json {
-            Json::Object(object) => Ok::<Metadata, _>(object),
+            Json::Object(object) => Ok(Arc::new(object)),
             _ => Err(corrupt("metadata")),
         };
         let revoked_at = row.revoked_at.map(|micros| time("revoked_at", micros)).transpose()?;
@@ -66,7 +66,7 @@ impl TryFrom<Model> for Session {
             user_id: UserId(row.user_id),
             device_info: shared(row.device_info),
             device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
-            user_agent: row.user_agent,
+            user_agent: shared(row.user_agent),
             ip_address: address("ip_address", row.ip_address)?,
             last_ip_address: address("last_ip_address", row.last_ip_address)?,
             location: shared(row.location),
@@ -77,12 +77,11 @@ impl TryFrom<Model> for Session {
             idle_timeout: row.idle_timeout.map(TimeDelta::microseconds),
             renewal: row.renewal.map(TimeDelta::microseconds),
             metadata: row.metadata.map(metadata).transpose()?,
-            idempotency_key: row.idempotency_key,
+            idempotency_key: shared(row.idempotency_key),
             // The table refuses a reason without a time.
-            revocation: revoked_at.map(|at| Revocation {
-                at,
-                reason: row.revoked_reason,
-                actor: row.revoked_by.and_then(|text| text.parse().ok()),
+            revocation: revoked_at.map(|at| {
+                Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
+                    .into()
             }),
             stamp: Stamp::default(),
         })
@@ -104,7 +103,7 @@ pub(crate) const COLUMN_COUNT: usize = 21;
 /// A session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
-    let (device, revocation) = (session.device.as_ref(), session.revocation.as_ref());
+    let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());
     [
         session.id.0.into(),
         session.user_id.0.into(),
@@ -112,7 +111,7 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         device.and_then(|device| device.browser.as_deref()).into(),
         device.and_then(|device| device.system.as_deref()).into(),
         device.map(|device| device.kind.as_str()).into(),
-        session.user_agent.clone().into(),
+        session.user_agent.as_deref().into(),
         text(session.ip_address).into(),
         text(session.last_ip_address).into(),
         session.location.as_deref().into(),
@@ -122,8 +121,8 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         session.expires_at.timestamp_micros().into(),
         session.idle_timeout.and_then(|timeout| timeout.num_microseconds()).into(),
         session.renewal.and_then(|renewal| renewal.num_microseconds()).into(),
-        session.metadata.as_ref().map(metadata_text).into(),
-        session.idempotency_key.clone().into(),
+        session.metadata.as_deref().map(metadata_text).into(),
+        session.idempotency_key.as_deref().into(),
         revocation.map(|revocation| revocation.at.timestamp_micros()).into(),
         revocation.and_then(|revocation| revocation.reason.clone()).into(),
         revocation.and_then(actor_text).into(),

@@ -142,7 +142,7 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let dir = TemporaryDir::new();
     let repository = open(&dir).await;
     let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
-    let session = Session { revocation: Some(revocation), ..fixtures::session() };
+    let session = Session { revocation: Some(revocation.into()), ..fixtures::session() };
     repository.insert(&session, None).await.unwrap();
     let database = Database::connect(url(&dir)).await.unwrap();
     for change in [

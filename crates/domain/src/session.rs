@@ -23,7 +23,7 @@ pub const REASON_MAX_CHARS: usize = 255;
 /// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never used again, and a
 /// revocation is never taken back.
 ///
-/// The texts that every read shows are shared, so that a copy with later use (`touch`) costs no more than it has to.
+/// What is large is shared or on the side, so that a copy with later use (`touch`) costs little, and so does remembering many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose identity this row has; made by the server.
@@ -35,7 +35,7 @@ pub struct Session {
     /// What the user agent tells of the device, where somebody has looked at it.
     pub device: Option<Device>,
     /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out by caches.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<Arc<str>>,
     /// The client's address at sign-in.
     pub ip_address: Option<IpAddr>,
     /// The client's address when it was last seen.
@@ -55,11 +55,11 @@ pub struct Session {
     /// Use moves `expires_at` to this long from then, once less than half of it is left (a sliding session). `None`: never.
     pub renewal: Option<TimeDelta>,
     /// What the application's backend keeps with the session. Kept by repositories, left out by caches.
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<Arc<Metadata>>,
     /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by caches.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<Arc<str>>,
     /// Present once the session was ended by somebody.
-    pub revocation: Option<Revocation>,
+    pub revocation: Option<Box<Revocation>>,
     /// When it was read, for those who remember it. Says nothing about the session: all stamps are equal.
     pub stamp: Stamp,
 }
@@ -288,7 +288,7 @@ mod tests {
         assert!(session.touch(&older));
         assert_eq!(session, before);
 
-        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None });
+        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
         let revoked = session.clone();
         assert!(!session.touch(&touch(40, 40)));
         assert_eq!(session, revoked);
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_revocation_outweighs_expiry() {
         let mut session = session();
-        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None });
+        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
         assert_eq!(session.status(session.created_at), SessionStatus::Revoked);
         assert_eq!(session.status(session.expires_at), SessionStatus::Revoked);
     }

@@ -41,7 +41,7 @@ pub fn session() -> Session {
         expires_at: now() + TimeDelta::days(30),
         idle_timeout: Some(TimeDelta::days(7)),
         renewal: None,
-        metadata: Some(metadata()),
+        metadata: Some(metadata().into()),
         idempotency_key: None,
         revocation: None,
         stamp: Stamp::default(),

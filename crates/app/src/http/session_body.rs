@@ -65,7 +65,7 @@ pub(crate) struct WholeSessionBody<'a> {
 impl<'a> WholeSessionBody<'a> {
     /// The session as it is at `now`.
     pub(crate) fn new(session: &'a Session, now: DateTime<Utc>) -> Self {
-        Self { session: SessionBody::new(session, now, false), metadata: session.metadata.as_ref() }
+        Self { session: SessionBody::new(session, now, false), metadata: session.metadata.as_deref() }
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>,
     let sessions = listed.sessions.iter().map(|session| ListedSession {
         session: SessionBody::new(session, listed.now, Some(session.id) == current),
         user_agent: whole.then_some(session.user_agent.as_deref()),
-        metadata: whole.then_some(session.metadata.as_ref()),
+        metadata: whole.then_some(session.metadata.as_deref()),
     });
     let body = ListBody {
         sessions: sessions.collect(),

@@ -108,7 +108,7 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
     let (setting, sessions) = setting().await;
     let at = fixtures::now() - TimeDelta::days(1);
     let revoked = Session {
-        revocation: Some(Revocation { at, reason: Some("lost phone".into()), actor: None }),
+        revocation: Some(Revocation { at, reason: Some("lost phone".into()), actor: None }.into()),
         ..fixtures::session_number(10)
     };
     let expired = Session { created_at: at, expires_at: fixtures::now(), ..fixtures::session_number(11) };
@@ -126,7 +126,7 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
 #[tokio::test]
 async fn whose_own_session_is_over_is_told_so_whatever_is_asked() {
     let (setting, sessions) = setting().await;
-    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
+    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let revoked = Session { revocation, ..fixtures::session_number(10) };
     setting.store(&revoked).await;
     let user = sessions.own.user_id;

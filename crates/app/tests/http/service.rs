@@ -146,7 +146,8 @@ async fn the_seeds_two_errors_are_kept_apart() {
 async fn an_operator_reads_any_session_in_any_state() {
     let setting = Setting::new();
     let at = fixtures::now();
-    let revoked = Session { revocation: Some(Revocation { at, reason: None, actor: None }), ..fixtures::session() };
+    let revoked =
+        Session { revocation: Some(Revocation { at, reason: None, actor: None }.into()), ..fixtures::session() };
     setting.store(&revoked).await;
     let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
     assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));

@@ -72,7 +72,7 @@ pub async fn an_end_is_seen_by_the_next_look(stores: &Stores) {
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
     stores.sessions.revoke_all_of_user(user(99), Some(many[0].id), 1000, &revocation()).await.unwrap();
-    let imported = Session { revocation: Some(revocation()), ..sessions[2].clone() };
+    let imported = Session { revocation: Some(revocation().into()), ..sessions[2].clone() };
     stores.sessions.import(&[imported]).await.unwrap();
 
     let page = look(&*stores.feed, Some(from)).await.page;

@@ -67,7 +67,7 @@ pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
 
 /// A revoked session is not remembered.
 pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
-    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None });
+    let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let session = Session { revocation, ..fixtures::session() };
     cache.set(&Arc::new(session.clone())).await;
     assert_eq!(get(cache, &session).await, None);

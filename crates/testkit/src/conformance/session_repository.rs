@@ -86,7 +86,7 @@ pub async fn revoked_session_is_found_revoked(repo: &dyn SessionRepository) {
     let user = Some(Actor::User(fixtures::another_user()));
     let ends = [(None, None), (Some("lost phone".to_owned()), user), (Some(String::new()), Some(Actor::Service))];
     for (n, (reason, actor)) in ends.into_iter().enumerate() {
-        let revocation = Some(Revocation { at, reason, actor });
+        let revocation = Some(Revocation { at, reason, actor }.into());
         assert_round_trip(repo, Session { revocation, ..fixtures::session_number(n as u64 + 1) }).await;
     }
 }
@@ -181,7 +181,7 @@ pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRep
     let template = |n| Session { created_at, ..fixtures::session_number(n) };
     let live = Session { expires_at: now + TimeDelta::microseconds(1), ..template(1) };
     let expired = Session { expires_at: now, ..template(2) };
-    let revoked = Session { revocation: Some(revocation("over")), ..template(3) };
+    let revoked = Session { revocation: Some(revocation("over").into()), ..template(3) };
     insert_all(repo, &[live.clone(), expired, revoked]).await;
 
     let all = repo.list_by_user(&listing()).await.unwrap();
@@ -223,7 +223,7 @@ pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let again = Revocation { at: first.at + TimeDelta::hours(1), ..revocation("again") };
     assert_eq!(repo.revoke(&[session.id], &again).await.unwrap(), []);
     assert_eq!(repo.revoke_all_of_user(session.user_id, None, 10, &again).await.unwrap(), []);
-    assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(first));
+    assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(first.into()));
 }
 
 /// All of the user's but one, and nobody else's.
@@ -257,7 +257,7 @@ async fn two_over_and_three_live(repo: &dyn SessionRepository) -> Vec<Session> {
         ..fixtures::session_number(n)
     };
     let mut sessions: Vec<_> = (1..=5).map(session).collect();
-    sessions[0].revocation = Some(revocation("over"));
+    sessions[0].revocation = Some(revocation("over").into());
     sessions[1].expires_at = fixtures::now();
     insert_all(repo, &sessions).await;
     let strangers = Session { user_id: fixtures::another_user(), ..fixtures::session_number(6) };
@@ -274,7 +274,7 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
     assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(insert(11, 3).await, Insertion::Stored { evicted: vec![ended(&sessions[2]), ended(&sessions[3])] });
     let evicted = repo.find_by_id(sessions[2].id).await.unwrap().unwrap().revocation;
-    assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now())));
+    assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now()).into()));
     assert_eq!(repo.find_by_id(sessions[1].id).await.unwrap().unwrap().revocation, None);
     let page = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (7, 3));
@@ -333,11 +333,11 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
 /// By ascending id, each once; what was ended before is passed over.
 pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=7).map(fixtures::session_number).collect();
-    sessions[2].revocation = Some(revocation("before"));
+    sessions[2].revocation = Some(revocation("before").into());
     sessions[4].user_id = fixtures::another_user();
     sessions[5].expires_at = fixtures::now() + TimeDelta::microseconds(1);
     insert_all(repo, &sessions).await;
-    let everybody = revocation("everybody");
+    let everybody = Box::new(revocation("everybody"));
     let (mut after, mut batches) = (None, Vec::new());
     loop {
         let batch = repo.revoke_everybody(after, 4, &everybody).await.unwrap();
@@ -415,7 +415,7 @@ pub async fn touches_move_activity_and_never_back(repo: &dyn SessionRepository) 
 pub async fn touches_do_not_wake_what_is_over(repo: &dyn SessionRepository) {
     let minute = Some(TimeDelta::minutes(1));
     let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
-    sessions[0].revocation = Some(revocation("over"));
+    sessions[0].revocation = Some(revocation("over").into());
     sessions[1].expires_at = fixtures::now() + TimeDelta::seconds(60);
     sessions[2].idle_timeout = minute;
     sessions[3].idle_timeout = minute;
@@ -471,7 +471,7 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
     ] {
         let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data };
         session.name = name.map_or(session.name, |name| name.map(Into::into));
-        session.metadata = edit.metadata.clone().unwrap_or(session.metadata);
+        session.metadata = edit.metadata.clone().map_or(session.metadata, |metadata| metadata.map(Into::into));
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
         assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));
     }
@@ -482,7 +482,7 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
 
 /// Once by each user; the first session with it is found by it.
 pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionRepository) {
-    let with_key = |n, key: &str| Session { idempotency_key: Some(key.to_owned()), ..fixtures::session_number(n) };
+    let with_key = |n, key: &str| Session { idempotency_key: Some(key.into()), ..fixtures::session_number(n) };
     let first = with_key(1, "a key");
     let strangers = Session { user_id: fixtures::another_user(), ..with_key(2, "a key") };
     insert_all(repo, &[first.clone(), strangers.clone(), with_key(3, "another")]).await;
@@ -501,7 +501,7 @@ pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionReposi
 /// Once and again: what is here stays, but for a revocation that is news.
 pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
-    sessions[1].revocation = Some(revocation("there"));
+    sessions[1].revocation = Some(revocation("there").into());
     sessions[3] = Session { id: sessions[3].id, ..fixtures::bare_session() };
     assert_eq!(repo.import(&sessions[..2]).await.unwrap(), 2);
     assert_eq!(repo.import(&sessions).await.unwrap(), 2);
@@ -512,8 +512,8 @@ pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn S
     }
 
     let renamed = Session { name: Some("there".into()), ..sessions[0].clone() };
-    let revoked = Session { revocation: Some(revocation("meanwhile")), name: None, ..sessions[2].clone() };
-    let again = Session { revocation: Some(revocation("again")), ..sessions[1].clone() };
+    let revoked = Session { revocation: Some(revocation("meanwhile").into()), name: None, ..sessions[2].clone() };
+    let again = Session { revocation: Some(revocation("again").into()), ..sessions[1].clone() };
     assert_eq!(repo.import(&[renamed, revoked.clone(), again]).await.unwrap(), 0);
     let find = async |n: usize| repo.find_by_id(sessions[n].id).await.unwrap().unwrap();
     assert_eq!(find(0).await, sessions[0]);

@@ -32,7 +32,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 /// A live one, one that is revoked at 10 s, one that expires at 20 s, and one that is idle at 30 s.
 async fn four(stores: &Stores) -> [Session; 4] {
     let [live, mut revoked, mut expired, mut idle] = [1, 2, 3, 4].map(fixtures::session_number);
-    revoked.revocation = Some(Revocation { at: at(10), reason: None, actor: Some(Actor::Service) });
+    revoked.revocation = Some(Revocation { at: at(10), reason: None, actor: Some(Actor::Service) }.into());
     revoked.expires_at = at(15);
     expired.expires_at = at(20);
     idle.idle_timeout = Some(TimeDelta::seconds(30));

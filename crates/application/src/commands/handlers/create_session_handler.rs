@@ -125,7 +125,7 @@ impl CreateSessionHandler {
             user_id: command.user_id,
             device_info: device.as_ref().and_then(Device::describe),
             device,
-            user_agent: user_agent.map(str::to_owned),
+            user_agent: user_agent.map(Into::into),
             ip_address: command.ip_address,
             last_ip_address: command.ip_address,
             location: command.ip_address.and_then(place).map(Into::into),
@@ -135,8 +135,8 @@ impl CreateSessionHandler {
             expires_at: self.policy.expires_at(command.expires_at, now).map_err(CreateSessionError::ExpiresAt)?,
             idle_timeout: self.policy.idle_timeout,
             renewal: self.policy.renewal(command.expires_at),
-            metadata: command.metadata,
-            idempotency_key: command.idempotency_key,
+            metadata: command.metadata.map(Into::into),
+            idempotency_key: command.idempotency_key.map(Into::into),
             revocation: None,
             stamp: Stamp::default(),
         })
@@ -149,7 +149,7 @@ impl CreateSessionHandler {
         let listing = SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
         // It ended them at the moment of its own creation. The oldest first, as the first answer had them.
-        let eviction = Some(SessionLimit::eviction(session.created_at));
+        let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
         let evicted = page.iter().rev().map(|other| EndedSession { id: other.id, user_id });
         Ok(Some(CreatedSession { evicted: evicted.collect(), session }))
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(session.expires_at, fixtures::now() + TimeDelta::days(30));
         assert_eq!(session.ip_address, session.last_ip_address);
         assert_eq!((session.idle_timeout, session.renewal), (Some(TimeDelta::days(1)), Some(TimeDelta::days(30))));
-        assert_eq!(session.metadata, Some(fixtures::metadata()));
+        assert_eq!(session.metadata.as_deref(), Some(&fixtures::metadata()));
     }
 
     #[tokio::test]

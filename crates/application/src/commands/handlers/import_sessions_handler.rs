@@ -82,7 +82,7 @@ impl ImportSessionsHandler {
         };
         let mut sessions: Vec<Session> = batch.into_iter().map(|source| source.session).collect();
         for session in &mut sessions {
-            session.user_agent = session.user_agent.as_deref().map(|text| truncated_user_agent(text).to_owned());
+            session.user_agent = session.user_agent.as_deref().map(|text| truncated_user_agent(text).into());
             if session.expires_at <= session.created_at {
                 session.expires_at = session.created_at + TimeDelta::microseconds(1);
                 imported.over_at_birth += 1;
@@ -112,7 +112,7 @@ mod tests {
 
         async fn batch(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<SourceSession>, PortError> {
             let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
-            sessions[1].user_agent = Some("x".repeat(600));
+            sessions[1].user_agent = Some("x".repeat(600).into());
             sessions[2].expires_at = sessions[2].created_at;
             let rest = sessions.into_iter().filter(|session| after.is_none_or(|after| session.id > after));
             let rest = rest.take(limit as usize);

@@ -105,7 +105,7 @@ mod tests {
 
         let reason = Some("lost phone".to_owned());
         let expected = Revocation { at: fixtures::now(), reason, actor: Some(Actor::User(session.user_id)) };
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected));
+        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected.into()));
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 

@@ -276,7 +276,7 @@ mod tests {
     async fn a_revoked_session_is_answered_as_data_and_never_cached() {
         let mut session = fixtures::session();
         session.revocation =
-            Some(Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None });
+            Some(Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None }.into());
         let s = setting(&[&session]).await;
 
         for _ in 0..2 {
