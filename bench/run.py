@@ -261,25 +261,30 @@ class Bench:
         return {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
 
     def cleanup(self):
-        """The p99 of reads at a steady rate, before and while a million sessions that are over are cleared away."""
+        """The p99 of reads at a steady rate, from caches and from the database, before and while a million sessions that are over are
+        cleared away."""
         self.machine.create_database("cleanup")
-        node = Sessiond(self.machine, "cleanup", near_entries=0, redis=False)
-        (path, header), log = self.callers(node, 1)[0], self.machine.dir / "h2load.log"
+        nodes = {"caches": Sessiond(self.machine, "cleanup"), "database": Sessiond(self.machine, "cleanup", near_entries=0, redis=False)}
+        log = self.machine.dir / "h2load.log"
+        reads = {name: (node.port, *self.callers(node, 1)[0]) for name, node in nodes.items()}
         self.seed("cleanup", 1_000_000, 100_000, expired=True)
-        before = [at_rate(node.port, path, header, 1000, 10, log) for _ in range(3)]
+        p99 = lambda name, seconds: at_rate(*reads[name], 1000, seconds, log)["p99_us"]
+        before = {name: statistics.median(p99(name, 10) for _ in range(3)) for name in reads}
         rows = lambda: int(self.machine.sql("cleanup", "SELECT count(*) FROM sessions"))
         began, left = time.monotonic(), rows()
         environment = {"SESSIOND_STORE__URL": self.machine.postgres_url("cleanup"), "SESSIOND_CLEANUP__RETENTION": "1d"}
         cleaning = self.machine.start([ROOT / "target/release/sessiond", "cleanup"], cwd=self.machine.dir, env=environment)
-        during = []
+        during = {name: [] for name in reads}
         while cleaning.poll() is None:
-            during.append(at_rate(node.port, path, header, 1000, 5, log))
+            for name, samples in during.items():
+                samples.append(p99(name, 5))
         took = time.monotonic() - began
         self.machine.processes.remove(cleaning)
         assert cleaning.returncode == 0 and rows() < left / 2
-        node.stop()
-        return {"before_p99_us": statistics.median(one["p99_us"] for one in before), "seconds": took,
-                "during_p99_us": statistics.median(one["p99_us"] for one in during), "deleted": left - 1}
+        for node in nodes.values():
+            node.stop()
+        p99_us = {name: {"before": before[name], "during": statistics.median(during[name])} for name in reads}
+        return {"p99_us": p99_us, "seconds": took, "deleted": left - len(reads)}
 
     def start(self):
         """From the start of the process to its first ready answer, embedded; its memory then, and the size of the binary."""

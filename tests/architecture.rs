@@ -19,15 +19,16 @@ const ADAPTERS: [&str; 6] = [
     "adapters-ua-parser",
 ];
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
     Rule("application", &["domain"], &["async-trait", "chrono", "fail", "futures-util", "thiserror", "uuid"]),
+    Rule("gathering", &[], &["thiserror", "tokio"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
     Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),
     Rule(
         "adapters-postgres",
-        &["domain"],
+        &["domain", "gathering"],
         &["async-trait", "chrono", "fail", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
     ),
     Rule(
@@ -37,7 +38,7 @@ const RULES: [Rule; 12] = [
     ),
     Rule(
         "adapters-redis",
-        &["domain"],
+        &["domain", "gathering"],
         &[
             "async-trait",
             "aws-lc-rs",

@@ -70,7 +70,7 @@ pub struct PostgresSessionRepository {
 impl PostgresSessionRepository {
     /// The sessions of this database. To be called on a tokio runtime, which then reads for it.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
-        Self { reads: GatheredReads::new(&database), database }
+        Self { reads: GatheredReads::new(database.clone()), database }
     }
 
     /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.

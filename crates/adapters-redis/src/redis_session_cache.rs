@@ -48,7 +48,7 @@ impl RedisSessionCache {
         metrics::gauge!("sessiond_cache_up").set(1.0);
         let is_cluster = pool.next().client_config().server.is_clustered();
         Ok(Self {
-            gathered: (!is_cluster).then(|| GatheredGets::new(&pool)),
+            gathered: (!is_cluster).then(|| GatheredGets::new(pool.clone())),
             pool,
             breaker: CircuitBreaker::default(),
             key_prefix: key_prefix.to_owned(),
