@@ -52,6 +52,35 @@ async fn the_first_read_asks_the_database_and_the_second_redis() {
     assert_eq!(database.psql("SELECT host(ip_address), user_agent FROM sessions"), "192.0.2.7|curl/8.0");
 }
 
+/// How often the table of sessions was looked into by a node that answered the same read so often.
+async fn looks(reads: usize, near_entries: &str) -> u64 {
+    let database = PostgresServer::shared().database();
+    let near = ("SESSIOND_CACHE__NEAR_ENTRIES", near_entries);
+    let never = ("SESSIOND_CLEANUP__INTERVAL", "0s");
+    let mut node = Node::start(&[("SESSIOND_STORE__URL", &database.url()), near, never]).await;
+    let session = node.create(ALICE).await;
+    for _ in 0..reads {
+        // Of the backend, which is no use of the session, so that nothing is written.
+        assert_eq!(node.service_read(&session, ALICE).await.status, 200);
+    }
+    // PostgreSQL counts what a connection did when that ends, at the latest.
+    node.stop();
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sessiond'";
+    while database.psql(connections) != "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let looks = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'";
+    database.psql(looks).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_read_is_one_look_into_the_database_and_none_while_it_is_remembered() {
+    let without = looks(0, "0").await;
+    assert_eq!(looks(10, "0").await, without + 10);
+    assert_eq!(looks(10, "1000").await, without + 1);
+}
+
 #[tokio::test]
 async fn a_cluster_of_three_masters_serves_the_same() {
     let (database, cluster) = (PostgresServer::shared().database(), RedisCluster::start());
