@@ -67,7 +67,9 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
     node.stop();
     let connections =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sessiond'";
+    let stopped = Instant::now();
     while database.psql(connections) != "0" {
+        assert!(stopped.elapsed() < Duration::from_secs(10), "connections outlive their node");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let looks = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'";
