@@ -100,7 +100,7 @@ const RULES: [Rule; 13] = [
             "uuid",
         ],
     ),
-    Rule("sessiond-tests", &["testkit"], &["reqwest", "serde_json"]),
+    Rule("sessiond-tests", &["testkit"], &["jsonwebtoken", "reqwest", "serde_json"]),
     Rule("sessiond-bench", &["domain", "testkit"], &[]),
 ];
 

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
 
@@ -14,45 +15,47 @@ pub const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
 /// Another user.
 pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";
 
-/// The binary, built from the present sources.
+/// The program that is tested, built from the present sources: `sessiond` with fail points compiled in, which are off unless
+/// `FAILPOINTS` is set. `tests/documents` runs the binary that is shipped.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("sessiond", &[]))
+    BINARY.get_or_init(|| build("sessiond-with-fail-points"))
 }
 
-/// The same binary for tests, whose mistakes `FAILPOINTS` switches on.
-pub fn binary_with_failpoints() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("sessiond-with-failpoints", &["--features", "app/failpoints"]))
-}
-
-fn build(name: &str, arguments: &[&str]) -> PathBuf {
+fn build(example: &str) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
-    // The same selection as the tests were built with, so that nothing but what has changed is compiled.
-    build.args(["build", "--quiet", "--workspace", "--bin", name]).args(arguments);
+    // The same selection as `cargo test --workspace`, so that nothing is compiled twice.
+    build.args(["build", "--quiet", "--workspace", "--example", example]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
-    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{name} does not build");
-    // This test is target/<profile>/deps/<name>; the binary is beside `deps`.
+    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(built.success(), "{example} does not build");
+    profile_dir().join("examples").join(example)
+}
+
+/// Where cargo puts what it builds in the profile of this test, such as `target/debug`.
+pub fn profile_dir() -> PathBuf {
+    // This test is target/<profile>/deps/<name>.
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join(name)
+    test.parent().unwrap().parent().unwrap().to_owned()
 }
 
 /// A `sessiond` command in this directory, on free ports, with no configuration but `settings`.
 pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
-    configured(binary(), dir, settings)
+    let mut command = Command::new(binary());
+    command.current_dir(dir);
+    use_free_ports(&mut command);
+    command.envs(settings.iter().copied());
+    command
 }
 
-fn configured(binary: &Path, dir: &Path, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary);
-    command.current_dir(dir);
+/// Makes a command listen on free ports, whatever configuration this process has in its environment.
+pub fn use_free_ports(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SESSIOND_")) {
         command.env_remove(name);
     }
     command.env("SESSIOND_SERVER__LISTEN", "127.0.0.1:0").env("SESSIOND_SERVER__SERVICE_LISTEN", "127.0.0.1:0");
-    command.envs(settings.iter().copied());
-    command
 }
 
 /// Runs a command to its end. Panics after 30 seconds: a command that should fail must not serve instead.
@@ -79,11 +82,19 @@ pub struct Node {
     pub public: String,
     /// Where its service listener is.
     pub service: String,
-    /// Everything up to the line that says where the service listener is, and what followed at once.
-    pub greeting: String,
     /// Speaks to it.
     pub http: reqwest::Client,
     service_key: String,
+    /// Empty, if it has other keys than those for development.
+    token_secret: String,
+}
+
+/// An HS256 token that is good for an hour.
+#[expect(clippy::disallowed_methods, reason = "the program under test reads the real clock")]
+pub fn mint(secret: &str, user: &str, session: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({ "sub": user, "sid": session, "exp": now + 3600 });
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
 /// A session without what its own requests change.
@@ -112,12 +123,11 @@ impl Node {
 
     /// Starts a node in this directory.
     pub async fn start_in(dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
-        Self::start_binary(binary(), dir, settings).await
+        Self::start_command(&mut sessiond(dir.path(), settings), dir).await
     }
 
-    /// Starts a node of this binary in this directory.
-    pub async fn start_binary(binary: &Path, dir: TemporaryDir, settings: &[(&str, &str)]) -> Self {
-        let mut command = configured(binary, dir.path(), settings);
+    /// Starts a node by this command, whose data are in this directory.
+    pub async fn start_command(command: &mut Command, dir: TemporaryDir) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
@@ -127,29 +137,21 @@ impl Node {
                 panic!("sessiond ended: {}", rest(child.stderr.take().unwrap()));
             }
         }
-        // What follows is for whoever wants it; the pipes must not fill up.
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
-                let _ = sender.send(std::mem::take(&mut line));
-            }
-        });
-        let mut errors = child.stderr.take().unwrap();
-        let log = dir.path().join("log");
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::fs::File::create(log).unwrap()));
-        while let Ok(line) = receiver.recv_timeout(Duration::from_millis(200)) {
-            greeting.push_str(&line);
-        }
         let address = |name: &str| {
             let line = greeting.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
             line.split_whitespace().last().unwrap().to_owned()
         };
         let (public, service) = (address("end users"), address("service"));
-        let key = dir.path().join("sessiond-dev-service-key");
-        let service_key = std::fs::read_to_string(key).unwrap_or_default().trim().to_owned();
+        // The pipes must not fill up.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let mut errors = child.stderr.take().unwrap();
+        let log = dir.path().join("log");
+        let mut file = std::fs::File::create(log).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut errors, &mut file));
+        let key = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default().trim().to_owned();
+        let (service_key, token_secret) = (key("sessiond-dev-service-key"), key("sessiond-dev-token-secret"));
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
-        Self { child, dir, public, service, greeting, http, service_key }
+        Self { child, dir, public, service, http, service_key, token_secret }
     }
 
     /// The key of the service listener.
@@ -276,12 +278,9 @@ impl Node {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// A development token for a user in a session.
+    /// A token for a user in a session, signed with the development key as `sessiond token mint` does, but in this process.
     pub fn mint(&self, user: &str, session: &str) -> String {
-        let arguments = ["token", "mint", "--user", user, "--session", session];
-        let output = run(sessiond(self.dir.path(), &[]).args(arguments));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        mint(&self.token_secret, user, session)
     }
 
     /// Sends the node a signal.

@@ -1,7 +1,6 @@
 //! With nothing configured: SQLite, development keys, loopback.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use testkit::TemporaryDir;
@@ -33,19 +32,6 @@ async fn a_session_is_created_and_answered_from_database_and_cache() {
     let (status, metrics) = node.page("/metrics").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("sessiond_reads_total{layer=\"near\"} 1"), "{metrics}");
-}
-
-/// The lines that the node prints, pasted into a shell in another directory.
-#[tokio::test]
-async fn the_printed_lines_work_as_they_are() {
-    let node = Node::start(&[]).await;
-    let lines = node.greeting.split_once("in another terminal:\n").unwrap().1;
-    let elsewhere = TemporaryDir::new();
-    let output = run(Command::new("sh").args(["-euc", lines]).current_dir(elsewhere.path()));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
-    assert!(text.contains("\"status\":\"live\"") && text.contains("\"is_current\":true"), "{text}");
 }
 
 #[tokio::test]

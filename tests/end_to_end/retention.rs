@@ -6,6 +6,7 @@ use serde_json::Value;
 use testkit::TemporaryDir;
 use testkit::servers::PostgresServer;
 
+use sessiond_tests::DASHTAM_SESSIONS;
 use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
 /// Sessions that have expired, ended, or live, by the operator's own hand.
@@ -65,25 +66,10 @@ async fn the_command_clears_away_at_once_and_leaves_a_running_nodes_file_alone()
     }
 }
 
-/// The table of the Python original.
-const ORIGINAL: &str = "CREATE TABLE sessions (
-    id uuid PRIMARY KEY, user_id uuid NOT NULL, device_info varchar(255), user_agent text, ip_address inet,
-    last_ip_address inet, location varchar(255), created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,
-    last_activity_at timestamptz, expires_at timestamptz, is_revoked boolean NOT NULL, revoked_at timestamptz,
-    revoked_reason varchar(255), is_trusted boolean NOT NULL, refresh_token_id uuid,
-    suspicious_activity_count integer NOT NULL, last_provider_accessed varchar(100), last_provider_sync_at timestamptz,
-    providers_accessed varchar(100)[]);
-INSERT INTO sessions SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid,
-    '00000000-0000-4000-8000-00000000000a', 'Chrome on macOS', repeat('x', 600), '192.0.2.7', NULL, 'Berlin, DE',
-    now() - interval '1 day', now() - interval '1 hour', NULL, CASE WHEN n % 2 = 0 THEN now() + interval '1 day' END,
-    n % 5 = 0, CASE WHEN n % 10 = 0 THEN now() - interval '2 hours' END, CASE WHEN n % 5 = 0 THEN 'logout' END, true,
-    NULL, 3, 'plaid', NULL, '{plaid,schwab}'
-FROM generate_series(1, 1234) AS n";
-
 #[tokio::test]
 async fn the_originals_sessions_are_brought_over_again_and_again_without_duplicates() {
     let original = PostgresServer::shared().database();
-    original.psql(ORIGINAL);
+    original.psql(DASHTAM_SESSIONS);
     let database = PostgresServer::shared().database();
     let (from, to) = (original.url(), database.url());
     let dir = TemporaryDir::new();

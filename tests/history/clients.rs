@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fastrand::Rng;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use sessiond_tests::node::Node;
+use sessiond_tests::node::{Node, mint};
 use tokio::sync::Mutex;
 
 use crate::cluster::{Cluster, NODES, SECRET};
@@ -339,8 +339,5 @@ fn doubt_all_but(scene: &Scene, user: &str, except: &str) -> Vec<Id> {
 
 /// An end user's token.
 fn token(user: &str, session: &str) -> String {
-    let now = chrono::Utc::now().timestamp();
-    let claims = json!({ "sub": user, "sid": session, "iat": now, "exp": now + 3600 });
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    mint(SECRET, user, session)
 }

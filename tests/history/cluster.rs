@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sessiond_tests::node::{Node, binary, binary_with_failpoints};
+use sessiond_tests::node::Node;
 use testkit::servers::{PostgresServer, RedisServer, TestDatabase};
-use testkit::{Fault, FaultProxy, TemporaryDir};
+use testkit::{Fault, FaultProxy};
 use tokio::sync::{Mutex, RwLock};
 
 pub(crate) const NODES: usize = 3;
@@ -93,8 +93,7 @@ impl Cluster {
         if in_the_binary == Some("mistake-freshness-after-the-map") {
             settings.push(("TOKIO_WORKER_THREADS", "16"));
         }
-        let binary = if failpoints.is_some() { binary_with_failpoints() } else { binary() };
-        let node = Node::start_binary(binary, TemporaryDir::new(), &settings).await;
+        let node = Node::start(&settings).await;
         *at.node.write().await = Some(Arc::new(node));
     }
 

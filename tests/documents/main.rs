@@ -1,34 +1,11 @@
 //! What the documents say is so.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::path::{Path, PathBuf};
+mod commands;
 
 use app::config::KEYS;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Every document of the project, by its path from the root.
-fn documents() -> Vec<PathBuf> {
-    let mut found: Vec<_> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from).into();
-    for folder in ["docs", "docs/decisions"] {
-        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".md") {
-                found.push(Path::new(folder).join(name));
-            }
-        }
-    }
-    assert!(found.len() > 10, "{found:?}");
-    found
-}
+use sessiond_tests::repository::{blocks, documents, read, root};
 
 #[test]
 fn the_table_of_keys_is_the_one_in_the_code() {
@@ -70,21 +47,16 @@ fn the_table_of_metrics_has_every_metric_that_is_counted() {
 /// A block that begins with `// path` is found in that file, as it is, whatever its indentation.
 #[test]
 fn code_on_the_pages_is_the_code_in_the_files() {
-    let mut blocks = 0;
-    for document in documents() {
-        let text = read(&document);
-        for block in text.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-            let (first, code) = block.trim_start().split_once('\n').unwrap();
-            let Some(path) = first.strip_prefix("// ") else {
-                panic!("{}: which file is this? {block}", document.display())
-            };
-            let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
-            let (code, source) = (trimmed(code.trim()), trimmed(&read(path)));
-            assert!(source.contains(&code), "{}: not in {path}:\n{code}", document.display());
-            blocks += 1;
-        }
+    let blocks: Vec<_> = blocks().into_iter().filter(|block| block.language == "rust").collect();
+    for block in &blocks {
+        let document = block.document.display();
+        let (first, code) = block.text.split_once('\n').unwrap();
+        let Some(path) = first.strip_prefix("// ") else { panic!("{document}: which file is this? {code}") };
+        let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
+        let (code, source) = (trimmed(code.trim()), trimmed(&read(path)));
+        assert!(source.contains(&code), "{document}: not in {path}:\n{code}");
     }
-    assert!(blocks >= 8, "found {blocks} blocks only");
+    assert!(blocks.len() >= 8, "found {} blocks only", blocks.len());
 }
 
 #[test]
@@ -101,16 +73,6 @@ fn links_and_named_files_exist() {
             assert!(root().join(name).exists(), "{}: {name}", document.display());
         }
     }
-}
-
-/// A newcomer types two commands, and the second is what everybody else runs too.
-#[test]
-fn the_readme_has_exactly_two_commands_and_one_of_them_is_ours() {
-    let readme = read("README.md");
-    let commands: Vec<_> =
-        readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().trim()).collect();
-    assert_eq!(commands, ["cargo run", "scripts/test.sh"]);
-    assert!(read(".ci/run").lines().any(|line| line == "scripts/test.sh"));
 }
 
 /// Every code of a problem document has its row, and every row a code.
