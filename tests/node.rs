@@ -46,6 +46,8 @@ pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(dir);
     use_free_ports(&mut command);
+    // Nothing balances the load of most tests.
+    command.env("SESSIOND_SERVER__SHUTDOWN_DELAY", "0s");
     command.envs(settings.iter().copied());
     command
 }

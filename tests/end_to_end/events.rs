@@ -112,22 +112,6 @@ async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
     );
 }
 
-/// A stream with nothing to tell outlives the time-out of an idle connection, and shows that it is alive meanwhile.
-#[tokio::test]
-async fn a_quiet_stream_stays_open() {
-    let node = Node::start(&[]).await;
-    let mut stream = node.event_stream(None).await;
-    let mut comments = 0;
-    for _ in 0..5 {
-        let chunk = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await.unwrap().unwrap().unwrap();
-        assert!(chunk.starts_with(b":"), "{chunk:?}");
-        comments += 1;
-    }
-    assert_eq!(comments, 5);
-    let session = node.create(ALICE).await;
-    assert_eq!(read_events(&mut stream, 1).await[0]["session_id"], session.as_str());
-}
-
 #[tokio::test]
 async fn the_audit_trail_tells_who_ended_which_session_when_and_why() {
     let node = Node::start(&[("SESSIOND_SESSIONS__MAX_PER_USER", "2")]).await;

@@ -1,62 +1,113 @@
 //! Stopping in order.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sessiond_tests::node::{ALICE, Node};
 
-/// SIGTERM under load: whatever was sent on an open connection is answered, and the process ends with 0.
+/// How long the node of these tests goes on serving once it is asked to stop.
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(500);
+/// Clients that keep their connection, and as many that open one for each request.
+const CLIENTS: usize = 4;
+
+/// What a client saw until its balancer stopped sending requests to the node.
+#[derive(Default, Debug)]
+struct Seen {
+    answered: usize,
+    /// Requests that got no answer, and connections that were refused.
+    unanswered: usize,
+    /// Answers that said it was the connection's last one.
+    last_on_connection: usize,
+}
+
+/// Sends one request after the other until `over`; on a connection for as long as it is kept open, if `keeps`.
+fn send_requests(host: &str, request: &str, keeps: bool, over: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
+    while !over.load(Ordering::SeqCst) {
+        let Ok(stream) = TcpStream::connect(host) else {
+            seen.unanswered += 1;
+            continue;
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut connection = BufReader::new(stream);
+        loop {
+            // A failure to write is a failure to read the answer.
+            let _ = connection.get_mut().write_all(request.as_bytes());
+            let Some(head) = read_answer(&mut connection) else {
+                seen.unanswered += 1;
+                break;
+            };
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+            seen.answered += 1;
+            let is_last = head.contains("connection: close");
+            seen.last_on_connection += usize::from(is_last);
+            if is_last || !keeps || over.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+    }
+    seen
+}
+
+/// The head of the next answer, in lower case; `None`: the connection ended before the answer did.
+fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if connection.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let head = head.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    connection.read_exact(&mut vec![0; length]).ok()?;
+    Some(head)
+}
+
+/// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client that keeps its connection is
+/// told by an answer that it is the last one. No request is lost, and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_under_load_loses_no_answer() {
+async fn sigterm_under_load_loses_no_request() {
     for signal in ["TERM", "INT"] {
-        let mut node = Node::start(&[]).await;
+        let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "500ms")]).await;
         let session = node.create(ALICE).await;
         let token = node.mint(ALICE, &session);
         let host = node.public.trim_start_matches("http://").to_owned();
         let request =
             format!("GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
-        let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                let (host, request, stopping, answered) =
-                    (host.clone(), request.clone(), stopping.clone(), answered.clone());
-                std::thread::spawn(move || {
-                    while !stopping.load(Ordering::SeqCst) {
-                        // Whether a connection is taken is open once it stops; what is sent on one that is taken is not.
-                        let Ok(mut stream) = TcpStream::connect(&host) else { return };
-                        if stream.write_all(request.as_bytes()).is_err() {
-                            return;
-                        }
-                        let mut bytes = [0; 12];
-                        match stream.read_exact(&mut bytes) {
-                            Ok(()) => assert_eq!(&bytes, b"HTTP/1.1 200"),
-                            // Still in the operating system's queue when the listener was closed.
-                            Err(_) => return,
-                        }
-                        answered.fetch_add(1, Ordering::SeqCst);
-                    }
-                })
+        let over = Arc::new(AtomicBool::new(false));
+        let clients: Vec<_> = (0..2 * CLIENTS)
+            .map(|n| {
+                let (host, request, over) = (host.clone(), request.clone(), over.clone());
+                std::thread::spawn(move || send_requests(&host, &request, n < CLIENTS, &over))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(300));
+        tokio::time::sleep(Duration::from_millis(300)).await;
         node.signal(signal);
         let started = Instant::now();
+        while node.page("/readyz").await.0 != 503 {
+            assert!(started.elapsed() < SHUTDOWN_DELAY, "a balancer cannot see that the node is about to stop");
+        }
+        assert_eq!(node.page("/livez").await.0, 200);
+        // Time for a balancer to notice; then it sends nothing more.
+        tokio::time::sleep(SHUTDOWN_DELAY / 2).await;
+        over.store(true, Ordering::SeqCst);
         let status = loop {
             if let Some(status) = node.child.try_wait().unwrap() {
                 break status;
             }
             assert!(started.elapsed() < Duration::from_secs(12), "did not stop");
-            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        stopping.store(true, Ordering::SeqCst);
-        for client in clients {
-            client.join().unwrap();
-        }
+        assert!(started.elapsed() >= SHUTDOWN_DELAY, "{:?}", started.elapsed());
         assert!(status.success(), "{status}");
-        assert!(answered.load(Ordering::SeqCst) > 10);
+        for client in clients {
+            let seen = client.join().unwrap();
+            assert!(seen.answered > 10 && seen.last_on_connection > 0, "{seen:?}");
+            assert_eq!(seen.unanswered, 0, "{seen:?}");
+        }
         assert!(node.log().contains("stopped"), "{}", node.log());
         // An orderly stop folds the write-ahead log into the file.
         assert!(!node.dir.path().join("sessiond.db-wal").exists());

@@ -20,21 +20,13 @@ fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unfinished_head_is_given_five_seconds_and_an_idle_connection_sixty() {
+/// The time-outs have tests with paused time in `crates/app/src/http/server.rs`; this one shows that they are wired in.
+#[tokio::test]
+async fn a_silent_connection_is_closed_after_five_seconds() {
     let node = Node::start(&[]).await;
-    std::thread::scope(|scope| {
-        let silent = scope.spawn(|| exchange(&node, b""));
-        let unfinished = scope.spawn(|| exchange(&node, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "));
-        let idle = scope.spawn(|| exchange(&node, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-        for slow in [silent, unfinished] {
-            let (_, took) = slow.join().unwrap();
-            assert!((Duration::from_secs(4)..Duration::from_secs(8)).contains(&took), "{took:?}");
-        }
-        let (answer, took) = idle.join().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-        assert!((Duration::from_secs(55)..Duration::from_secs(70)).contains(&took), "{took:?}");
-    });
+    let (answer, took) = exchange(&node, b"");
+    assert_eq!(answer, "");
+    assert!((Duration::from_secs(4)..Duration::from_secs(8)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
@@ -44,7 +36,7 @@ async fn an_oversized_head_is_refused() {
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: 1\r\n".repeat(1000));
     for head in [long, many] {
         let (answer, _) = exchange(&node, head.as_bytes());
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
     let (answer, _) = exchange(&node, b"nonsense\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");

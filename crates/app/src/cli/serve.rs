@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::print;
 use crate::auth::DevKeys;
 use crate::config::Settings;
-use crate::http::{MAX_EVENT_STREAMS, PublicState, ServiceState, public_router, serve, service_router};
+use crate::http::{Lifecycle, MAX_EVENT_STREAMS, PublicState, ServiceState, public_router, serve, service_router};
 use crate::wiring::{self, Credentials, Node};
 use crate::{background, telemetry};
 
@@ -22,7 +22,8 @@ const EXAMPLE_USER: &str = "00000000-0000-4000-8000-000000000001";
 pub(super) async fn run(settings: Settings) -> Result<()> {
     telemetry::start_logging(&settings)?;
     // Handlers first: a signal that comes while connecting must not be lost.
-    let shutdown = shutdown_on_signals()?;
+    let stopping = stopping_on_signals()?;
+    let shutdown = CancellationToken::new();
     let metrics = telemetry::start_metrics()?;
     let credentials = wiring::credentials(&settings)?;
     refuse_dev_keys_off_loopback(&settings, &credentials)?;
@@ -60,15 +61,19 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         tokio::spawn(background::clean_up(application.clone(), interval, shutdown.clone()));
     }
     let health = node.health.clone();
-    let stopping = shutdown.clone();
-    tokio::spawn(async move {
-        stopping.cancelled().await;
+    let lifecycle = Lifecycle { stopping, shutdown };
+    let announce = async {
+        lifecycle.stopping.cancelled().await;
         health.stopping();
-        tracing::info!("stopping: finishing what has begun");
-    });
+        tracing::info!(delay = ?settings.shutdown_delay, "stopping: not ready, but serving for the delay");
+        tokio::time::sleep(settings.shutdown_delay).await;
+        tracing::info!("finishing the requests that have begun");
+        lifecycle.shutdown.cancel();
+    };
     tokio::join!(
-        serve("public", public, public_router(public_state), shutdown.clone()),
-        serve("service", service, service_router(service_state), shutdown),
+        announce,
+        serve("public", public, public_router(public_state), lifecycle.clone()),
+        serve("service", service, service_router(service_state), lifecycle.clone()),
     );
     // Nothing is answered any more, so nobody has to wait for this node.
     follower.abort();
@@ -84,16 +89,16 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-fn shutdown_on_signals() -> Result<CancellationToken> {
+fn stopping_on_signals() -> Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = CancellationToken::new();
-    let shutdown = token.clone();
+    let stopping = token.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        shutdown.cancel();
+        stopping.cancel();
     });
     Ok(token)
 }

@@ -42,6 +42,11 @@ pub const KEYS: &[Key] = &[
         "address of the service listener: service keys, health, metrics",
     ),
     key(
+        "server.shutdown_delay",
+        Some("5s"),
+        "how long a node that is asked to stop goes on serving, with `/readyz` at 503, so that balancers notice; 0s to 10m",
+    ),
+    key(
         "server.trusted_proxies",
         None,
         "networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`, comma separated; none, if not set",

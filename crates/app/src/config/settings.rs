@@ -20,6 +20,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `server.service_listen`
     pub service_listen: SocketAddr,
+    /// `server.shutdown_delay`
+    pub shutdown_delay: Duration,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpNetwork>,
     /// `store.url`
@@ -119,6 +121,7 @@ impl Settings {
             listen: reader.parse("server.listen", "must be an address and a port, such as 127.0.0.1:8080")?,
             service_listen: reader
                 .parse("server.service_listen", "must be an address and a port, such as 127.0.0.1:8081")?,
+            shutdown_delay: reader.duration("server.shutdown_delay", "0s", "10m")?,
             trusted_proxies: reader.networks("server.trusted_proxies")?,
             store_url: reader.store_url()?,
             pool_size: reader.bounded("store.pool_size", 1, 1000)?,

@@ -1,45 +1,39 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// How long the head of a request may take to arrive, from its first byte, or from the connection for the first request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may rest between two requests.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a peer may take to accept a part of an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a connection is between two requests; shared by the stream and the service.
+/// Whether a request is being answered on a connection; shared by the stream and the service.
 #[derive(Clone, Default)]
-pub(super) struct Deadlines(Arc<State>);
-
-#[derive(Default)]
-struct State {
-    /// A request is being answered: its body and its answer have time-outs of their own.
-    answering: AtomicBool,
-    /// How many requests were answered.
-    answers: AtomicUsize,
-}
+pub(super) struct Deadlines(Arc<AtomicBool>);
 
 impl Deadlines {
-    /// The head of a request is complete.
+    /// The head of a request is complete: its body and its answer have time-outs of their own.
     pub(super) fn head_arrived(&self) {
-        self.0.answering.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 
     /// The answer is ready to be written.
     pub(super) fn answered(&self) {
-        self.0.answers.fetch_add(1, Ordering::Relaxed);
-        self.0.answering.store(false, Ordering::Relaxed);
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_answering(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -78,9 +72,10 @@ impl Drop for Answering {
     }
 }
 
-/// A TCP stream that ends with an error when its peer is too slow (slowloris) or silent for too long.
-pub(super) struct TimedStream {
-    stream: TcpStream,
+/// A stream that ends with an error when its peer is too slow (slowloris) or silent for too long. A TCP stream in
+/// production; tests use one in memory, so that they can pause the time.
+pub(super) struct TimedStream<S> {
+    stream: S,
     deadlines: Deadlines,
     /// What the peer is waited for; `None`: nothing.
     waiting_for: Option<Waiting>,
@@ -89,8 +84,6 @@ pub(super) struct TimedStream {
     /// Never set to later than `deadline`, and often to earlier: setting a timer costs more than asking it once more.
     alarm: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
-    /// The answers that were given when `waiting_for` was last looked at.
-    answers_seen: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,11 +94,11 @@ enum Waiting {
     Request,
 }
 
-impl TimedStream {
-    pub(super) fn new(stream: TcpStream, deadlines: Deadlines) -> Self {
+impl<S> TimedStream<S> {
+    pub(super) fn new(stream: S, deadlines: Deadlines) -> Self {
         let deadline = Instant::now() + HEAD_TIMEOUT;
         let (waiting_for, alarm) = (Some(Waiting::Head), Box::pin(sleep_until(deadline)));
-        Self { stream, deadlines, waiting_for, deadline, alarm, writing: None, answers_seen: 0 }
+        Self { stream, deadlines, waiting_for, deadline, alarm, writing: None }
     }
 
     fn wait_for(&mut self, what: Waiting) {
@@ -132,6 +125,11 @@ impl TimedStream {
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.writing = None;
+            if !self.deadlines.is_answering() {
+                // The peer accepts an answer: it is idle from the last part of it on.
+                self.waiting_for = None;
+                self.wait_for(Waiting::Request);
+            }
             return written;
         }
         ready!(self.writing.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))).as_mut().poll(cx));
@@ -139,33 +137,27 @@ impl TimedStream {
     }
 }
 
-impl AsyncRead for TimedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let answering = self.deadlines.0.answering.load(Ordering::Relaxed);
-        let answers = self.deadlines.0.answers.load(Ordering::Relaxed);
-        if answers != self.answers_seen {
-            self.answers_seen = answers;
-            self.waiting_for = None;
-        }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if answering {
+        if self.deadlines.is_answering() {
             self.waiting_for = None;
             return read;
         }
+        // Bytes that have come are bytes of a head; whether it is complete, the service will say.
         if read.is_ready() {
-            // Bytes of a head; whether it is complete, the service will say.
             self.wait_for(Waiting::Head);
             return read;
         }
         if self.waiting_for.is_none() {
-            self.wait_for(if answers > 0 { Waiting::Request } else { Waiting::Head });
+            self.wait_for(Waiting::Request);
         }
         ready!(self.poll_deadline(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncWrite for TimedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.poll_written(cx, written)

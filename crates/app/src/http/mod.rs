@@ -20,7 +20,7 @@ mod state;
 
 pub use events::MAX_EVENT_STREAMS;
 pub use health::Health;
-pub use server::{DRAIN_TIMEOUT, serve};
+pub use server::{DRAIN_TIMEOUT, Lifecycle, serve};
 pub use service::router as service_router;
 pub use sessions::router as public_router;
 pub use state::{PublicState, ServiceState};

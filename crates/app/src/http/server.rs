@@ -6,10 +6,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,12 +32,22 @@ const MAX_HEADERS: usize = 64;
 /// The pause after an error of `accept`, such as "too many open files", which would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the router until `shutdown` is cancelled, then lets open requests finish, [`DRAIN_TIMEOUT`] at most.
+/// The two steps in which a node stops, so that no request is lost: whoever keeps a connection open is told by an answer that
+/// it is the last one, before connections are closed.
+#[derive(Clone, Default)]
+pub struct Lifecycle {
+    /// The node is about to stop: it serves on, and closes each connection with the next answer.
+    pub stopping: CancellationToken,
+    /// Nothing is accepted any more, idle connections are closed, and open requests are finished.
+    pub shutdown: CancellationToken,
+}
+
+/// Serves the router until `lifecycle.shutdown` is cancelled, then lets open requests finish, [`DRAIN_TIMEOUT`] at most.
 ///
 /// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is our own.
 ///
 /// `name` tells the listeners apart in metrics.
-pub async fn serve(name: &'static str, listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub async fn serve(name: &'static str, listener: TcpListener, router: Router, lifecycle: Lifecycle) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -45,9 +57,12 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, sh
             Some((listener.accept().await, place))
         };
         let (stream, place) = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = lifecycle.shutdown.cancelled() => break,
             Some((accepted, place)) = accepted => match accepted {
-                Ok((stream, peer)) => ((stream, peer.ip()), place),
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    ((stream, peer.ip()), place)
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -55,11 +70,11 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, sh
                 }
             },
         };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let (router, lifecycle) = (router.clone(), lifecycle.clone());
         connections.spawn(async move {
             let gauge = metrics::gauge!("sessiond_http_connections", "listener" => name);
             gauge.increment(1);
-            serve_connection(stream, router, shutdown).await;
+            serve_connection(stream, router, lifecycle).await;
             gauge.decrement(1);
             drop(place);
         });
@@ -71,17 +86,23 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, sh
     }
 }
 
-async fn serve_connection((stream, peer): (TcpStream, IpAddr), router: Router, shutdown: CancellationToken) {
-    let _ = stream.set_nodelay(true);
+async fn serve_connection<S>((stream, peer): (S, IpAddr), router: Router, lifecycle: Lifecycle)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let deadlines = Deadlines::default();
+    let Lifecycle { stopping, shutdown } = lifecycle;
     let stream = TimedStream::new(stream, deadlines.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (router, deadlines) = (router.clone(), deadlines.clone());
+        let (router, deadlines, stopping) = (router.clone(), deadlines.clone(), stopping.clone());
         async move {
             deadlines.head_arrived();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(PeerAddress(peer));
-            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            if stopping.is_cancelled() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(Answering::watch(response, deadlines))
         }
     });
@@ -102,5 +123,172 @@ async fn serve_connection((stream, peer): (TcpStream, IpAddr), router: Router, s
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::response::sse::{KeepAlive, Sse};
+    use axum::routing::get;
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::super::connection::{HEAD_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
+    use super::*;
+
+    const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+    /// A connection in memory that holds this many bytes on their way, and the task that serves it.
+    fn connect(bytes: usize) -> (DuplexStream, JoinHandle<()>) {
+        connect_with(bytes, Lifecycle::default())
+    }
+
+    fn connect_with(bytes: usize, lifecycle: Lifecycle) -> (DuplexStream, JoinHandle<()>) {
+        let quiet = || async {
+            Sse::new(stream::pending::<Result<_, Infallible>>()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/large", get(|| async { "x".repeat(1 << 20) }))
+            .route("/stream", get(quiet));
+        let (client, server) = duplex(bytes);
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        (client, tokio::spawn(serve_connection((server, peer), router, lifecycle)))
+    }
+
+    async fn send(client: &mut DuplexStream, path: &str) {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    }
+
+    /// Reads until this text has come.
+    async fn read_until(client: &mut DuplexStream, end: &str) -> String {
+        let mut text = String::new();
+        while !text.ends_with(end) {
+            let read = client.read_u8().await.unwrap();
+            text.push(read.into());
+        }
+        text
+    }
+
+    /// What comes until the connection is closed, and how long that takes.
+    async fn read_to_end(client: &mut DuplexStream) -> (String, Duration) {
+        let (started, mut bytes) = (Instant::now(), Vec::new());
+        client.read_to_end(&mut bytes).await.unwrap();
+        (String::from_utf8(bytes).unwrap(), started.elapsed())
+    }
+
+    /// The time-outs are whole seconds; the timer's resolution is a millisecond.
+    fn assert_took(took: Duration, expected: Duration) {
+        assert!(took >= expected && took < expected + Duration::from_millis(10), "{took:?} instead of {expected:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connection_is_closed_after_the_head_timeout() {
+        let (mut client, _server) = connect(1024);
+        let (answer, took) = read_to_end(&mut client).await;
+        assert_eq!(answer, "");
+        assert_took(took, HEAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_that_arrives_byte_by_byte_is_given_no_more_time() {
+        let (mut client, server) = connect(1024);
+        let started = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        while !server.is_finished() {
+            assert!(started.elapsed() < 2 * HEAD_TIMEOUT, "a byte every 100 ms keeps the connection open");
+            let _ = client.write_all(b"x").await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(started.elapsed() >= HEAD_TIMEOUT, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn second_head_has_the_head_timeout_too() {
+        let (mut client, _server) = connect(1024);
+        send(&mut client, "/").await;
+        read_until(&mut client, "hello").await;
+        sleep(IDLE_TIMEOUT / 2).await;
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert_took(read_to_end(&mut client).await.1, HEAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connection_is_closed_after_the_idle_timeout_and_serves_until_then() {
+        let (mut client, _server) = connect(1024);
+        for _ in 0..3 {
+            send(&mut client, "/").await;
+            assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
+            sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        }
+        send(&mut client, "/").await;
+        read_until(&mut client, "hello").await;
+        let (more, took) = read_to_end(&mut client).await;
+        assert_eq!(more, "");
+        assert_took(took, IDLE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_stream_outlives_the_idle_timeout() {
+        let (mut client, _server) = connect(1024);
+        send(&mut client, "/stream").await;
+        read_until(&mut client, "\r\n\r\n").await;
+        let started = Instant::now();
+        for comments in 1..=20 {
+            read_until(&mut client, ":\n\n\r\n").await;
+            assert_took(started.elapsed(), KEEP_ALIVE * comments);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_accepts_nothing_of_an_answer_is_cut_off() {
+        let (mut client, server) = connect(1024);
+        send(&mut client, "/large").await;
+        let started = Instant::now();
+        server.await.unwrap();
+        assert_took(started.elapsed(), WRITE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_is_slow_but_reads_gets_the_whole_answer() {
+        let (mut client, _server) = connect(64 * 1024);
+        send(&mut client, "/large").await;
+        let (started, mut body, mut part) = (Instant::now(), 0, vec![0; 64 * 1024]);
+        while body < 1 << 20 {
+            let read = client.read(&mut part).await.unwrap();
+            assert!(read > 0, "cut off after {body} bytes and {:?}", started.elapsed());
+            body += read;
+            sleep(WRITE_TIMEOUT / 2).await;
+        }
+        assert!(started.elapsed() > 2 * WRITE_TIMEOUT, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_node_closes_a_connection_with_its_next_answer() {
+        let lifecycle = Lifecycle::default();
+        let (mut client, server) = connect_with(1024, lifecycle.clone());
+        send(&mut client, "/").await;
+        assert!(!read_until(&mut client, "hello").await.contains("connection: close"));
+        lifecycle.stopping.cancel();
+        sleep(IDLE_TIMEOUT / 2).await;
+        send(&mut client, "/").await;
+        let (answer, took) = read_to_end(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("hello") && took < Duration::from_millis(10), "{answer} {took:?}");
+        server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_closes_an_idle_connection_at_once() {
+        let lifecycle = Lifecycle::default();
+        let (mut client, _server) = connect_with(1024, lifecycle.clone());
+        send(&mut client, "/").await;
+        read_until(&mut client, "hello").await;
+        lifecycle.shutdown.cancel();
+        assert!(read_to_end(&mut client).await.1 < Duration::from_millis(10));
     }
 }

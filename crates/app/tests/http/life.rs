@@ -312,3 +312,19 @@ async fn a_stream_of_events_resumes_where_it_was_and_ends_with_the_node() {
     setting.shutdown.cancel();
     assert!(first.body_mut().frame().await.is_none());
 }
+
+/// Proxies close a connection on which nothing comes for a minute.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_of_events_sends_a_comment_every_fifteen_seconds() {
+    let setting = Setting::new();
+    let request = Request::get("/service/v1/events/stream").header("authorization", format!("Bearer {SERVICE_KEY}"));
+    let mut stream = setting.service_stream(request.body(Body::empty()).unwrap()).await;
+    let started = tokio::time::Instant::now();
+    for comments in 1..=5 {
+        let frame = stream.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(frame.starts_with(b":"), "{frame:?}");
+        assert_eq!(started.elapsed().as_secs(), 15 * comments);
+    }
+    setting.store(&fixtures::session()).await;
+    assert!(read_until(stream.body_mut(), "\n\n").await.contains("event: created\n"));
+}
