@@ -53,7 +53,7 @@ const RULES: [Rule; 13] = [
             "uuid",
         ],
     ),
-    Rule("testkit", &["domain"], &["async-trait", "chrono", "proptest", "serde_json", "tokio", "uuid"]),
+    Rule("testkit", &["domain"], &["async-trait", "chrono", "futures-util", "proptest", "serde_json", "tokio", "uuid"]),
     Rule(
         "app",
         &[

@@ -6,26 +6,32 @@ use adapters_memory::{
     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
     MemorySessionRetention,
 };
-use testkit::conformance::Stores;
+use testkit::conformance::{Stores, TwoNodes};
 use uuid::Uuid;
 
 testkit::session_repository_contract!(async { ((), Arc::new(MemorySessionRepository::default())) });
 
-fn stores() -> Arc<Stores> {
+fn two_nodes() -> TwoNodes {
     let (database, nodes) = (MemoryDatabase::default(), MemoryNodes::default());
     let feed = |node| Arc::new(MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(node)));
-    Arc::new(Stores {
+    let stores = Stores {
         sessions: Arc::new(MemorySessionRepository::new(database.clone())),
         events: Arc::new(MemoryEventOutbox::new(database.clone())),
         retention: Arc::new(MemorySessionRetention::new(database.clone())),
         feed: feed(1),
-        other_feed: Some(feed(2)),
-    })
+    };
+    TwoNodes { stores, other_feed: feed(2) }
+}
+
+fn stores() -> Arc<Stores> {
+    Arc::new(two_nodes().stores)
 }
 
 testkit::event_outbox_contract!(async { ((), stores()) });
 
 testkit::revocation_feed_contract!(async { ((), stores()) });
+
+testkit::revocation_feed_of_two_nodes_contract!(async { ((), Arc::new(two_nodes())) });
 
 testkit::session_retention_contract!(async { ((), stores()) });
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adapters_postgres::{
     PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository, PostgresSessionRetention,
 };
-use testkit::conformance::Stores;
+use testkit::conformance::{Stores, TwoNodes};
 use testkit::servers::{PostgresServer, TestDatabase};
 use uuid::Uuid;
 
@@ -22,20 +22,31 @@ async fn repository() -> (TestDatabase, Arc<PostgresSessionRepository>) {
     (guard, Arc::new(PostgresSessionRepository::new(database)))
 }
 
+async fn two_nodes() -> (TestDatabase, Arc<TwoNodes>) {
+    let (guard, database) = database().await;
+    let second = feed(&guard, &database, 2).await;
+    let stores = stores_on(&guard, database).await;
+    (guard, Arc::new(TwoNodes { stores, other_feed: second }))
+}
+
 async fn stores() -> (TestDatabase, Arc<Stores>) {
     let (guard, database) = database().await;
-    let feed = async |node| {
-        let looks = Arc::new(database.open_beside(&guard.url()).await.unwrap());
-        Arc::new(PostgresRevocationFeed::new(database.clone(), looks, Uuid::from_u128(node)))
-    };
-    let stores = Stores {
-        feed: feed(1).await,
-        other_feed: Some(feed(2).await),
+    let stores = stores_on(&guard, database).await;
+    (guard, Arc::new(stores))
+}
+
+async fn stores_on(guard: &TestDatabase, database: Arc<PostgresDatabase>) -> Stores {
+    Stores {
+        feed: feed(guard, &database, 1).await,
         sessions: Arc::new(PostgresSessionRepository::new(database.clone())),
         events: Arc::new(PostgresEventOutbox::new(database.clone())),
-        retention: Arc::new(PostgresSessionRetention::new(database.clone())),
-    };
-    (guard, Arc::new(stores))
+        retention: Arc::new(PostgresSessionRetention::new(database)),
+    }
+}
+
+async fn feed(guard: &TestDatabase, database: &Arc<PostgresDatabase>, node: u128) -> Arc<PostgresRevocationFeed> {
+    let looks = Arc::new(database.open_beside(&guard.url()).await.unwrap());
+    Arc::new(PostgresRevocationFeed::new(database.clone(), looks, Uuid::from_u128(node)))
 }
 
 testkit::session_repository_contract!(repository());
@@ -43,5 +54,7 @@ testkit::session_repository_contract!(repository());
 testkit::event_outbox_contract!(stores());
 
 testkit::revocation_feed_contract!(stores());
+
+testkit::revocation_feed_of_two_nodes_contract!(two_nodes());
 
 testkit::session_retention_contract!(stores());

@@ -29,7 +29,6 @@ async fn stores() -> (TemporaryDir, Arc<Stores>) {
         events: Arc::new(SqliteEventOutbox::new(database.clone())),
         retention: Arc::new(SqliteSessionRetention::new(database.clone())),
         feed: Arc::new(SqliteRevocationFeed::new(database)),
-        other_feed: None,
     };
     (guard, Arc::new(stores))
 }

@@ -44,6 +44,7 @@ pub struct Mark {
 ///   commit.
 /// - `a_read_is_stamped_with_what_it_has_seen`: a session that was found before an end is stamped below it, one that is found
 ///   after it above; on the history that the look names.
+/// - `a_node_alone_waits_for_nobody`
 /// - `who_is_not_registered_learns_nothing`: a look MUST renew this node's lease, and answer `None` where there is none.
 /// - `other_nodes_are_behind_until_they_say_otherwise`
 #[async_trait]

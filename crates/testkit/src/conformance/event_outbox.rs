@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::TimeDelta;
 use domain::ports::{EventOutbox, EventQuery, SessionEdit};
 use domain::{Actor, OnLimit, Revocation, Session, SessionEvent, SessionEventKind, SessionId, SessionLimit, Touch};
+use futures_util::future::join_all;
 
-use super::Stores;
-use super::session_repository::join_all;
+use super::{Stores, Turns};
 use crate::fixtures;
 
 /// Runs the suite against the store that the expression makes.
 #[macro_export]
 macro_rules! event_outbox_contract {
-    ($fixture:expr) => {
+    ($fixture:expr $(, $must_fail:ident)?) => {
         $crate::contract_tests!(
             event_outbox,
             $fixture,
+            $($must_fail,)?
             [
                 every_change_writes_its_event,
                 events_are_read_in_order_page_by_page,
@@ -109,7 +110,9 @@ pub async fn events_are_read_in_order_page_by_page(stores: &Stores) {
     assert!(whole.is_sorted_by(|a, b| a.position < b.position) && whole[0].position > 0);
     for limit in [1, 3, 10] {
         let (mut seen, mut after) = (Vec::new(), 0);
+        let turns = Turns::at_most(11, "reading ten events page by page");
         loop {
+            turns.next(&after).await;
             let page = stores.events.events(&EventQuery { after, limit, ..EventQuery::default() }).await.unwrap();
             let Some(last) = page.last() else { break };
             assert!(page.len() <= limit as usize);
@@ -125,29 +128,31 @@ pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
     let done = AtomicBool::new(false);
     let writers = async {
         let insert = async |n| {
-            let session = fixtures::session_number(n);
-            while stores.sessions.insert(&session, None).await.is_err() {
+            let (session, turns) =
+                (fixtures::session_number(n), Turns::until_done("inserting 100 sessions concurrently"));
+            while let Err(error) = stores.sessions.insert(&session, None).await {
                 if stores.sessions.find_by_id(session.id).await.is_ok_and(|found| found.is_some()) {
                     break;
                 }
+                turns.next(&error).await;
             }
         };
         join_all((1..=100).map(insert)).await;
         done.store(true, Ordering::SeqCst);
     };
     let reader = async {
-        let mut seen = Vec::new();
+        let (mut seen, turns) = (Vec::new(), Turns::until_done("reading the events of 100 sessions"));
         loop {
             let was_done = done.load(Ordering::SeqCst);
             let after = seen.last().map_or(0, |event: &SessionEvent| event.position);
-            let Ok(page) = stores.events.events(&EventQuery { after, limit: 7, ..EventQuery::default() }).await else {
-                continue;
-            };
+            let page = stores.events.events(&EventQuery { after, limit: 7, ..EventQuery::default() }).await;
+            turns.next(&page).await;
+            let Ok(page) = page else { continue };
             if page.is_empty() && was_done {
                 return seen;
             }
             seen.extend(page);
-            tokio::task::yield_now().await;
+            assert!(seen.len() <= 100, "an event is read again: {:?}", seen.last());
         }
     };
     let ((), seen) = tokio::join!(writers, reader);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use domain::coherence::{Incarnation, ReadStamp, Stamp};
 use domain::ports::{EndedSession, SessionCache};
 use domain::{Revocation, Session};
 
@@ -11,10 +12,11 @@ use crate::fixtures;
 /// Runs the suite against the adapter that the expression makes.
 #[macro_export]
 macro_rules! session_cache_contract {
-    ($fixture:expr) => {
+    ($fixture:expr $(, $must_fail:ident)?) => {
         $crate::contract_tests!(
             session_cache,
             $fixture,
+            $($must_fail,)?
             [
                 set_then_get_answers_the_session,
                 unknown_session_is_a_miss,
@@ -32,13 +34,22 @@ async fn get(cache: &dyn SessionCache, session: &Session) -> Option<Session> {
     cache.get(session.id, session.user_id).await.map(|cached| Session::clone(&cached.session))
 }
 
-/// Every field comes back, but those that caches leave out.
+/// Every field comes back, but those that caches leave out; and so does the stamp, without which no node serves the value.
 pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
-    for (n, template) in [fixtures::session(), fixtures::bare_session()].into_iter().enumerate() {
+    let stamps = [0, u64::MAX].map(|seen_below| {
+        let incarnation = Incarnation { system: seen_below, timeline: 7 };
+        Some(ReadStamp { incarnation, seen_below })
+    });
+    let templates = [fixtures::session(), fixtures::bare_session(), fixtures::session()];
+    for (n, (template, stamp)) in templates.into_iter().zip([stamps[0], stamps[1], None]).enumerate() {
         let renewal = (n == 1).then_some(TimeDelta::hours(1));
-        let session = Session { id: fixtures::session_number(n as u64 + 1).id, renewal, ..template };
+        let id = fixtures::session_number(n as u64 + 1).id;
+        let session = Session { id, renewal, stamp: Stamp(stamp), ..template };
         cache.set(&Arc::new(session.clone())).await;
-        assert_eq!(get(cache, &session).await, Some(session.for_cache()));
+        let cached = get(cache, &session).await.expect("the session that was set");
+        assert_eq!(cached, session.for_cache());
+        // All stamps are equal to the sessions they belong to.
+        assert_eq!(cached.stamp.0, stamp, "a cache returns the stamp of the value that was set");
     }
 }
 

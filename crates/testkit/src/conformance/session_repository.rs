@@ -1,23 +1,25 @@
 //! What every [`SessionRepository`] does.
 
 use chrono::TimeDelta;
-use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use domain::ports::{EndedSession, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionRepository};
 use domain::{Actor, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
 
+use futures_util::future::join_all;
+
+use super::Turns;
 use crate::fixtures;
 
 /// Runs the suite against the adapter that the expression makes.
 #[macro_export]
 macro_rules! session_repository_contract {
-    ($fixture:expr) => {
+    ($fixture:expr $(, $must_fail:ident)?) => {
         $crate::contract_tests!(
             session_repository,
             $fixture,
+            $($must_fail,)?
             [
                 inserted_session_is_found,
                 unknown_session_is_none,
@@ -162,7 +164,9 @@ pub async fn sessions_are_listed_newest_first_page_by_page(repo: &dyn SessionRep
     for limit in [1, 2, 4, 9] {
         let mut seen = Vec::new();
         let mut after = None;
+        let turns = Turns::at_most(10, "reading a list of nine page by page");
         loop {
+            turns.next(&after).await;
             let page = repo.list_by_user(&SessionListing { limit, after, ..listing() }).await.unwrap();
             assert_eq!((page.total_count, page.active_count), (9, 9), "the counts are not the page's");
             let Some(last) = page.sessions.last() else { break };
@@ -299,13 +303,16 @@ pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
 /// Sixty sign-ins at once at a limit of two: nobody who looks ever sees more than two live ones, and two are left.
 pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionRepository) {
     let done = AtomicBool::new(false);
-    let sign_in = async |n: u64| loop {
-        match repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await {
-            Ok(Insertion::Stored { evicted }) => return evicted.len(),
-            // So many at once may have to wait for longer than a call may take; then nothing has happened, or all.
-            Err(PortError::Unavailable(_)) => {}
-            Err(PortError::Conflict(_)) => return 0,
-            other => panic!("{other:?}"),
+    let sign_in = async |n: u64| {
+        let turns = Turns::until_done("signing in sixty times concurrently");
+        loop {
+            match repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await {
+                Ok(Insertion::Stored { evicted }) => return evicted.len(),
+                // So many at once may have to wait for longer than a call may take; then nothing has happened, or all.
+                Err(error @ PortError::Unavailable(_)) => turns.next(&error).await,
+                Err(PortError::Conflict(_)) => return 0,
+                other => panic!("{other:?}"),
+            }
         }
     };
     let sign_ins = async {
@@ -339,7 +346,9 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     insert_all(repo, &sessions).await;
     let everybody = Box::new(revocation("everybody"));
     let (mut after, mut batches) = (None, Vec::new());
+    let turns = Turns::at_most(3, "revoking everybody's sessions in two batches");
     loop {
+        turns.next(&batches.last()).await;
         let batch = repo.revoke_everybody(after, 4, &everybody).await.unwrap();
         let Some(last) = batch.last() else { break };
         after = Some(last.id);
@@ -524,19 +533,4 @@ pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn S
 /// Whatever is done in whatever order, the store says what the small model says.
 pub async fn random_commands_do_what_a_small_model_does(repo: &dyn SessionRepository) {
     super::model::compare(repo);
-}
-
-/// Awaits all at once.
-pub(super) async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    poll_fn(|cx| {
-        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
-            if let Poll::Ready(ready) = future.as_mut().poll(cx) {
-                *output = Some(ready);
-            }
-        }
-        if running.iter().all(|(_, output)| output.is_some()) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, output)| output).collect()
 }

@@ -4,16 +4,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::ports::EventQuery;
 use domain::{Actor, Revocation, Session};
 
-use super::Stores;
+use super::{Stores, Turns};
 use crate::fixtures;
 
 /// Runs the suite against the store that the expression makes.
 #[macro_export]
 macro_rules! session_retention_contract {
-    ($fixture:expr) => {
+    ($fixture:expr $(, $must_fail:ident)?) => {
         $crate::contract_tests!(
             session_retention,
             $fixture,
+            $($must_fail,)?
             [
                 sessions_over_by_time_are_noted_once,
                 ended_sessions_are_deleted_after_their_retention,
@@ -127,7 +128,9 @@ pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
     }
     let clean = async || {
         let (mut noted, mut deleted) = (0, 0);
+        let turns = Turns::until_done("cleaning up until nothing is left");
         while stores.retention.backlog(at(1), at(1), 1).await.unwrap() > 0 {
+            turns.next(&format!("{deleted} are deleted")).await;
             noted += stores.retention.note_expired(at(1), 9).await.unwrap();
             deleted += stores.retention.delete_ended(at(1), 9).await.unwrap();
         }
