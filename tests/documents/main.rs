@@ -4,6 +4,8 @@
 
 mod commands;
 
+use std::collections::BTreeSet;
+
 use app::config::KEYS;
 use sessiond_tests::repository::{blocks, documents, read, root};
 
@@ -80,12 +82,24 @@ fn links_and_named_files_exist() {
 fn the_table_of_errors_is_the_one_in_the_code() {
     let documented = read("docs/http.md");
     let table = documented.split("## Errors").nth(1).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).filter_map(|row| row.split(" | ").nth(1));
+    let documented: BTreeSet<_> = rows.flat_map(|codes| codes.split('`').skip(1).step_by(2)).collect();
     let source = read("crates/app/src/http/problem.rs");
-    let codes: Vec<_> = source.split("StatusCode::").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
-    let codes: Vec<_> =
-        codes.into_iter().filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    let codes = source.split("StatusCode::").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let codes: BTreeSet<_> = codes.filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
     assert!(codes.len() >= 12, "{codes:?}");
-    for code in codes {
-        assert!(table.contains(&format!("`{code}`")), "{code}");
+    assert_eq!(documented, codes);
+}
+
+/// The words are taken from the source, so that a new kind is missed by no list of kinds.
+#[test]
+fn every_kind_of_event_is_documented() {
+    let documented = read("docs/http.md");
+    let section = documented.split("### Events").nth(1).unwrap().split("## Errors").next().unwrap();
+    let source = read("crates/domain/src/session_event.rs");
+    let kinds: Vec<_> = source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(kinds.len() >= 5, "{kinds:?}");
+    for kind in kinds {
+        assert!(section.contains(&format!("`{kind}`")), "docs/http.md has no event {kind}");
     }
 }

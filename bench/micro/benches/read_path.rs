@@ -102,7 +102,7 @@ fn token(criterion: &mut Criterion) {
 
 /// What is kept in Redis.
 fn codec(criterion: &mut Criterion) {
-    let (signer, key) = (Signer::new(&[7; 32]), b"sess:3:a key of thirty-two bytes, as ids");
+    let (signer, key) = (Signer::new(&[7; 32]), b"prefix:a key of thirty-two bytes, as ids");
     let session = sessiond_bench::session(1);
     criterion.bench_function("codec/encode", |bencher| {
         bencher.iter(|| black_box(cached_value::encode(black_box(&session), &signer, key)));

@@ -1,3 +1,4 @@
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::gathered_reads::GatheredReads;
 use crate::postgres_database::{PostgresDatabase, statement};
-use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text};
+use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text, placeholder};
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > $2)
     FROM sessions WHERE user_id = $1";
@@ -93,13 +94,14 @@ impl SessionRepository for PostgresSessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let eviction = SessionLimit::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
-        values.extend([
+        let limit: [Value; LIMIT_VALUES] = [
             // Nobody has two thousand million sessions.
             limit.map(|limit| i32::try_from(limit.max.get()).unwrap_or(i32::MAX)).into(),
             limit.is_some_and(|limit| limit.on_limit == OnLimit::Deny).into(),
             eviction.reason.clone().into(),
             actor_text(&eviction).into(),
-        ]);
+        ];
+        values.extend(limit);
         let evicted = |row: &QueryResult| row.try_get_by_index::<Vec<Uuid>>(0);
         let evicted = self.database.write(&insert_sql(), values, evicted).await?.pop();
         let ended = |id| EndedSession { id: SessionId(id), user_id: session.user_id };
@@ -205,12 +207,17 @@ impl SessionRepository for PostgresSessionRepository {
     }
 }
 
+/// The values of [`insert_sql`] that come after the session's: limit, whether it denies, reason and actor of an eviction.
+const LIMIT_VALUES: usize = 4;
+
 /// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
 fn insert_sql() -> String {
-    let values: Vec<_> = (1..=COLUMN_COUNT).map(|n| format!("${n}")).collect();
-    let values = values.join(", ");
+    let placeholders = |range: RangeInclusive<usize>| range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+    let values = placeholders(1..=COLUMN_COUNT);
+    let (user_id, created_at) = (placeholder("user_id"), placeholder("created_at"));
+    let limit = placeholders(COLUMN_COUNT + 1..=COLUMN_COUNT + LIMIT_VALUES);
     format!(
-        "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v2($2, $12, $22, $23, $24, $25) AS evicted)
+        "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v2({user_id}, {created_at}, {limit}) AS evicted)
         INSERT INTO sessions ({COLUMNS}) SELECT {values} FROM room WHERE evicted IS NOT NULL
         RETURNING (SELECT evicted FROM room)"
     )

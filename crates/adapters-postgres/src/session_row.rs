@@ -91,6 +91,15 @@ pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, dev
 /// How many columns that are.
 pub(crate) const COLUMN_COUNT: usize = 21;
 
+/// The placeholder of a column of [`COLUMNS`], where the statement's first values are [`values`].
+///
+/// # Panics
+/// If there is no such column.
+pub(crate) fn placeholder(column: &str) -> String {
+    let position = COLUMNS.split(',').position(|name| name.trim() == column);
+    format!("${}", position.unwrap_or_else(|| unreachable!("no column {column}")) + 1)
+}
+
 /// A session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let network = |address: Option<IpAddr>| address.map(IpNetwork::from);

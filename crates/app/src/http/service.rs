@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, SubsecRound, Utc};
 use domain::ports::{Layer, SessionEdit};
@@ -35,24 +35,42 @@ use super::problem::Problem;
 use super::session_body::{SessionBody, WholeSessionBody, read_response, revoked_count_response, revoked_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::ServiceState;
+use super::with_routes;
 
-/// The routes of the service listener: those under `/service` behind a service key, health and metrics without.
+/// The routes behind a service key.
+fn routes() -> [(&'static str, MethodRouter<ServiceState>); 7] {
+    [
+        ("/service/v1/sessions", post(create_session)),
+        ("/service/v1/sessions/revoke", post(revoke_sessions)),
+        ("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session)),
+        ("/service/v1/sessions/{id}/activity", post(record_activity)),
+        ("/service/v1/events", get(list_events)),
+        ("/service/v1/events/stream", get(stream_events)),
+        ("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions)),
+    ]
+}
+
+/// The routes without a key.
+fn open_routes() -> [(&'static str, MethodRouter<ServiceState>); 3] {
+    [("/livez", get(livez)), ("/readyz", get(readyz)), ("/metrics", get(render_metrics))]
+}
+
+/// The paths of the service listener behind a service key, with `{id}` or `{user_id}` where an id stands.
+pub fn paths() -> Vec<&'static str> {
+    routes().map(|(path, _)| path).to_vec()
+}
+
+/// The paths of the service listener without a key.
+pub fn open_paths() -> Vec<&'static str> {
+    open_routes().map(|(path, _)| path).to_vec()
+}
+
+/// The service listener.
 pub fn router(state: ServiceState) -> Router {
     let application = state.application.clone();
-    let sessions = Router::new()
-        .route("/service/v1/sessions", post(create_session))
-        .route("/service/v1/sessions/revoke", post(revoke_sessions))
-        .route("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session))
-        .route("/service/v1/sessions/{id}/activity", post(record_activity))
-        .route("/service/v1/events", get(list_events))
-        .route("/service/v1/events/stream", get(stream_events))
-        .route("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions))
-        .route_layer(from_fn_with_state(state.clone(), require_service_key));
-    let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(render_metrics))
-        .merge(sessions)
+    let behind_key = with_routes(routes()).route_layer(from_fn_with_state(state.clone(), require_service_key));
+    let router = with_routes(open_routes())
+        .merge(behind_key)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);

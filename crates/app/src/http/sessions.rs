@@ -7,7 +7,7 @@ use application::queries::GetSession;
 use application::queries::handlers::{GetSessionError, ListUserSessionsError};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use domain::ports::SessionEdit;
 use domain::{Actor, SessionId};
@@ -23,17 +23,27 @@ use super::problem::Problem;
 use super::session_body::{SessionBody, revoked_count_response, revoked_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::PublicState;
+use super::with_routes;
 
-/// The routes of the public listener.
+/// The routes of the public listener. Each asks for a [`LiveCaller`].
+fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
+    [
+        ("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions)),
+        ("/api/v1/sessions/current", get(get_current_session).delete(revoke_current_session)),
+        ("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session)),
+    ]
+}
+
+/// The paths of the public listener, with `{id}` where an id stands.
+pub fn paths() -> Vec<&'static str> {
+    routes().map(|(path, _)| path).to_vec()
+}
+
+/// The public listener.
 pub fn router(state: PublicState) -> Router {
     let application = state.application.clone();
-    let router = Router::new()
-        .route("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions))
-        .route("/api/v1/sessions/current", get(get_current_session).delete(revoke_current_session))
-        .route("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state);
+    let router =
+        with_routes(routes()).fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(state);
     observe::layer(router, "public", application)
 }
 

@@ -5,5 +5,6 @@
 mod allocations;
 mod life;
 mod public;
+mod routes;
 mod service;
 mod setting;

@@ -1,0 +1,105 @@
+//! Every route there is, as the routers have it: which credentials it wants, and that it is documented.
+
+use std::collections::BTreeSet;
+
+use app::http::{open_service_paths, public_paths, service_paths};
+use axum::body::Body;
+use axum::http::{Method, Request};
+use testkit::fixtures;
+
+use crate::setting::{Answer, SERVICE_KEY, Setting, bearer};
+
+/// A listener.
+#[derive(Clone, Copy)]
+enum Listener {
+    Public,
+    Service,
+}
+
+async fn send(setting: &Setting, to: Listener, method: &str, path: &str, authorization: Option<&str>) -> Answer {
+    let id = fixtures::session().id.to_string();
+    let uri = path.replace("{id}", &id).replace("{user_id}", &id);
+    let mut request = Request::builder().method(method).uri(uri);
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    match to {
+        Listener::Public => setting.public(request).await,
+        Listener::Service => setting.service(request).await,
+    }
+}
+
+/// The methods that a path has, as `Allow` says them for one that no path has.
+async fn methods(setting: &Setting, to: Listener, path: &str) -> Vec<String> {
+    let answer = send(setting, to, Method::TRACE.as_str(), path, None).await;
+    assert_eq!(answer.status, 405, "{path}");
+    answer.header("allow").split(',').map(|method| method.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_public_route_wants_a_token() {
+    let setting = Setting::new();
+    for path in public_paths() {
+        for method in methods(&setting, Listener::Public, path).await {
+            for authorization in [None, Some("Basic YTpi"), Some("Bearer"), Some("Bearer nonsense")] {
+                let answer = send(&setting, Listener::Public, &method, path, authorization).await;
+                assert_eq!(answer.status, 401, "{method} {path} {authorization:?}");
+                assert_eq!(answer.header("www-authenticate"), "Bearer", "{method} {path}");
+                if method != "HEAD" {
+                    assert_eq!(answer.problem(), (401, "unauthenticated".into()), "{method} {path}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_service_route_wants_a_known_key() {
+    let setting = Setting::new();
+    let session = fixtures::session();
+    let users_token = bearer(session.user_id, session.id);
+    for path in service_paths() {
+        for method in methods(&setting, Listener::Service, path).await {
+            for (authorization, expected) in [
+                (None, (401, "unauthenticated")),
+                (Some("Basic YTpi"), (401, "unauthenticated")),
+                (Some("Bearer"), (401, "unauthenticated")),
+                (Some("Bearer wrong"), (403, "forbidden")),
+                (Some(users_token.as_str()), (403, "forbidden")),
+            ] {
+                let answer = send(&setting, Listener::Service, &method, path, authorization).await;
+                assert_eq!(answer.status, expected.0, "{method} {path} {authorization:?}");
+                if method != "HEAD" {
+                    assert_eq!(answer.problem(), (expected.0, expected.1.into()), "{method} {path}");
+                }
+            }
+            // The stream of events would not end.
+            if !path.ends_with("/stream") {
+                let key = format!("Bearer {SERVICE_KEY}");
+                let answer = send(&setting, Listener::Service, &method, path, Some(&key)).await;
+                assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
+            }
+        }
+    }
+    for path in open_service_paths() {
+        assert_eq!(send(&setting, Listener::Service, "GET", path, None).await.status, 200, "{path}");
+    }
+}
+
+/// `docs/http.md` has every method of every path, and no other.
+#[tokio::test]
+async fn routes_and_documents_agree() {
+    let setting = Setting::new();
+    let mut routes = BTreeSet::new();
+    let service = service_paths().into_iter().chain(open_service_paths()).map(|path| (Listener::Service, path));
+    for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service) {
+        let methods = methods(&setting, to, path).await;
+        // Whatever has GET has HEAD.
+        routes.extend(methods.iter().filter(|method| *method != "HEAD").map(|method| format!("{method} {path}")));
+    }
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http.md")).unwrap();
+    let calls = text.lines().filter(|line| line.starts_with("| `")).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let calls = calls.filter(|code| code.contains(" /")).map(|call| call.split('?').next().unwrap().to_owned());
+    assert_eq!(routes, calls.collect::<BTreeSet<_>>());
+}
