@@ -22,3 +22,7 @@ bench *arguments:
 # A record of real nodes under faults: just history --minutes 30 --seed 4711
 history *arguments:
     scripts/history.sh {{arguments}}
+
+# Every injected bug has to be found by the history: about ten minutes
+injected-bugs *arguments:
+    scripts/history.sh --bugs all {{arguments}}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs everything: formatting, lints, every test. Installs PostgreSQL, Redis and openssl from the distribution where they are
-# absent (Debian, Ubuntu), and leaves no process and no directory behind.
+# Runs everything that has to be green, in phases: formatting, lints, documentation, every test. Installs PostgreSQL, Redis and
+# openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ have_postgres || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+command -v git >/dev/null || missing+=(git)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -24,16 +25,60 @@ fi
 
 # What the tests leave behind is found there, and nobody else's.
 parent=${TMPDIR:-/tmp}
+log=$(mktemp "$parent/sessiond-log-XXXXXX")
 TMPDIR=$(mktemp -d "$parent/sessiond-XXXXXX")
 export TMPDIR
 # Like /tmp: private servers run as another user where the caller is root.
 chmod 1777 "$TMPDIR"
-trap 'rm -rf "$TMPDIR"' EXIT
 
-cargo fmt --all --check
-cargo clippy --workspace --all-targets --quiet -- --deny warnings
-cargo test --workspace "$@"
+SECONDS=0
+current=start
+table=""
+counted=""
+total=0
+report() {
+  status=$?
+  rm -rf "$TMPDIR" "$log"
+  [ $status -eq 0 ] || echo "FAILED in the phase \"$current\", after $(minutes $SECONDS) in all." >&2
+}
+trap report EXIT
 
+minutes() { if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi; }
+
+# phase NAME COMMAND...: runs the command, says how long it took, and counts the tests that passed.
+phase() {
+  current=$1
+  local began=$SECONDS passed
+  shift
+  echo "=== $current"
+  "$@" 2>&1 | tee "$log"
+  passed=$(awk '/^test result: ok\./ { sum += $4 } END { print sum + 0 }' "$log")
+  total=$((total + passed))
+  if [ "$passed" -gt 0 ]; then counted="$counted${counted:+, }$current $passed"; else passed=""; fi
+  table="$table$(printf '%-20s %7s   %s' "$current" "$passed" "$(minutes $((SECONDS - began)))")"$'\n'
+}
+
+# tests TARGETS...: runs these test targets of the whole workspace, so that nothing is compiled for one of them alone.
+tests() { cargo test --workspace --quiet "$@"; }
+
+# Tests that wait for servers and clocks share a core.
+waiting_tests=$(($(nproc) * 4))
+adapters=$(for file in crates/adapters-*/tests/*.rs; do basename "$file" .rs; done | sort -u | sed 's/^/--test /')
+
+phase formatting cargo fmt --all --check
+phase lints cargo clippy --workspace --all-targets --quiet -- --deny warnings
+phase documentation env RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+phase compiling cargo test --workspace --no-run --quiet
+phase unit tests --lib --bins --test http --test architecture
+phase "documentation tests" tests --doc
+phase model tests --test coherence_model
+# shellcheck disable=SC2086 # a list of words
+phase adapters tests $adapters -- --test-threads "$waiting_tests"
+phase documents tests --test documents
+phase "end to end" tests --test end_to_end -- --test-threads "$waiting_tests"
+phase history tests --test history
+
+current="cleaning up"
 # The supervisors of private servers need a moment after the last test.
 for _ in $(seq 50); do
   left=$(ls -A "$TMPDIR")
@@ -44,3 +89,6 @@ if [ -n "$left" ]; then
   echo "left behind: $left" >&2
   exit 1
 fi
+
+printf '\n%-20s %7s   %s\n%s\n' phase tests time "$table"
+echo "All is well: formatting, lints, documentation, and $total tests ($counted) in $(minutes $SECONDS)."

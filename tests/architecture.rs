@@ -180,3 +180,23 @@ fn only_wiring_names_concrete_adapters() {
     }
     assert!(files > 20, "looked at {files} files only");
 }
+
+/// A test target that no phase names would not be run, and nobody would notice.
+#[test]
+fn every_test_target_is_run_by_a_phase_of_the_test_script() {
+    let script = std::fs::read_to_string(format!("{}/../scripts/test.sh", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut targets = 0;
+    for package in workspace() {
+        // Those of adapters are found by their files.
+        let is_adapter = package["name"].as_str().unwrap().starts_with("adapters-");
+        for target in package["targets"].as_array().unwrap().iter().filter(|target| target["kind"][0] == "test") {
+            let (name, path) = (target["name"].as_str().unwrap(), target["src_path"].as_str().unwrap());
+            let is_found = is_adapter && path.ends_with(&format!("/tests/{name}.rs"));
+            let is_named =
+                script.split_whitespace().collect::<Vec<_>>().windows(2).any(|pair| pair == ["--test", name]);
+            assert!(is_found || is_named, "scripts/test.sh does not run the test target {name} ({path})");
+            targets += 1;
+        }
+    }
+    assert!(targets > 10, "looked at {targets} targets only");
+}

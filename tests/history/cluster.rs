@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     database: std::sync::RwLock<Arc<Database>>,
     pub(crate) redis: Mutex<RedisPair>,
     pub(crate) places: Vec<Place>,
-    mistake: Option<&'static str>,
+    bug: Option<&'static str>,
 }
 
 /// Whichever server is the primary now.
@@ -43,7 +43,7 @@ pub(crate) struct RedisPair {
 }
 
 impl Cluster {
-    pub(crate) async fn start(mistake: Option<&'static str>) -> Self {
+    pub(crate) async fn start(bug: Option<&'static str>) -> Self {
         let postgres = Arc::new(PostgresServer::start());
         let database = postgres.database();
         let redis = RedisPair::start().await;
@@ -57,7 +57,7 @@ impl Cluster {
         // What is done by hand has to survive a crash too.
         database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
         let database = std::sync::RwLock::new(Arc::new(Database { server: postgres, database }));
-        let cluster = Self { database, redis: Mutex::new(redis), places, mistake };
+        let cluster = Self { database, redis: Mutex::new(redis), places, bug };
         for place in 0..NODES {
             cluster.start_node(place).await;
         }
@@ -84,13 +84,13 @@ impl Cluster {
             ("SESSIOND_SESSIONS__MAX_PER_USER", &limit),
             ("SESSIOND_LOG__LEVEL", "warn"),
         ];
-        let in_the_binary = self.mistake.filter(|mistake| mistake.starts_with("mistake-"));
-        let failpoints = in_the_binary.map(|mistake| format!("{mistake}=return"));
+        let in_the_binary = self.bug.filter(|bug| bug.starts_with("bug-"));
+        let failpoints = in_the_binary.map(|bug| format!("{bug}=return"));
         if let Some(failpoints) = &failpoints {
             settings.push(("FAILPOINTS", failpoints));
         }
         // This one dawdles, which should not keep the node from learning meanwhile.
-        if in_the_binary == Some("mistake-freshness-after-the-map") {
+        if in_the_binary == Some("bug-freshness-after-the-map") {
             settings.push(("TOKIO_WORKER_THREADS", "16"));
         }
         let node = Node::start(&settings).await;

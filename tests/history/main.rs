@@ -6,7 +6,7 @@
 //! - `HISTORY_SECONDS`: how long a run is; 60, if not set.
 //! - `HISTORY_SEED`: the seed; another one each time, if not set. It is printed.
 //! - `HISTORY_FAULTS`: only these faults, comma separated.
-//! - `HISTORY_MISTAKES`: only these mistakes, comma separated.
+//! - `HISTORY_BUGS`: the injected bugs that are hunted, comma separated, or `all`; the three quickest, if not set.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the time of day is what sessions live by")]
@@ -19,7 +19,7 @@ mod run;
 
 use std::time::Duration;
 
-use faults::FaultKind;
+use faults::FaultKind::{self, *};
 use run::{Plan, run};
 
 fn setting(name: &str) -> Option<u64> {
@@ -27,15 +27,32 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// How long a mistake is looked for.
+/// How long an injected bug is hunted.
 const LONG_ENOUGH: Duration = Duration::from_secs(900);
+
+/// Injected bugs, each switched on by itself, with faults under which it breaks the promise. The quickest to be found come
+/// first.
+const INJECTED_BUGS: [(&str, &[FaultKind]); 10] = [
+    ("bug-no-wait", &[PausedNode]),
+    ("bug-cursor-after-the-last-entry", &[LongTransaction]),
+    ("bug-no-check", &[PausedNode, DelayedDatabase]),
+    ("bug-boundary-on-both-sides", &[UnreachableDatabase]),
+    ("log-cleared-away-unnoticed", &[ClearedLog]),
+    ("bug-look-counts-from-its-arrival", &[DelayedDatabase]),
+    ("bug-second-end-at-once", &[DelayedDatabase, PausedNode]),
+    ("bug-joins-unchecked", &[DelayedAnswers]),
+    ("bug-cursor-used-on-across-a-failover", &[PromotedStandby]),
+    ("bug-freshness-after-the-map", &[UnreachableDatabase]),
+];
+/// As many of them are hunted by an ordinary run of the tests.
+const QUICKEST: usize = 3;
 
 /// One run at a time: they measure.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Whether a list that is set has this name; where none is set, every name is wanted.
-fn is_wanted(list: &str, name: &str) -> bool {
-    std::env::var(list).map_or(true, |names| names.split(',').any(|wanted| wanted == name))
+/// The names of a comma-separated list, if it is set.
+fn list(name: &str) -> Option<Vec<String>> {
+    Some(std::env::var(name).ok()?.split(',').map(str::to_owned).collect())
 }
 
 fn seed() -> u64 {
@@ -47,46 +64,44 @@ async fn no_answer_breaks_a_promise_whatever_fails() {
     let _alone = ALONE.lock().await;
     let length = Duration::from_secs(setting("HISTORY_SECONDS").unwrap_or(60));
     let mut faults = FaultKind::ALL.to_vec();
-    faults.retain(|kind| is_wanted("HISTORY_FAULTS", &format!("{kind:?}")));
-    let report = run(Plan { seed: seed(), length, faults, mistake: None }).await;
+    if let Some(wanted) = list("HISTORY_FAULTS") {
+        faults.retain(|kind| wanted.contains(&format!("{kind:?}")));
+    }
+    let report = run(Plan { seed: seed(), length, faults, bug: None }).await;
     println!("{report}");
     assert!(report.violations.is_empty(), "see above; seed {}", report.seed);
     assert_eq!(report.void(), None, "this run shows nothing; seed {}", report.seed);
 }
 
-/// Mistakes that bring the bug back, each switched on by itself, with faults that it does not survive. A checker that finds none of
-/// them would show nothing.
+/// The injected bugs that this run is to hunt.
+///
+/// # Panics
+/// If `HISTORY_BUGS` names one that there is not.
+fn wanted_bugs() -> Vec<(&'static str, &'static [FaultKind])> {
+    match list("HISTORY_BUGS") {
+        None => INJECTED_BUGS[..QUICKEST].to_vec(),
+        Some(names) if names == ["all"] => INJECTED_BUGS.to_vec(),
+        Some(names) => {
+            let bug = |name: &String| INJECTED_BUGS.into_iter().find(|(bug, _)| bug == name);
+            names.iter().map(|name| bug(name).unwrap_or_else(|| panic!("there is no injected bug {name}"))).collect()
+        }
+    }
+}
+
+/// A checker that does not find the bugs that are injected would show nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn every_mistake_is_found() {
-    use FaultKind::*;
+async fn injected_bugs_are_found() {
     let _alone = ALONE.lock().await;
     let mut table = String::new();
     let mut missed = Vec::new();
-    for (mistake, faults) in [
-        ("mistake-no-check", vec![PausedNode, DelayedDatabase]),
-        ("mistake-no-wait", vec![PausedNode]),
-        ("mistake-look-counts-from-its-arrival", vec![DelayedDatabase]),
-        ("mistake-second-end-at-once", vec![DelayedDatabase, PausedNode]),
-        ("mistake-joins-unchecked", vec![DelayedAnswers]),
-        ("mistake-cursor-after-the-last-entry", vec![LongTransaction]),
-        ("mistake-cursor-used-on-across-a-failover", vec![PromotedStandby]),
-        ("mistake-freshness-after-the-map", vec![UnreachableDatabase]),
-        ("mistake-boundary-on-both-sides", vec![UnreachableDatabase]),
-        ("log-cleared-away-unnoticed", vec![ClearedLog]),
-    ] {
-        if !is_wanted("HISTORY_MISTAKES", mistake) {
-            continue;
-        }
-        let plan = Plan { seed: seed(), length: LONG_ENOUGH, faults, mistake: Some(mistake) };
+    for (bug, faults) in wanted_bugs() {
+        let plan = Plan { seed: seed(), length: LONG_ENOUGH, faults: faults.to_vec(), bug: Some(bug) };
         let report = run(plan).await;
-        let found = report.violations.iter().find(|violation| violation.starts_with("I1 "));
-        table.push_str(&format!(
-            "{mistake}: {} after {:.1} s\n",
-            if found.is_some() { "found" } else { "MISSED" },
-            report.took.as_secs_f64()
-        ));
-        if found.is_none() {
-            missed.push(mistake);
+        let found = report.violations.iter().any(|violation| violation.starts_with("I1 "));
+        let outcome = if found { "found" } else { "MISSED" };
+        table.push_str(&format!("{bug}: {outcome} after {:.1} s\n", report.took.as_secs_f64()));
+        if !found {
+            missed.push(bug);
             println!("{report}");
         }
     }

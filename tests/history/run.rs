@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) faults: Vec<FaultKind>,
     /// Switched on: the run ends as soon as a promise is broken.
-    pub(crate) mistake: Option<&'static str>,
+    pub(crate) bug: Option<&'static str>,
 }
 
 /// What came of a run.
@@ -44,15 +44,10 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn run(plan: Plan) -> Report {
-    println!(
-        "seed {}, {} s{}",
-        plan.seed,
-        plan.length.as_secs(),
-        plan.mistake.map_or(String::new(), |m| format!(", {m}"))
-    );
+    println!("seed {}, {} s{}", plan.seed, plan.length.as_secs(), plan.bug.map_or(String::new(), |m| format!(", {m}")));
     let began = Instant::now();
     let scene = Arc::new(Scene {
-        cluster: Cluster::start(plan.mistake).await,
+        cluster: Cluster::start(plan.bug).await,
         ledger: Ledger::new(),
         over: AtomicBool::new(false),
         users: (0..USERS).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -82,7 +77,7 @@ pub(crate) async fn run(plan: Plan) -> Report {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut faults: BTreeMap<FaultKind, (u32, u32)> = BTreeMap::new();
     let is_found =
-        || plan.mistake.is_some() && scene.ledger.book().violations.iter().any(|(_, text)| text.starts_with("I1 "));
+        || plan.bug.is_some() && scene.ledger.book().violations.iter().any(|(_, text)| text.starts_with("I1 "));
     let mut footprints = Vec::new();
     let mut order = plan.faults.clone();
     'run: loop {
@@ -92,7 +87,7 @@ pub(crate) async fn run(plan: Plan) -> Report {
             if began.elapsed() >= plan.length || is_found() {
                 break 'run;
             }
-            let unnoticed = plan.mistake == Some("log-cleared-away-unnoticed");
+            let unnoticed = plan.bug == Some("log-cleared-away-unnoticed");
             let now = chrono::Utc::now().format("%H:%M:%S%.3f");
             println!("  {:6.1} s {now} {kind:?}", scene.ledger.elapsed().as_secs_f64());
             let had_effect = inflict(&scene, *kind, &mut rng, unnoticed).await;
@@ -105,18 +100,18 @@ pub(crate) async fn run(plan: Plan) -> Report {
             }
         }
     }
-    if plan.mistake.is_none() {
+    if plan.bug.is_none() {
         tokio::time::sleep(HEALED).await;
     }
     scene.over.store(true, Ordering::Relaxed);
     for client in clients.into_iter().chain([watching]) {
         client.await.unwrap();
     }
-    if plan.mistake.is_none() {
+    if plan.bug.is_none() {
         all_agree(&scene).await;
         compare(&scene, &footprints).await;
     }
-    if !scene.ledger.book().violations.is_empty() && plan.mistake.is_none() {
+    if !scene.ledger.book().violations.is_empty() && plan.bug.is_none() {
         for place in 0..NODES {
             let log = scene.cluster.node(place).await.unwrap().log();
             println!("node {place}:");

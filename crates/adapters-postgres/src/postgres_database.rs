@@ -141,10 +141,10 @@ impl PostgresDatabase {
     }
 }
 
-/// A mistake that tests can switch on.
-pub(crate) const CURSOR_ACROSS_A_FAILOVER: &str = "mistake-cursor-used-on-across-a-failover";
+/// The fail point of an injected bug.
+pub(crate) const CURSOR_ACROSS_A_FAILOVER: &str = "bug-cursor-used-on-across-a-failover";
 
-/// Which history of which database; by that mistake, always the same.
+/// Which history of which database; by that injected bug, always the same.
 pub(crate) fn incarnation(system: u64, timeline: i32) -> Incarnation {
     fail_point!(CURSOR_ACROSS_A_FAILOVER, |_| Incarnation { system, timeline: 0 });
     Incarnation { system, timeline: timeline.cast_unsigned() }

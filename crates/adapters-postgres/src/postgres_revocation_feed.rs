@@ -147,7 +147,7 @@ fn look(row: &QueryResult, system: u64, from: Option<u64>) -> Result<Option<Look
     let page = FeedPage {
         incarnation: incarnation(system, timeline),
         complete,
-        next: next_or_mistaken(next.unsigned_abs(), from, &ends),
+        next: next_or_injected_bug(next.unsigned_abs(), from, &ends),
         ends,
         kept_from: horizon.unsigned_abs() + 1,
     };
@@ -174,10 +174,10 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Where the next look begins; by mistakes that tests can switch on, after the last entry, or never before where this one did.
-fn next_or_mistaken(next: u64, from: Option<u64>, ends: &[LoggedEnd]) -> u64 {
+/// Where the next look begins; by injected bugs, after the last entry, or never before where this one did.
+fn next_or_injected_bug(next: u64, from: Option<u64>, ends: &[LoggedEnd]) -> u64 {
     let last = || ends.last().map(|end| end.change + 1).max(from);
-    fail_point!("mistake-cursor-after-the-last-entry", |_| last().unwrap_or(next));
+    fail_point!("bug-cursor-after-the-last-entry", |_| last().unwrap_or(next));
     fail_point!(CURSOR_ACROSS_A_FAILOVER, |_| from.map_or(next, |from| next.max(from)));
     let _ = (last, CURSOR_ACROSS_A_FAILOVER);
     next

@@ -1,5 +1,5 @@
 #[cfg(feature = "failpoints")]
-mod mistakes;
+mod injected_bugs;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_
 use domain::ports::{Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
 use fail::fail_point;
 #[cfg(feature = "failpoints")]
-use mistakes::{BOUNDARY, just_before, tick};
+use injected_bugs::{BOUNDARY, just_before, tick};
 use uuid::Uuid;
 
 /// How often somebody who waits asks whether everybody has passed.
@@ -64,8 +64,8 @@ impl RevocationGuard {
 
     /// Whether a remembered session may be answered now.
     pub(crate) fn lets_through(&self, session: &Session) -> bool {
-        fail_point!("mistake-no-check", |_| true);
-        fail_point!("mistake-freshness-after-the-map", |_| self.lets_through_in_two_steps(session));
+        fail_point!("bug-no-check", |_| true);
+        fail_point!("bug-freshness-after-the-map", |_| self.lets_through_in_two_steps(session));
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         fail_point!(BOUNDARY, |_| map.check(session, just_before(self.now())).is_ok());
         // Read under the lock: the map that is asked is the one that was fresh at this moment.
@@ -111,7 +111,7 @@ impl RevocationGuard {
         // Before the look is sent, never after.
         let sent = self.now();
         let look = self.feed.look(from, applied.as_deref()).await?;
-        let sent = self.sent_or_mistaken(sent);
+        let sent = self.sent_or_injected_bug(sent);
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut following = self.following();
         let Some(look) = look else {
@@ -198,7 +198,7 @@ impl RevocationGuard {
     /// Waits until no node can answer from memory what was ended by `committed`: until all have said that they know, or for
     /// longer than any of them trusts its memory.
     pub(crate) async fn wait_until_final(&self, committed: Monotonic) {
-        fail_point!("mistake-no-wait", |_| ());
+        fail_point!("bug-no-wait", |_| ());
         let mark = self.feed.mark().await.ok();
         let Some(deadline) = self.deadline(committed, mark.as_ref()) else { return };
         while !may_acknowledge(self.now(), deadline) {
@@ -238,9 +238,9 @@ impl RevocationGuard {
         self.clock.now()
     }
 
-    /// When a look was sent; by a mistake that tests can switch on, when it was answered.
-    fn sent_or_mistaken(&self, sent: Monotonic) -> Monotonic {
-        fail_point!("mistake-look-counts-from-its-arrival", |_| self.clock.now());
+    /// When a look was sent; by an injected bug, when it was answered.
+    fn sent_or_injected_bug(&self, sent: Monotonic) -> Monotonic {
+        fail_point!("bug-look-counts-from-its-arrival", |_| self.clock.now());
         sent
     }
 

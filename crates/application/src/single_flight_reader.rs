@@ -67,7 +67,7 @@ impl SingleFlightReader {
 
     /// Whether what somebody else's read answered may be answered here.
     fn lets_through(&self, answer: &Answer) -> bool {
-        fail_point!("mistake-joins-unchecked", |_| true);
+        fail_point!("bug-joins-unchecked", |_| true);
         match answer {
             // The end of a session is final, however long ago it was read.
             Ok(Some(session)) => session.is_revoked() || self.guard.lets_through(session),

@@ -52,7 +52,7 @@ impl RevokeSessionHandler {
         match self.session_repo.revoke(&[session.id], &revocation).await {
             Err(error) => Err(ending.failed(error).into()),
             Ok(ended) => {
-                fail_point!("mistake-second-end-at-once", ended.is_empty(), |_| Ok(Revoked {
+                fail_point!("bug-second-end-at-once", ended.is_empty(), |_| Ok(Revoked {
                     count: 0,
                     effective_by: None
                 }));

@@ -1,4 +1,4 @@
-//! Mistakes that tests can switch on, where a line does not make them.
+//! Injected bugs that take more than a line. Tests switch them on by fail points.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::RevocationGuard;
 
 /// What is remembered is good up to and at the moment at which an end is acknowledged. That is a moment without length; so here the
 /// clock ticks, which by itself does no harm.
-pub(super) const BOUNDARY: &str = "mistake-boundary-on-both-sides";
+pub(super) const BOUNDARY: &str = "bug-boundary-on-both-sides";
 
 /// The last tick.
 pub(super) fn tick(now: Monotonic) -> Monotonic {
