@@ -1,7 +1,5 @@
 //! Adapters that are broken, as those that are being written are, and the suites that have to say so within seconds.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
