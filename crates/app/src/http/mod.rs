@@ -1,7 +1,7 @@
 //! The HTTP interface: two listeners, one router each, and the errors they share.
 //!
 //! To add a route: its handler in `sessions.rs` (public) or `service.rs`, one line in the routes there. A public handler
-//! takes [`auth::LiveCaller`]; the routes under `/service` are behind the service key already.
+//! takes `auth::LiveCaller`; the routes under `/service` are behind the service key already.
 
 mod auth;
 mod client_address;

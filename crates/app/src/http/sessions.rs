@@ -25,7 +25,7 @@ use super::session_list::{ListParameters, list_response};
 use super::state::PublicState;
 use super::with_routes;
 
-/// The routes of the public listener. Each asks for a [`LiveCaller`].
+/// The routes of the public listener. Each asks for a `LiveCaller`.
 fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
     [
         ("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions)),
