@@ -152,7 +152,7 @@ impl SessionCache for RedisSessionCache {
         let _: Option<()> = self.run("set", client.set(key, value, Some(Expiration::PX(remaining)), None, false)).await;
     }
 
-    /// In pipelines of [`REMOVE_BATCH`], until one is not answered: what is left expires by itself.
+    /// In pipelines of `REMOVE_BATCH`, until one is not answered: what is left expires by itself.
     async fn remove(&self, sessions: &[EndedSession]) {
         for batch in sessions.chunks(REMOVE_BATCH) {
             let pipeline = self.pool.next().pipeline();

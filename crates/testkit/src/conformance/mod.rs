@@ -7,7 +7,7 @@
 //! testkit::session_repository_contract!(async { ((), Arc::new(MySessionRepository::default())) });
 //! ```
 //!
-//! Every test ends within [`TIME_LIMIT`], however broken the adapter is, and every loop in a suite is limited by a [`Turns`].
+//! Every test ends within [`TIME_LIMIT`], however broken the adapter is, and every loop in a suite has an end too.
 
 use std::any::Any;
 use std::cell::Cell;
