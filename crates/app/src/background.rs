@@ -76,7 +76,8 @@ pub(crate) async fn write_activity(application: Arc<Application>, shutdown: Canc
         match flushed {
             Ok(written) => {
                 metrics::counter!("sessiond_activity_writes_total").increment(written as u64);
-                failing = false;
+                // Where nothing was due, nothing shows that the database is well again.
+                failing &= written == 0;
             }
             Err(error) => {
                 metrics::counter!("sessiond_activity_write_errors_total").increment(1);
