@@ -12,7 +12,7 @@ use domain::coherence::{
     FeedPage, Followed, Incarnation, LoggedEnd, Monotonic, ReadStamp, RevocationMap, Scope, Stamp, ack_deadline,
     may_acknowledge,
 };
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 use testkit::fixtures;
 
 /// One tick of the model's clock.
@@ -537,7 +537,12 @@ fn every_mistake_is_found() {
         (Mistake::AppliedAcrossFailover, Beside::AFailover),
     ] {
         let started = std::time::Instant::now();
-        let checker = Protocol { mistake, beside }.checker().threads(2).spawn_bfs().join();
+        let checker = Protocol { mistake, beside }
+            .checker()
+            .threads(2)
+            .finish_when(HasDiscoveries::AnyFailures)
+            .spawn_bfs()
+            .join();
         let Some(path) = checker.discovery(FINAL) else { panic!("{mistake:?} was not found") };
         println!("{mistake:?}: found in {} steps, {:?}", path.into_actions().len(), started.elapsed());
     }
