@@ -5,6 +5,7 @@
 //! The property holds in every state; and each mistake that would break it is built in once, and found.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use domain::Session;
@@ -21,6 +22,12 @@ const TICK: Duration = Duration::from_secs(1);
 const DELTA: Duration = Duration::from_secs(2);
 /// The model ends here: when the wait of an end at moment 0 is over by time.
 const LAST_TICK: u64 = 3;
+
+/// The session that the model is about. It is needed in every state, so it is made once, and of nothing but what it has to have.
+static SESSION: LazyLock<Session> = LazyLock::new(fixtures::bare_session);
+/// The session of the other transaction.
+static OTHER_SESSION: LazyLock<Session> =
+    LazyLock::new(|| Session { id: fixtures::session_number(2).id, ..fixtures::bare_session() });
 
 /// What is wrong with the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,11 +194,11 @@ fn incarnation(timeline: u32) -> Incarnation {
 
 fn session((timeline, seen_below): ReadKey) -> Session {
     let stamp = ReadStamp { incarnation: incarnation(timeline), seen_below };
-    Session { stamp: Stamp(Some(stamp)), ..fixtures::session() }
+    Session { stamp: Stamp(Some(stamp)), ..SESSION.clone() }
 }
 
 fn scope() -> Scope {
-    Scope::Session(fixtures::session().id)
+    Scope::Session(SESSION.id)
 }
 
 impl State {
@@ -233,7 +240,7 @@ impl Protocol {
         let from = state.nodes[node].map.next().unwrap_or(state.xmin());
         let mut entries: Vec<(u64, Scope)> = Vec::new();
         entries.extend(state.end.committed().map(|id| (id, scope())));
-        let other = Scope::Session(fixtures::session_number(2).id);
+        let other = Scope::Session(OTHER_SESSION.id);
         entries.extend(state.other.committed().map(|id| (id, other)));
         entries.retain(|(id, _)| *id >= from && *id >= state.kept_from);
         let mut page = FeedPage {
