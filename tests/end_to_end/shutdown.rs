@@ -70,46 +70,61 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
 /// told by an answer that it is the last one. No request is lost, and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
-    for signal in ["TERM", "INT"] {
-        let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "500ms")]).await;
-        let session = node.create(ALICE).await;
-        let token = node.mint(ALICE, &session);
-        let host = node.public.trim_start_matches("http://").to_owned();
-        let request =
-            format!("GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
-        let over = Arc::new(AtomicBool::new(false));
-        let clients: Vec<_> = (0..2 * CLIENTS)
-            .map(|n| {
-                let (host, request, over) = (host.clone(), request.clone(), over.clone());
-                std::thread::spawn(move || send_requests(&host, &request, n < CLIENTS, &over))
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        node.signal(signal);
+    let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "500ms")]).await;
+    let session = node.create(ALICE).await;
+    let token = node.mint(ALICE, &session);
+    let host = node.public.trim_start_matches("http://").to_owned();
+    let request = format!("GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2 * CLIENTS)
+        .map(|n| {
+            let (host, request, over) = (host.clone(), request.clone(), over.clone());
+            std::thread::spawn(move || send_requests(&host, &request, n < CLIENTS, &over))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    node.signal("TERM");
+    let started = Instant::now();
+    while node.page("/readyz").await.0 != 503 {
+        assert!(started.elapsed() < SHUTDOWN_DELAY, "a balancer cannot see that the node is about to stop");
+    }
+    assert_eq!(node.page("/livez").await.0, 200);
+    // Time for a balancer to notice; then it sends nothing more.
+    tokio::time::sleep(SHUTDOWN_DELAY / 2).await;
+    over.store(true, Ordering::SeqCst);
+    let status = loop {
+        if let Some(status) = node.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(12), "did not stop");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(started.elapsed() >= SHUTDOWN_DELAY, "{:?}", started.elapsed());
+    assert!(status.success(), "{status}");
+    for client in clients {
+        let seen = client.join().unwrap();
+        assert!(seen.answered > 10 && seen.last_on_connection > 0, "{seen:?}");
+        assert_eq!(seen.unanswered, 0, "{seen:?}");
+    }
+    assert!(node.log().contains("stopped"), "{}", node.log());
+    // An orderly stop folds the write-ahead log into the file.
+    assert!(!node.dir.path().join("sessiond.db-wal").exists());
+}
+
+/// A person at a terminal does not wait, and neither does a supervisor that asks twice.
+#[tokio::test]
+async fn interrupt_or_a_second_signal_skips_the_delay() {
+    for signals in [&["INT"][..], &["TERM", "TERM"]] {
+        let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "10m")]).await;
+        for signal in signals {
+            node.signal(signal);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         let started = Instant::now();
-        while node.page("/readyz").await.0 != 503 {
-            assert!(started.elapsed() < SHUTDOWN_DELAY, "a balancer cannot see that the node is about to stop");
-        }
-        assert_eq!(node.page("/livez").await.0, 200);
-        // Time for a balancer to notice; then it sends nothing more.
-        tokio::time::sleep(SHUTDOWN_DELAY / 2).await;
-        over.store(true, Ordering::SeqCst);
-        let status = loop {
-            if let Some(status) = node.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(started.elapsed() < Duration::from_secs(12), "did not stop");
+        while node.child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(5), "{signals:?} did not stop the node: {}", node.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        assert!(started.elapsed() >= SHUTDOWN_DELAY, "{:?}", started.elapsed());
-        assert!(status.success(), "{status}");
-        for client in clients {
-            let seen = client.join().unwrap();
-            assert!(seen.answered > 10 && seen.last_on_connection > 0, "{seen:?}");
-            assert_eq!(seen.unanswered, 0, "{seen:?}");
         }
-        assert!(node.log().contains("stopped"), "{}", node.log());
-        // An orderly stop folds the write-ahead log into the file.
-        assert!(!node.dir.path().join("sessiond.db-wal").exists());
+        assert!(node.child.wait().unwrap().success());
     }
 }

@@ -22,7 +22,7 @@ const EXAMPLE_USER: &str = "00000000-0000-4000-8000-000000000001";
 pub(super) async fn run(settings: Settings) -> Result<()> {
     telemetry::start_logging(&settings)?;
     // Handlers first: a signal that comes while connecting must not be lost.
-    let stopping = stopping_on_signals()?;
+    let signals = Signals::listen()?;
     let shutdown = CancellationToken::new();
     let metrics = telemetry::start_metrics()?;
     let credentials = wiring::credentials(&settings)?;
@@ -61,12 +61,12 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         tokio::spawn(background::clean_up(application.clone(), interval, shutdown.clone()));
     }
     let health = node.health.clone();
-    let lifecycle = Lifecycle { stopping, shutdown };
+    let lifecycle = Lifecycle { stopping: signals.stop, shutdown };
     let announce = async {
         lifecycle.stopping.cancelled().await;
         health.stopping();
-        tracing::info!(delay = ?settings.shutdown_delay, "stopping: not ready, but serving for the delay");
-        tokio::time::sleep(settings.shutdown_delay).await;
+        tracing::info!(delay = ?settings.shutdown_delay, "stopping: not ready any more");
+        let _ = tokio::time::timeout(settings.shutdown_delay, signals.at_once.cancelled()).await;
         tracing::info!("finishing the requests that have begun");
         lifecycle.shutdown.cancel();
     };
@@ -89,18 +89,35 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-fn stopping_on_signals() -> Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = CancellationToken::new();
-    let stopping = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopping.cancel();
-    });
-    Ok(token)
+/// What signals ask for.
+#[derive(Clone, Default)]
+struct Signals {
+    /// SIGTERM or SIGINT: stop.
+    stop: CancellationToken,
+    /// SIGINT, or a second signal: do not wait for balancers to notice.
+    at_once: CancellationToken,
+}
+
+impl Signals {
+    /// Signals are heard from now on, until the process ends.
+    fn listen() -> Result<Self> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let signals = Self::default();
+        let Self { stop, at_once } = signals.clone();
+        tokio::spawn(async move {
+            loop {
+                let by_a_person = tokio::select! {
+                    _ = terminate.recv() => false,
+                    _ = interrupt.recv() => true,
+                };
+                if by_a_person || stop.is_cancelled() {
+                    at_once.cancel();
+                }
+                stop.cancel();
+            }
+        });
+        Ok(signals)
+    }
 }
 
 /// Whoever reaches a listener that takes a development key could read the key's file, or could not be stopped by it.

@@ -160,9 +160,12 @@ mod tests {
 
     use super::*;
 
-    /// A function that is in no list is a behaviour that no adapter is asked for.
+    /// A function that is in no list is a behaviour that no adapter is asked for, and one that no port names is a behaviour
+    /// that the author of an adapter does not learn of.
     #[test]
-    fn every_function_of_a_suite_is_listed() {
+    fn every_function_of_a_suite_is_listed_and_named_by_its_port() {
+        let ports = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../domain/src/ports")).unwrap();
+        let ports: String = ports.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         for (suite, source) in [
             ("event_outbox", include_str!("event_outbox.rs")),
             ("revocation_feed", include_str!("revocation_feed.rs")),
@@ -176,6 +179,9 @@ mod tests {
             let functions = source.split("\npub async fn ").skip(1);
             let functions: BTreeSet<_> = functions.map(|rest| rest.split('(').next().unwrap()).collect();
             assert_eq!(listed, functions, "the list of {suite} and its functions");
+            for function in functions {
+                assert!(ports.contains(&format!("`{function}`")), "no port names {function} of {suite}");
+            }
         }
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance")).unwrap();
         assert_eq!(files.count(), 6 + ["mod.rs", "model.rs"].len(), "a suite that is not in this test");
