@@ -86,6 +86,10 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
         use_free_ports(&mut shell);
         let target = profile_dir();
         shell.env("CARGO_TARGET_DIR", target.parent().unwrap());
+        // The libraries that are compiled already serve the copy too. Its own crates must not be taken for those of this
+        // repository, to which cargo gives the same names: without debug information, which libraries never have here, they
+        // get others.
+        shell.env("CARGO_PROFILE_DEV_DEBUG", "false");
         let mut serving = Foreground::start(&mut shell);
         let said = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
         let started = Instant::now();
