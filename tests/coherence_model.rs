@@ -177,6 +177,14 @@ enum Beside {
     AnotherTransaction,
     /// A failover to a database that has all the data, and uses numbers again.
     AFailover,
+    /// The same, and another transaction that may stay open on the new primary.
+    AFailoverAndATransaction,
+}
+
+impl Beside {
+    fn has_failover(self) -> bool {
+        matches!(self, Self::AFailover | Self::AFailoverAndATransaction)
+    }
 }
 
 struct Protocol {
@@ -323,7 +331,8 @@ impl Model for Protocol {
                 }
             }
         }
-        if self.beside == Beside::AnotherTransaction {
+        let on_the_new_primary = self.beside == Beside::AFailoverAndATransaction && state.timeline == 2;
+        if self.beside == Beside::AnotherTransaction || on_the_new_primary {
             match state.other {
                 Transaction::Idle => actions.push(Action::BeginOther),
                 Transaction::Open(_) => actions.push(Action::CommitOther),
@@ -331,7 +340,7 @@ impl Model for Protocol {
             }
         }
         let untouched = state.end == Transaction::Idle && state.other == Transaction::Idle && state.timeline == 1;
-        if untouched && self.beside == Beside::AFailover {
+        if untouched && self.beside.has_failover() {
             actions.push(Action::Failover);
         }
         if matches!(state.first, End::Committed { at, mark } if self.may_acknowledge(state, at, mark)) {
@@ -351,9 +360,15 @@ impl Model for Protocol {
                 Look::Executed(..) => actions.push(Action::MergeLook(n)),
             }
         }
-        let reads = if self.beside == Beside::AnotherRead { 2 } else { 1 };
+        // One read may fill a cache from which another one is answered.
+        let reads = match self.beside {
+            Beside::AnotherRead | Beside::AFailoverAndATransaction => 2,
+            _ => 1,
+        };
         for (r, read) in state.reads.iter().enumerate().take(reads) {
             match read {
+                // After the failover node 0, which does not look here, has nothing to serve.
+                Read::Idle if self.beside == Beside::AFailoverAndATransaction => actions.push(Action::BeginRead(r, 1)),
                 Read::Idle => actions.extend([Action::BeginRead(r, 0), Action::BeginRead(r, 1)]),
                 Read::Begun(node, _) => {
                     for key in &state.caches {
@@ -380,7 +395,7 @@ impl Model for Protocol {
             Action::Tick => state.now += 1,
             Action::BeginEnd => {
                 // The node that ends it stops answering it first.
-                state.nodes[0].map.begin(scope());
+                assert_eq!(state.nodes[0].map.begin(scope()), scope());
                 state.end = Transaction::Open(state.next_id);
                 state.next_id += 1;
             }
@@ -399,7 +414,7 @@ impl Model for Protocol {
                 state.other = Transaction::Committed(id);
             }
             Action::SecondEnd => {
-                state.nodes[0].map.begin(scope());
+                assert_eq!(state.nodes[0].map.begin(scope()), scope());
                 state.second = state.committed_now();
             }
             Action::Acknowledge => state.first = End::Acknowledged,
@@ -519,7 +534,13 @@ const FINAL: &str = "an acknowledged end is final";
 #[test]
 fn an_acknowledged_end_is_final() {
     let (started, mut states) = (std::time::Instant::now(), 0);
-    for beside in [Beside::AnotherRead, Beside::AnotherEnd, Beside::AnotherTransaction, Beside::AFailover] {
+    for beside in [
+        Beside::AnotherRead,
+        Beside::AnotherEnd,
+        Beside::AnotherTransaction,
+        Beside::AFailover,
+        Beside::AFailoverAndATransaction,
+    ] {
         let checker = Protocol { mistake: Mistake::Nothing, beside }.checker().threads(2).spawn_bfs().join();
         println!("{beside:?}: {} different states, {:?}", checker.unique_state_count(), started.elapsed());
         checker.assert_properties();

@@ -121,3 +121,23 @@ impl Tables {
         self.events.push(SessionEvent { position, kind, at, session_id, user_id, reason, actor });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use testkit::fixtures;
+
+    use super::*;
+
+    /// No port shortens the life of a session, but SQL can, and this store is to do what the others do.
+    #[test]
+    fn session_whose_life_is_shortened_is_logged_and_one_whose_life_is_extended_is_not() {
+        let mut tables = Tables::default();
+        let session = fixtures::bare_session();
+        tables.insert(session.clone());
+        tables.update(session.id, |session| session.expires_at += TimeDelta::hours(1));
+        assert!(tables.ends.is_empty());
+        tables.update(session.id, |session| session.expires_at -= TimeDelta::hours(2));
+        assert_eq!(tables.ends, [session.id]);
+    }
+}

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::coherence::Stamp;
 use domain::ports::EndedSession;
-use domain::{Session, SessionId, Touch};
+use domain::{Session, SessionId, Touch, UserId};
 
 /// Parts of the buffer with a lock each.
 const SHARDS: usize = 16;
@@ -46,9 +47,20 @@ struct Entry {
     window: TimeDelta,
     expires_at: DateTime<Utc>,
     idle_timeout: Option<TimeDelta>,
+    user_id: UserId,
+    /// When the session was read: whether it was revoked since is for the guard to say.
+    stamp: Stamp,
 }
 
 impl Entry {
+    /// Takes over what the session says that was just read.
+    fn learn(&mut self, session: &Session, window: TimeDelta) {
+        self.window = window;
+        self.expires_at = session.expires_at;
+        self.idle_timeout = session.idle_timeout;
+        self.stamp = session.stamp;
+    }
+
     fn is_live(&self, now: DateTime<Utc>) -> bool {
         now < self.expires_at && self.idle_timeout.is_none_or(|timeout| now < self.latest.last_at + timeout)
     }
@@ -62,6 +74,14 @@ impl Shard {
         self.unwritten += usize::from(entry.unwritten_since.is_none());
         entry.unwritten_since = Some(entry.unwritten_since.map_or(touch.first_at, |since| since.min(touch.first_at)));
         Some(entry)
+    }
+
+    /// Keeps the heap at most twice as large as the entries: each failed write leaves an item behind that is void.
+    fn drop_void_items(&mut self) {
+        if self.due.len() > 2 * self.entries.len() + 16 {
+            let Self { entries, due, .. } = self;
+            due.retain(|Reverse((at, id))| entries.get(id).is_some_and(|entry| entry.due_at == *at));
+        }
     }
 
     /// What is written may be forgotten: its sessions are then written more often than they need to be.
@@ -87,32 +107,44 @@ impl ActivityBuffer {
     /// Takes note that a session, which is live at `now`, was used then.
     pub(crate) fn record(&self, session: &Session, ip_address: Option<IpAddr>, now: DateTime<Utc>) {
         let touch = Touch { session_id: session.id, first_at: now, last_at: now, ip_address };
+        let put_off = [session.idle_timeout, session.renewal].into_iter().flatten().min();
+        let window = put_off.map_or(self.window, |put_off| self.window.min(put_off / 10));
         let mut shard = self.shard(session.id);
-        if shard.add(touch).is_some() {
+        if let Some(entry) = shard.add(touch) {
+            entry.learn(session, window);
             return;
         }
         if shard.entries.len() >= SHARD_CAPACITY && !shard.make_room() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let put_off = [session.idle_timeout, session.renewal].into_iter().flatten().min();
         let entry = Entry {
             latest: touch,
             unwritten_since: Some(now),
             due_at: now,
-            window: put_off.map_or(self.window, |put_off| self.window.min(put_off / 10)),
+            window,
             expires_at: session.expires_at,
             idle_timeout: session.idle_timeout,
+            user_id: session.user_id,
+            stamp: session.stamp,
         };
         shard.entries.insert(session.id, entry);
         shard.unwritten += 1;
         shard.due.push(Reverse((now, session.id)));
     }
 
-    /// The same for a session that the buffer knows, and knows to be live; `false` for any other.
-    pub(crate) fn record_known(&self, id: SessionId, ip_address: Option<IpAddr>, now: DateTime<Utc>) -> bool {
+    /// The same for a session that the buffer has, and that is live by what it has. The buffer is a cache of live sessions, so
+    /// `is_servable` is asked, as for every other; `false` where the store has to be.
+    pub(crate) fn record_known(
+        &self,
+        id: SessionId,
+        ip_address: Option<IpAddr>,
+        now: DateTime<Utc>,
+        is_servable: impl FnOnce(UserId, Stamp) -> bool,
+    ) -> bool {
         let mut shard = self.shard(id);
-        let known = shard.entries.get(&id).is_some_and(|entry| entry.is_live(now));
+        let known =
+            shard.entries.get(&id).is_some_and(|entry| entry.is_live(now) && is_servable(entry.user_id, entry.stamp));
         known && shard.add(Touch { session_id: id, first_at: now, last_at: now, ip_address }).is_some()
     }
 
@@ -185,6 +217,7 @@ impl ActivityBuffer {
             let Some(entry) = shard.add(*touch) else { continue };
             entry.due_at = due_at;
             shard.due.push(Reverse((due_at, touch.session_id)));
+            shard.drop_void_items();
         }
     }
 
@@ -209,6 +242,10 @@ mod tests {
         fixtures::now() + TimeDelta::seconds(seconds)
     }
 
+    fn servable(_: UserId, _: Stamp) -> bool {
+        true
+    }
+
     fn spans(touches: &[Touch]) -> Vec<(i64, i64)> {
         let second = |moment: DateTime<Utc>| (moment - fixtures::now()).num_seconds();
         touches.iter().map(|touch| (second(touch.first_at), second(touch.last_at))).collect()
@@ -221,14 +258,14 @@ mod tests {
         buffer.record(&session, None, at(0));
         assert_eq!(spans(&buffer.take_due(at(0))), [(0, 0)]);
         for second in 1..50 {
-            assert!(buffer.record_known(session.id, "192.0.2.9".parse().ok(), at(second)));
+            assert!(buffer.record_known(session.id, "192.0.2.9".parse().ok(), at(second), servable));
             assert_eq!(buffer.take_due(at(second)), []);
         }
         let due = buffer.take_due(at(60));
         assert_eq!((spans(&due), due[0].ip_address), (vec![(1, 49)], "192.0.2.9".parse().ok()));
         // A window without use, and the session is forgotten.
         assert_eq!(buffer.take_due(at(120)), []);
-        assert!(!buffer.record_known(session.id, None, at(121)));
+        assert!(!buffer.record_known(session.id, None, at(121), servable));
         assert!(buffer.shard(session.id).entries.is_empty() && buffer.shard(session.id).due.is_empty());
     }
 
@@ -290,7 +327,7 @@ mod tests {
         assert_eq!(refreshed.last_activity_at, at(500));
         assert!(refreshed.is_live(at(1000)) && !session.is_live(at(1000)));
         // Over by what the buffer knows: the store is to be asked.
-        assert!(!buffer.record_known(session.id, None, at(1100)));
+        assert!(!buffer.record_known(session.id, None, at(1100), servable));
     }
 
     #[test]
@@ -305,5 +342,42 @@ mod tests {
         // Written ones make room.
         buffer.record(&fixtures::session_number(count as u64), None, at(1));
         assert_eq!(buffer.take_due(at(1)).len(), 1);
+    }
+
+    #[test]
+    fn session_that_is_not_servable_is_not_recorded_from_memory() {
+        let buffer = ActivityBuffer::new(TimeDelta::seconds(60));
+        let session = fixtures::session();
+        buffer.record(&session, None, at(0));
+        assert!(buffer.record_known(session.id, None, at(1), |user, _| user == session.user_id));
+        assert!(!buffer.record_known(session.id, None, at(2), |_, _| false));
+        assert_eq!(spans(&buffer.take_due(at(2))), [(0, 1)]);
+    }
+
+    /// A sliding session that was read again has a later end, and so has its entry: otherwise each call would read the store.
+    #[test]
+    fn entry_learns_what_a_later_read_says() {
+        let buffer = ActivityBuffer::new(TimeDelta::seconds(60));
+        let session = Session { expires_at: at(3600), ..fixtures::session() };
+        buffer.record(&session, None, at(0));
+        buffer.record(&Session { expires_at: at(7200), ..session.clone() }, None, at(10));
+        assert!(buffer.record_known(session.id, None, at(3600), servable));
+        assert!(!buffer.record_known(session.id, None, at(7200), servable));
+    }
+
+    #[test]
+    fn failed_writes_leave_a_bounded_heap_behind() {
+        let buffer = ActivityBuffer::new(TimeDelta::seconds(60));
+        let sessions: Vec<_> = (1..=100).map(fixtures::session_number).collect();
+        for second in 0..300 {
+            for session in &sessions {
+                buffer.record(session, None, at(second));
+            }
+            let taken = buffer.take_due(at(second));
+            buffer.put_back(&taken, at(second));
+        }
+        let items: usize = (0..SHARDS).map(|shard| buffer.lock(shard).due.len()).sum();
+        assert!(items <= 2 * sessions.len() + 16 * SHARDS, "{items} items for {} sessions", sessions.len());
+        assert_eq!(buffer.take_due(at(301)).len(), sessions.len(), "all of them are still due");
     }
 }

@@ -74,6 +74,8 @@ mod session_ends;
 mod single_flight_reader;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod two_nodes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,7 +185,7 @@ impl Application {
             list_events: ListEventsHandler::new(event_outbox),
             create_session: CreateSessionHandler::new(repo(), ends.clone(), enrichers, clock(), ids, policies.sessions),
             edit_session: EditSessionHandler::new(repo(), cache),
-            record_activity: RecordActivityHandler::new(repo(), clock(), activity.clone()),
+            record_activity: RecordActivityHandler::new(repo(), clock(), activity.clone(), guard.clone()),
             revoke_session: RevokeSessionHandler::new(repo(), ends.clone(), clock()),
             revoke_sessions: RevokeSessionsHandler::new(repo(), ends.clone(), clock()),
             revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(repo(), ends.clone(), clock()),

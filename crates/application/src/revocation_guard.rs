@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use domain::Session;
-use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, ack_deadline, may_acknowledge};
+use domain::coherence::{Followed, Monotonic, Refusal, RevocationMap, Scope, Stamp, ack_deadline, may_acknowledge};
 use domain::ports::{Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
+use domain::{Session, SessionId, UserId};
 use fail::fail_point;
 #[cfg(feature = "failpoints")]
 use injected_bugs::{BOUNDARY, just_before, tick};
@@ -64,12 +64,17 @@ impl RevocationGuard {
 
     /// Whether a remembered session may be answered now.
     pub(crate) fn lets_through(&self, session: &Session) -> bool {
+        self.lets_through_read(session.id, session.user_id, session.stamp)
+    }
+
+    /// The same for what is not a whole session, but was read as this one with this stamp.
+    pub(crate) fn lets_through_read(&self, id: SessionId, user_id: UserId, stamp: Stamp) -> bool {
         fail_point!("bug-no-check", |_| true);
-        fail_point!("bug-freshness-after-the-map", |_| self.lets_through_in_two_steps(session));
+        fail_point!("bug-freshness-after-the-map", |_| self.lets_through_in_two_steps(id, user_id, stamp));
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        fail_point!(BOUNDARY, |_| map.check(session, just_before(self.now())).is_ok());
+        fail_point!(BOUNDARY, |_| map.check_read(id, user_id, stamp, just_before(self.now())).is_ok());
         // Read under the lock: the map that is asked is the one that was fresh at this moment.
-        let checked = map.check(session, self.now());
+        let checked = map.check_read(id, user_id, stamp, self.now());
         drop(map);
         let refused = checked.err().and_then(|refusal| REFUSALS.iter().position(|other| *other == refusal));
         if let Some(index) = refused {
@@ -177,22 +182,11 @@ impl RevocationGuard {
         self.feed.prune(limit).await
     }
 
-    /// Before the store is told to end sessions: this node answers none of them from memory any more.
-    pub(crate) fn begin(&self, scope: Scope) {
-        self.map.write().unwrap_or_else(PoisonError::into_inner).begin(scope);
-    }
-
-    /// The store has changed nothing.
-    pub(crate) fn nothing_happened(&self, scopes: &[Scope]) {
+    /// Before the store is told to end sessions: this node serves none of them from its caches while the fence stands.
+    pub(crate) fn fence(self: &Arc<Self>, scopes: impl IntoIterator<Item = Scope>) -> Fence {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        scopes.iter().for_each(|scope| map.settle(*scope));
-    }
-
-    /// The store has committed, by now. A look that is sent later sees it.
-    pub(crate) fn committed(&self, scopes: &[Scope]) -> Monotonic {
-        let now = self.now();
-        self.following().committed.extend(scopes.iter().map(|scope| (now, *scope)));
-        now
+        let scopes = scopes.into_iter().map(|scope| map.begin(scope)).collect();
+        Fence { guard: self.clone(), scopes }
     }
 
     /// Waits until no node can answer from memory what was ended by `committed`: until all have said that they know, or for
@@ -250,6 +244,41 @@ impl RevocationGuard {
     }
 }
 
+/// While it stands, its node serves none of the sessions in its scopes from its caches.
+///
+/// Dropped before it is known what became of the write (the caller was cancelled, or has panicked), it stands until a poll that
+/// is sent later has been merged: that poll sees the write, if it was committed.
+#[must_use]
+pub(crate) struct Fence {
+    guard: Arc<RevocationGuard>,
+    scopes: Vec<Scope>,
+}
+
+impl Fence {
+    /// Nothing was written: takes the fence away.
+    pub(crate) fn abort(mut self) {
+        let mut map = self.guard.map.write().unwrap_or_else(PoisonError::into_inner);
+        self.scopes.drain(..).for_each(|scope| map.settle(scope));
+    }
+
+    /// The store has committed, by now, or may have: the fence stands until a poll that is sent later has been merged.
+    pub(crate) fn committed(mut self) -> Monotonic {
+        self.release_after_next_poll()
+    }
+
+    fn release_after_next_poll(&mut self) -> Monotonic {
+        let now = self.guard.now();
+        self.guard.following().committed.extend(self.scopes.drain(..).map(|scope| (now, scope)));
+        now
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        self.release_after_next_poll();
+    }
+}
+
 impl Following {
     fn learn(&mut self, others: &[OtherNode]) {
         let largest = others.iter().map(|other| other.delta).max().unwrap_or_default();
@@ -260,7 +289,7 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository};
-    use domain::ports::{SessionReader, SessionRepository};
+    use domain::ports::{Look, SessionReader, SessionRepository};
     use domain::{Actor, Revocation};
     use testkit::{SteppingClock, fixtures};
 
@@ -273,8 +302,8 @@ mod tests {
         database: MemoryDatabase,
         repo: MemorySessionRepository,
         clock: Arc<SteppingClock>,
-        one: RevocationGuard,
-        other: RevocationGuard,
+        one: Arc<RevocationGuard>,
+        other: Arc<RevocationGuard>,
     }
 
     async fn setting() -> Setting {
@@ -284,7 +313,7 @@ mod tests {
         let clock = Arc::new(SteppingClock::default());
         let guard = |n| {
             let feed = MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(n));
-            RevocationGuard::new(Arc::new(feed), clock.clone(), DELTA)
+            Arc::new(RevocationGuard::new(Arc::new(feed), clock.clone(), DELTA))
         };
         let (one, other) = (guard(1), guard(2));
         one.follow().await.unwrap();
@@ -300,9 +329,9 @@ mod tests {
         async fn end(&self) -> Monotonic {
             let (id, revocation) =
                 (fixtures::session().id, Revocation { at: fixtures::now(), reason: None, actor: Some(Actor::Service) });
-            self.one.begin(Scope::Session(id));
+            let fence = self.one.fence([Scope::Session(id)]);
             assert_eq!(self.repo.revoke(&[id], &revocation).await.unwrap().len(), 1);
-            self.one.committed(&[Scope::Session(id)])
+            fence.committed()
         }
 
         /// How long an end had to wait.
@@ -361,9 +390,9 @@ mod tests {
         let s = setting().await;
         let remembered = s.session().await;
         assert!(s.one.lets_through(&remembered));
-        s.one.begin(Scope::Session(remembered.id));
+        let fence = s.one.fence([Scope::Session(remembered.id)]);
         assert!(!s.one.lets_through(&remembered));
-        s.one.nothing_happened(&[Scope::Session(remembered.id)]);
+        fence.abort();
         assert!(s.one.lets_through(&remembered));
 
         s.end().await;
@@ -389,5 +418,70 @@ mod tests {
         assert!(!s.other.lets_through(&remembered));
         s.other.follow().await.unwrap();
         assert!(!s.other.lets_through(&remembered));
+    }
+
+    /// A look that takes a while.
+    struct SlowFeed(MemoryRevocationFeed, Arc<SteppingClock>);
+
+    const SLOW: Duration = Duration::from_millis(300);
+
+    #[async_trait::async_trait]
+    impl RevocationFeed for SlowFeed {
+        async fn register(&self, delta: Duration) -> Result<(), PortError> {
+            self.0.register(delta).await
+        }
+
+        async fn look(&self, from: Option<u64>, applied: Option<&str>) -> Result<Option<Look>, PortError> {
+            let look = self.0.look(from, applied).await;
+            self.1.advance(SLOW);
+            look
+        }
+
+        async fn mark(&self) -> Result<Mark, PortError> {
+            self.0.mark().await
+        }
+
+        async fn behind(&self, change: u64) -> Result<Vec<OtherNode>, PortError> {
+            self.0.behind(change).await
+        }
+
+        async fn remove(&self, node: &OtherNode) -> Result<(), PortError> {
+            self.0.remove(node).await
+        }
+
+        async fn leave(&self) -> Result<(), PortError> {
+            self.0.leave().await
+        }
+
+        async fn prune(&self, limit: u32) -> Result<u64, PortError> {
+            self.0.prune(limit).await
+        }
+    }
+
+    #[tokio::test]
+    async fn poll_counts_from_when_it_was_sent_and_not_from_when_it_was_answered() {
+        let s = setting().await;
+        let feed = MemoryRevocationFeed::new(s.database.clone(), MemoryNodes::default(), Uuid::from_u128(3));
+        let slow = RevocationGuard::new(Arc::new(SlowFeed(feed, s.clock.clone())), s.clock.clone(), DELTA);
+        let cached = s.session().await;
+        slow.follow().await.unwrap();
+        assert_eq!(slow.feed_age(), SLOW);
+        assert!(slow.lets_through(&cached));
+        s.clock.advance(DELTA - SLOW);
+        assert!(!slow.lets_through(&cached));
+    }
+
+    /// A poll that is sent at the moment of the commit may not have seen it.
+    #[tokio::test]
+    async fn fence_stands_until_a_poll_that_was_sent_after_the_commit() {
+        let s = setting().await;
+        let other = Session { id: fixtures::session_number(2).id, ..s.session().await };
+        let committed = s.one.fence([Scope::User(other.user_id)]).committed();
+        s.one.follow().await.unwrap();
+        assert_eq!(s.clock.now(), committed, "the clock stands still");
+        assert!(!s.one.lets_through(&other));
+        s.clock.advance(Duration::from_millis(1));
+        s.one.follow().await.unwrap();
+        assert!(s.one.lets_through(&other));
     }
 }

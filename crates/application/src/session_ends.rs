@@ -5,7 +5,8 @@ use domain::SessionId;
 use domain::coherence::Scope;
 use domain::ports::{Clock, EndedSession, PortError, SessionCache};
 
-use crate::{ActivityBuffer, RevocationGuard};
+use crate::ActivityBuffer;
+use crate::revocation_guard::{Fence, RevocationGuard};
 
 /// How many of the sessions that one statement ends are taken out of the caches.
 const REMOVED_AT_MOST: usize = 100;
@@ -38,12 +39,12 @@ pub struct SessionEnds {
     clock: Arc<dyn Clock>,
 }
 
-/// An end that has begun. One that is neither done nor failed, because the process is ending, leaves this node asking the database
-/// about its sessions.
+/// An end that has begun, behind a fence. Dropped, because its caller was cancelled or has panicked, it counts as one whose outcome is
+/// unknown.
 #[must_use]
 pub(crate) struct Ending<'a> {
     ends: &'a SessionEnds,
-    scopes: Vec<Scope>,
+    fence: Fence,
 }
 
 impl SessionEnds {
@@ -59,9 +60,15 @@ impl SessionEnds {
 
     /// Before the store is told.
     pub(crate) fn begin(&self, scopes: impl IntoIterator<Item = Scope>) -> Ending<'_> {
-        let scopes: Vec<_> = scopes.into_iter().collect();
-        scopes.iter().for_each(|scope| self.guard.begin(*scope));
-        Ending { ends: self, scopes }
+        Ending { ends: self, fence: self.guard.fence(scopes) }
+    }
+
+    /// Takes ended sessions out of what this node has cached.
+    ///
+    /// That is a courtesy, which frees room: the guard lets none of them through. So of very many, a few do.
+    async fn forget(&self, ended: &[EndedSession]) {
+        self.activity.forget(ended);
+        self.session_cache.remove(&ended[..ended.len().min(REMOVED_AT_MOST)]).await;
     }
 
     /// The same for sessions one by one.
@@ -73,37 +80,35 @@ impl SessionEnds {
 impl Ending<'_> {
     /// The store has ended these. Returns once that is final; or at once, with the moment at which it will be.
     pub(crate) async fn done(self, ended: &[EndedSession], acknowledge: Acknowledge) -> Option<DateTime<Utc>> {
-        let committed = self.ends.guard.committed(&self.scopes);
-        self.forget(ended).await;
+        let Self { ends, fence } = self;
+        let committed = fence.committed();
+        ends.forget(ended).await;
         match acknowledge {
             Acknowledge::WhenFinal => {
-                self.ends.guard.wait_until_final(committed).await;
+                ends.guard.wait_until_final(committed).await;
                 None
             }
             Acknowledge::WhenStored => {
-                let left = self.ends.guard.until_final(committed).await;
-                Some(self.ends.clock.now() + left)
+                let left = ends.guard.until_final(committed).await;
+                Some(ends.clock.now() + left)
             }
         }
     }
 
     /// The store has ended these, and more are to come: whoever has called waits for the last ones.
-    ///
-    /// Taking them out of the caches is a courtesy, which frees room: the guard answers none of them. So of very many, a few do.
     pub(crate) async fn forget(&self, ended: &[EndedSession]) {
-        self.ends.activity.forget(ended);
-        self.ends.session_cache.remove(&ended[..ended.len().min(REMOVED_AT_MOST)]).await;
+        self.ends.forget(ended).await;
     }
 
     /// The store has ended nothing.
     pub(crate) fn nothing_happened(self) {
-        self.ends.guard.nothing_happened(&self.scopes);
+        self.fence.abort();
     }
 
     /// The store did not do it, or not all of it, or nobody knows. Nothing is acknowledged, so this node need not know more than any
     /// other: if it was done after all, the looks find it.
     pub(crate) fn failed(self, error: PortError) -> PortError {
-        self.ends.guard.committed(&self.scopes);
+        self.fence.committed();
         error
     }
 }

@@ -186,11 +186,19 @@ impl RevocationMap {
     /// # Errors
     /// The [`Refusal`].
     pub fn check(&self, session: &Session, now: Monotonic) -> Result<(), Refusal> {
+        self.check_read(session.id, session.user_id, session.stamp, now)
+    }
+
+    /// The same for what is not a whole session, but was read as this one with this stamp.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn check_read(&self, id: SessionId, user_id: UserId, stamp: Stamp, now: Monotonic) -> Result<(), Refusal> {
         // At `fresh_until` it is over, not after it.
         if now >= self.fresh_until {
             return Err(Refusal::FeedStale);
         }
-        let (Some(known), Some(stamp)) = (&self.known, session.stamp.0) else { return Err(Refusal::Unstamped) };
+        let (Some(known), Some(stamp)) = (&self.known, stamp.0) else { return Err(Refusal::Unstamped) };
         if stamp.incarnation != known.incarnation {
             return Err(Refusal::OtherHistory);
         }
@@ -199,10 +207,10 @@ impl RevocationMap {
         }
         let unseen = |change: Option<&u64>| change.is_some_and(|change| *change >= stamp.seen_below);
         let begun = !self.begun.is_empty()
-            && [Scope::Everybody, Scope::Session(session.id), Scope::User(session.user_id)]
+            && [Scope::Everybody, Scope::Session(id), Scope::User(user_id)]
                 .iter()
                 .any(|scope| self.begun.contains_key(scope));
-        if begun || unseen(known.sessions.get(&session.id)) || unseen(known.users.get(&session.user_id)) {
+        if begun || unseen(known.sessions.get(&id)) || unseen(known.users.get(&user_id)) {
             return Err(Refusal::Ended);
         }
         Ok(())
@@ -213,6 +221,9 @@ impl RevocationMap {
         let goes_on = |known: &Known| {
             page.incarnation == known.incarnation && page.kept_from <= known.next && page.next >= known.next
         };
+        // In another history numbers may be lower: what lies below where this look began was not asked for.
+        let asked_for_all =
+            self.known.as_ref().is_none_or(|known| page.incarnation == known.incarnation || page.next >= known.next);
         let followed = match &mut self.known {
             Some(known) if goes_on(known) && page.complete => Followed::Merged { news: known.merge(page) },
             // Something is missing, or another history goes on from here. What was read before this look is not trusted.
@@ -233,7 +244,7 @@ impl RevocationMap {
                 Followed::BegunAnew
             }
         };
-        if !page.complete {
+        if !page.complete || !asked_for_all {
             // The changes that are under way have to be known before anything remembered is answered.
             self.fresh_until = Monotonic::default();
             return Followed::LookAgain;
@@ -248,11 +259,14 @@ impl RevocationMap {
         self.fresh_until = Monotonic::default();
     }
 
-    /// This node is about to end sessions: whatever it remembers of them is not answered from now on.
-    pub fn begin(&mut self, scope: Scope) {
-        // A bound, beyond which nothing that was remembered is answered.
-        let scope = if self.begun.len() < CAPACITY { scope } else { Scope::Everybody };
+    /// This node is about to end sessions: whatever it remembers of them is not answered from now on. Returns the scope that this is
+    /// so for, which is what has to be [settled](Self::settle): beyond a bound, everybody.
+    #[must_use]
+    pub fn begin(&mut self, scope: Scope) -> Scope {
+        let is_known = self.begun.contains_key(&scope);
+        let scope = if is_known || self.begun.len() < CAPACITY { scope } else { Scope::Everybody };
         *self.begun.entry(scope).or_default() += 1;
+        scope
     }
 
     /// That is settled: nothing was changed, or a look that was sent after the commit has been merged, or nothing will be acknowledged.
@@ -416,13 +430,40 @@ mod tests {
     fn what_this_node_is_about_to_end_is_refused_until_a_look_has_seen_it() {
         for scope in [Scope::Session(session(1, 10).id), Scope::User(user()), Scope::Everybody] {
             let mut map = map();
-            map.begin(scope);
-            map.begin(scope);
+            assert_eq!((map.begin(scope), map.begin(scope)), (scope, scope));
             map.settle(scope);
             assert_eq!(map.check(&session(1, 1000), ms(1)), Err(Refusal::Ended));
             map.settle(scope);
             assert_eq!(map.check(&session(1, 1000), ms(1)), Ok(()));
         }
+    }
+
+    /// After a failover a look begins where the old numbers were, and the new ones may be lower.
+    #[test]
+    fn look_that_began_above_the_numbers_of_another_history_is_not_whole() {
+        let mut map = RevocationMap::default();
+        map.follow(&page(1000, &[]), ms(0), DELTA);
+        let other = Incarnation { timeline: 2, ..HISTORY };
+        let promoted = FeedPage { incarnation: other, ..page(900, &[]) };
+        assert_eq!(map.follow(&promoted, ms(10), DELTA), Followed::LookAgain);
+        assert_eq!((map.next(), map.fresh_until()), (Some(900), Monotonic::default()));
+        let end = LoggedEnd { change: 905, scope: Scope::Session(session(1, 900).id) };
+        let again = FeedPage { incarnation: other, ends: vec![end], ..page(906, &[]) };
+        assert_eq!(map.follow(&again, ms(20), DELTA), Followed::Merged { news: true });
+        let stamp = Stamp(Some(ReadStamp { incarnation: other, seen_below: 900 }));
+        assert_eq!(map.check(&Session { stamp, ..session(1, 900) }, ms(21)), Err(Refusal::Ended));
+    }
+
+    /// Whatever was fenced instead is what is settled, so that nothing stays fenced for ever.
+    #[test]
+    fn fences_beyond_the_bound_are_of_everybody_and_end_all_the_same() {
+        let mut map = map();
+        let scopes = (0..CAPACITY as u128 + 5).map(|n| Scope::Session(SessionId(Uuid::from_u128(n << 64))));
+        let fenced: Vec<_> = scopes.map(|scope| map.begin(scope)).collect();
+        assert_eq!(fenced.iter().filter(|scope| **scope == Scope::Everybody).count(), 5);
+        assert_eq!(map.check(&session(1, 1000), ms(1)), Err(Refusal::Ended));
+        fenced.into_iter().for_each(|scope| map.settle(scope));
+        assert_eq!(map.check(&session(1, 1000), ms(1)), Ok(()));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use domain::Session;
-use domain::coherence::Monotonic;
+use domain::coherence::{Monotonic, Stamp};
+use domain::{SessionId, UserId};
 
 use super::RevocationGuard;
 
@@ -25,10 +25,10 @@ pub(super) fn just_before(moment: Monotonic) -> Monotonic {
 
 impl RevocationGuard {
     /// Whether the map lets the session through, and only then whether it is fresh.
-    pub(super) fn lets_through_in_two_steps(&self, session: &Session) -> bool {
+    pub(super) fn lets_through_in_two_steps(&self, id: SessionId, user_id: UserId, stamp: Stamp) -> bool {
         let map = || self.map.read().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = || self.clock.now() < map().fresh_until();
-        let was_let_through = map().check(session, Monotonic::default()).is_ok();
+        let was_let_through = map().check_read(id, user_id, stamp, Monotonic::default()).is_ok();
         if !is_fresh() {
             // The moment between the two is short; not here.
             std::thread::sleep(Duration::from_millis(200));

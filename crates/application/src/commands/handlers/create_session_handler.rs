@@ -80,9 +80,9 @@ impl CreateSessionHandler {
     /// can be repeated.
     pub async fn handle(&self, command: CreateSession) -> Result<CreatedSession, CreateSessionError> {
         if let Some(key) = &command.idempotency_key
-            && let Some(created) = self.repeated(command.user_id, key).await?
+            && let Some(repeated) = self.repeated(command.user_id, key).await?
         {
-            return Ok(created);
+            return Ok(self.acknowledge_repeated(repeated).await);
         }
         let limit = self.policy.limit(command.max_sessions);
         let session = self.session(command)?;
@@ -108,7 +108,10 @@ impl CreateSessionHandler {
                     Some(key) => self.repeated(session.user_id, key).await?,
                     None => None,
                 };
-                repeated.ok_or(CreateSessionError::Port(PortError::Conflict(source)))
+                match repeated {
+                    Some(repeated) => Ok(self.acknowledge_repeated(repeated).await),
+                    None => Err(PortError::Conflict(source).into()),
+                }
             }
             Err(error) => Err(ending.failed(error).into()),
         }
@@ -140,6 +143,15 @@ impl CreateSessionHandler {
             revocation: None,
             stamp: Stamp::default(),
         })
+    }
+
+    /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
+    async fn acknowledge_repeated(&self, repeated: CreatedSession) -> CreatedSession {
+        if !repeated.evicted.is_empty() {
+            let ending = self.ends.begin([Scope::User(repeated.session.user_id)]);
+            ending.done(&repeated.evicted, Acknowledge::WhenFinal).await;
+        }
+        repeated
     }
 
     /// What came of the sign-in with this key, if there was one.

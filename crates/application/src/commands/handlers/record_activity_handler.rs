@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use domain::ports::{Clock, PortError, SessionRepository};
+use domain::ports::{Clock, EndedSession, PortError, SessionRepository};
 use domain::{Session, Touch};
 use thiserror::Error;
 
-use crate::ActivityBuffer;
 use crate::commands::RecordActivity;
+use crate::{ActivityBuffer, RevocationGuard};
 
 /// Uses that one statement writes.
 const BATCH: usize = 2000;
@@ -32,27 +32,40 @@ pub struct RecordActivityHandler {
     session_repo: Arc<dyn SessionRepository>,
     clock: Arc<dyn Clock>,
     buffer: Arc<ActivityBuffer>,
+    guard: Arc<RevocationGuard>,
 }
 
 impl RecordActivityHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>, buffer: Arc<ActivityBuffer>) -> Self {
-        Self { session_repo, clock, buffer }
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        clock: Arc<dyn Clock>,
+        buffer: Arc<ActivityBuffer>,
+        guard: Arc<RevocationGuard>,
+    ) -> Self {
+        Self { session_repo, clock, buffer, guard }
     }
 
-    /// Takes note that a session is used now. The store is asked about it once in a window.
+    /// Takes note that a session is used now. The store is asked about it where the buffer does not have it, and where what the buffer has is
+    /// not servable: it may have been revoked since, or the node cannot know.
     ///
     /// # Errors
     /// See [`RecordActivityError`].
     pub async fn handle(&self, command: RecordActivity) -> Result<(), RecordActivityError> {
         let now = self.clock.now();
-        if self.buffer.record_known(command.session_id, command.ip_address, now) {
+        let id = command.session_id;
+        let is_servable = |user_id, stamp| self.guard.lets_through_read(id, user_id, stamp);
+        if self.buffer.record_known(id, command.ip_address, now, is_servable) {
             return Ok(());
         }
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(RecordActivityError::SessionNotFound)?;
         let session = self.buffer.refresh(Arc::new(session));
         if !session.is_live(now) {
+            // What is not written of a session that has expired is still news for the store; of one that is revoked it is not.
+            if session.is_revoked() {
+                self.buffer.forget(&[EndedSession { id: session.id, user_id: session.user_id }]);
+            }
             return Err(RecordActivityError::SessionEnded);
         }
         self.buffer.record(&session, command.ip_address, now);
@@ -109,12 +122,13 @@ mod tests {
     use testkit::fixtures;
 
     use super::*;
+    use crate::testing;
 
     #[tokio::test]
     async fn use_is_written_once_a_window_and_all_of_it_in_the_end() {
         let (repo, clock) = (Arc::new(MemorySessionRepository::default()), fixtures::clock());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)));
-        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer);
+        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer, testing::guard());
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
         let record = async || {
@@ -142,7 +156,7 @@ mod tests {
     async fn what_is_over_or_unknown_cannot_be_used() {
         let (repo, clock) = (Arc::new(MemorySessionRepository::default()), fixtures::clock());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60)));
-        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer);
+        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer, testing::guard());
         let session = Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() };
         repo.insert(&session, None).await.unwrap();
         let record = async |session_id| handler.handle(RecordActivity { session_id, ip_address: None }).await;
