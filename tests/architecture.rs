@@ -174,7 +174,10 @@ fn only_wiring_names_concrete_adapters() {
                 folders.push(path);
             } else if !path.ends_with("wiring.rs") {
                 files += 1;
-                assert!(!std::fs::read_to_string(&path).unwrap().contains("adapters_"), "{}", path.display());
+                let source = std::fs::read_to_string(&path).unwrap();
+                // Unit tests are put together of what is in memory.
+                let product = source.split("#[cfg(test)]").next().unwrap();
+                assert!(!product.contains("adapters_"), "{}", path.display());
             }
         }
     }

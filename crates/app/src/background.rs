@@ -23,15 +23,21 @@ const PRUNE_LIMIT: u32 = 10_000;
 /// How often the backlog is counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often a node looks after the other ones.
-const OTHERS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a node looks at its peers.
+const PEERS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the age of the last poll, and what was refused, are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause between two polls, however much there is to learn.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Follows the changes that end sessions, at every `poll`, for ever. Whatever goes wrong, it goes on: what is remembered is not
-/// answered meanwhile.
+/// Polls the revocation log, at every `poll`, for ever. Whatever goes wrong, it goes on: caches are not used meanwhile.
+///
+/// It awaits nothing but its own polls: if it waited for anything else, such as a place in the pool of connections, a busy
+/// database would turn the caches off, and be busier still.
 pub(crate) async fn follow_revocations(application: Arc<Application>, poll: Duration) {
     let guard = &application.guard;
     let mut failing = false;
-    let mut looked_after_others = tokio::time::Instant::now();
+    let mut reported = tokio::time::Instant::now();
     loop {
         let again = match guard.follow().await {
             Ok(again) => {
@@ -47,18 +53,23 @@ pub(crate) async fn follow_revocations(application: Arc<Application>, poll: Dura
                 false
             }
         };
-        if looked_after_others.elapsed() >= OTHERS_INTERVAL {
-            looked_after_others = tokio::time::Instant::now();
-            if let Err(error) = guard.look_after_others().await {
-                tracing::debug!(%error, "cannot look after other nodes");
-            }
+        if reported.elapsed() >= REPORT_INTERVAL {
+            reported = tokio::time::Instant::now();
             metrics::gauge!("sessiond_feed_age_seconds").set(guard.feed_age().as_secs_f64());
             for (reason, count) in guard.refused() {
                 metrics::counter!("sessiond_cache_refused_total", "reason" => reason).absolute(count);
             }
         }
-        if !again {
-            tokio::time::sleep(poll).await;
+        tokio::time::sleep(if again { MIN_PAUSE.min(poll) } else { poll }).await;
+    }
+}
+
+/// Looks at the peers of this node, for ever: how long each may serve what it has cached, and whether one is dead.
+pub(crate) async fn monitor_peers(application: Arc<Application>) {
+    loop {
+        tokio::time::sleep(PEERS_INTERVAL).await;
+        if let Err(error) = application.guard.look_after_others().await {
+            tracing::debug!(%error, "cannot look at the peers of this node");
         }
     }
 }
@@ -157,5 +168,120 @@ pub(crate) async fn clean_up_once(
 async fn count_backlog(handler: &CleanUpHandler) {
     if let Ok(backlog) = handler.backlog().await {
         metrics::gauge!("sessiond_cleanup_backlog").set(backlog as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use adapters_memory::{
+        MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
+        MemorySessionRetention,
+    };
+    use application::commands::handlers::Enrichers;
+    use application::{Policies, Ports};
+    use async_trait::async_trait;
+    use chrono::TimeDelta;
+    use domain::coherence::Monotonic;
+    use domain::ports::{DeviceEnricher, Look, Mark, MonotonicClock, OtherNode, PortError, RevocationFeed};
+    use domain::{Device, OnLimit, SessionPolicy};
+    use testkit::{SequentialIds, fixtures};
+    use tokio::time::Instant;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const DELTA: Duration = Duration::from_millis(500);
+
+    struct NoDevices;
+
+    impl DeviceEnricher for NoDevices {
+        fn device(&self, _: &str) -> Option<Device> {
+            None
+        }
+    }
+
+    /// The paused time of the runtime.
+    #[derive(Default)]
+    struct RuntimeClock(OnceLock<Instant>);
+
+    #[async_trait]
+    impl MonotonicClock for RuntimeClock {
+        fn now(&self) -> Monotonic {
+            Monotonic(self.0.get_or_init(Instant::now).elapsed())
+        }
+
+        async fn sleep(&self, duration: Duration) {
+            tokio::time::sleep(duration).await;
+        }
+    }
+
+    /// Polls are answered. What needs the pool of connections is not.
+    struct PollsOnly(MemoryRevocationFeed);
+
+    #[async_trait]
+    impl RevocationFeed for PollsOnly {
+        async fn register(&self, delta: Duration) -> Result<(), PortError> {
+            self.0.register(delta).await
+        }
+
+        async fn look(&self, from: Option<u64>, applied: Option<&str>) -> Result<Option<Look>, PortError> {
+            self.0.look(from, applied).await
+        }
+
+        async fn mark(&self) -> Result<Mark, PortError> {
+            std::future::pending().await
+        }
+
+        async fn behind(&self, _: u64) -> Result<Vec<OtherNode>, PortError> {
+            std::future::pending().await
+        }
+
+        async fn remove(&self, _: &OtherNode) -> Result<(), PortError> {
+            std::future::pending().await
+        }
+
+        async fn leave(&self) -> Result<(), PortError> {
+            self.0.leave().await
+        }
+
+        async fn prune(&self, _: u32) -> Result<u64, PortError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follower_polls_on_while_nothing_else_of_the_database_answers() {
+        let database = MemoryDatabase::default();
+        let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
+        let sessions = SessionPolicy {
+            lifetime: TimeDelta::days(30),
+            idle_timeout: None,
+            sliding: false,
+            max_per_user: None,
+            on_limit: OnLimit::EvictOldest,
+        };
+        let ports = Ports {
+            session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
+            near_cache: None,
+            shared_cache: None,
+            revocation_feed: Arc::new(PollsOnly(feed)),
+            event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
+            session_retention: Arc::new(MemorySessionRetention::new(database)),
+            enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
+            clock: fixtures::clock(),
+            monotonic_clock: Arc::new(RuntimeClock::default()),
+            ids: Arc::new(SequentialIds::default()),
+        };
+        let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
+        let policies = Policies { sessions, activity_window, retention, delta: DELTA };
+        let application = Arc::new(Application::new(ports, policies));
+        tokio::spawn(follow_revocations(application.clone(), Duration::from_millis(100)));
+        tokio::spawn(monitor_peers(application.clone()));
+        for second in 1..=10 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(application.guard.feed_age() < DELTA, "caches are off after {second} s");
+        }
     }
 }

@@ -35,6 +35,7 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     // The first look, so that caches are of use from the first request on; if it fails, there will be others.
     let _ = node.application.guard.follow().await;
     let follower = tokio::spawn(background::follow_revocations(node.application.clone(), settings.poll));
+    let peer_monitor = tokio::spawn(background::monitor_peers(node.application.clone()));
     let dev_keys = wiring::dev_keys(&settings)?;
     let greeting = Greeting { node: &node, public_addr, service_addr };
     print(&greeting.text(&credentials, &dev_keys))?;
@@ -76,8 +77,10 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         serve("service", service, service_router(service_state), lifecycle.clone()),
     );
     // Nothing is answered any more, so nobody has to wait for this node.
-    follower.abort();
-    let _ = follower.await;
+    for task in [follower, peer_monitor] {
+        task.abort();
+        let _ = task.await;
+    }
     if let Err(error) = application.guard.leave().await {
         tracing::debug!(%error, "other nodes will wait for this one for a while");
     }
