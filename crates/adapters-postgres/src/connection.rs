@@ -110,24 +110,55 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 /// What a commit waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// What the server is configured to.
-    AsConfigured,
-    /// The disk.
+    /// The disk at least, and whatever else the server is configured to: a revocation that was acknowledged must survive a crash
+    /// of the server, also where that is configured not to wait.
     Disk,
     /// Nothing.
     Memory,
 }
 
-/// What tells this database from any other, and how its commits have to be made durable: an end that was acknowledged must survive
-/// a crash of the server, also where that is configured not to wait for its disk.
-pub(crate) async fn identify(url: &str) -> Result<(u64, Durability), OpenError> {
-    const IDENTIFY: &str =
-        "SELECT system_identifier, current_setting('synchronous_commit') = 'off' FROM pg_control_system()";
+/// What tells this database from any other.
+pub(crate) async fn identify(url: &str) -> Result<u64, OpenError> {
     let mut connection = connect_once(url).await?;
-    let row = sqlx::query(IDENTIFY).fetch_one(&mut connection).await.map_err(OpenError::Connect)?;
-    let (system, waits_for_nothing): (i64, bool) = (row.get(0), row.get(1));
+    let identify = sqlx::query("SELECT system_identifier FROM pg_control_system()");
+    let row = identify.fetch_one(&mut connection).await.map_err(OpenError::Connect)?;
+    let system: i64 = row.get(0);
     connection.close().await.map_err(OpenError::Connect)?;
-    Ok((system.cast_unsigned(), if waits_for_nothing { Durability::Disk } else { Durability::AsConfigured }))
+    Ok(system.cast_unsigned())
+}
+
+/// Sets what a connection depends on, whatever the defaults of server, database and role are, and whether or not a pooler has
+/// passed on what a client asks for when it connects. Each is set for the session, so that a later reload of the server's
+/// configuration does not change it.
+///
+/// - Isolation: a limit on a user's sessions holds in `read committed` only, where a statement sees what was committed before it.
+/// - The time-outs are within those of a call.
+const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read committed', false),
+    set_config('lock_timeout', $1, false),
+    set_config('idle_in_transaction_session_timeout', $2, false),
+    set_config('statement_timeout', $3, false),
+    set_config('synchronous_commit', CASE
+        WHEN $4 THEN 'off'
+        WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
+        ELSE current_setting('synchronous_commit') END, false),
+    pg_is_in_recovery()";
+
+/// Makes a new connection of a pool fit for use.
+///
+/// # Errors
+/// If the server does not let us, or is a standby: after a failover an address may lead to one.
+async fn set_up(connection: &mut PgConnection, durability: Durability) -> Result<(), sqlx::Error> {
+    let row = sqlx::query(SET_UP)
+        .bind(LOCK_TIMEOUT)
+        .bind(IDLE_IN_TRANSACTION_TIMEOUT)
+        .bind(format!("{}ms", STATEMENT_TIMEOUT.as_millis()))
+        .bind(durability == Durability::Memory)
+        .fetch_one(connection)
+        .await?;
+    if row.get::<bool, _>("pg_is_in_recovery") {
+        return Err(sqlx::Error::Configuration(Box::new(OpenError::Standby)));
+    }
+    Ok(())
 }
 
 /// The pool that requests use.
@@ -146,30 +177,20 @@ pub(crate) async fn connect_pool(
         .max_lifetime(Duration::from_secs(30 * 60))
         .idle_timeout(Duration::from_secs(10 * 60))
         .test_before_acquire(false)
-        .statement_timeout(STATEMENT_TIMEOUT)
         .sqlx_logging(false)
         .set_application_name("sessiond")
-        .map_sqlx_postgres_opts(move |options| {
-            let options = options.options([
-                ("lock_timeout", LOCK_TIMEOUT),
-                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-            ]);
-            match durability {
-                Durability::AsConfigured => options,
-                Durability::Disk => options.options([("synchronous_commit", "on")]),
-                Durability::Memory => options.options([("synchronous_commit", "off")]),
-            }
-        })
         .map_sqlx_postgres_before_acquire(move |connection, meta| {
             let ping = health.must_ping_before_use(meta.idle_for);
             Box::pin(async move { if ping { bounded_ping(connection).await } else { Ok(true) } })
         })
         .map_sqlx_postgres_pool_opts(move |options| {
             let health = at_release.clone();
-            options.after_release(move |connection, _| {
-                let silent = health.silent.load(Ordering::Relaxed);
-                Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
-            })
+            options.after_connect(move |connection, _| Box::pin(set_up(connection, durability))).after_release(
+                move |connection, _| {
+                    let silent = health.silent.load(Ordering::Relaxed);
+                    Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
+                },
+            )
         });
     Ok(Database::connect(options).await?)
 }
@@ -217,4 +238,39 @@ fn one_line(error: &sqlx::Error) -> String {
         other => other.to_string(),
     };
     text.replace(['\r', '\n'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait, DbBackend, Statement};
+    use testkit::servers::PostgresServer;
+
+    use super::*;
+
+    /// As an operator, a role's defaults or a pooler that drops what clients ask for may have it.
+    #[tokio::test]
+    async fn connections_set_what_they_depend_on_whatever_the_defaults_are() {
+        let database = PostgresServer::shared().database();
+        let name = database.psql("SELECT current_database()");
+        for (setting, default) in [
+            ("synchronous_commit", "off"),
+            ("default_transaction_isolation", "serializable"),
+            ("lock_timeout", "0"),
+            ("statement_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+        ] {
+            database.psql(&format!("ALTER DATABASE {name} SET {setting} = '{default}'"));
+        }
+        for (durability, commits) in [(Durability::Disk, "on"), (Durability::Memory, "off")] {
+            let health = Arc::new(PoolHealth::default());
+            let pool = connect_pool(&database.url(), 1, health, durability).await.unwrap();
+            let settings = "SELECT concat_ws(' ', current_setting('synchronous_commit'), \
+                current_setting('transaction_isolation'), current_setting('lock_timeout'), \
+                current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'))";
+            let row = pool.query_one_raw(Statement::from_string(DbBackend::Postgres, settings)).await.unwrap();
+            let found: String = row.unwrap().try_get_by_index(0).unwrap();
+            assert_eq!(found, format!("{commits} read committed 250ms 700ms 5s"));
+            pool.close().await.unwrap();
+        }
+    }
 }

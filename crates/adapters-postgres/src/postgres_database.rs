@@ -29,9 +29,9 @@ impl PostgresDatabase {
     /// See [`OpenError`].
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         schema::migrate(url).await?;
-        let (system, durability) = identify(url).await?;
+        let system = identify(url).await?;
         let health = Arc::new(PoolHealth::default());
-        let pool = connect_pool(url, pool_size, health.clone(), durability).await?;
+        let pool = connect_pool(url, pool_size, health.clone(), Durability::Disk).await?;
         Ok(Self { pool, health, system })
     }
 

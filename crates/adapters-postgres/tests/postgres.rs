@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use adapters_postgres::{
     Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
-    SCHEMA_VERSION, inspect, migrate,
+    PostgresSessionRetention, SCHEMA_VERSION, inspect, migrate,
 };
+use chrono::TimeDelta;
 use domain::ports::{
     EventOutbox, EventQuery, HealthCheck, Look, PortError, RevocationFeed, SessionReader, SessionRepository,
+    SessionRetention,
 };
 use domain::{Actor, Revocation, Session};
+use testkit::conformance::session_repository;
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
 use uuid::Uuid;
@@ -294,4 +297,96 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
         assert_eq!(found.as_ref().map(|session| session.id), (n < 50).then_some(id));
         assert!(found.is_none_or(|session| session.stamp.0.is_some()));
     }
+}
+
+/// What a test has done to the default settings of its database.
+fn set_default(database: &TestDatabase, setting: &str, value: &str) {
+    let name = database.psql("SELECT current_database()");
+    database.psql(&format!("ALTER DATABASE {name} SET {setting} = '{value}'"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_hold_whatever_the_default_isolation_is() {
+    for isolation in ["repeatable read", "serializable"] {
+        let database = PostgresServer::shared().database();
+        set_default(&database, "default_transaction_isolation", isolation);
+        let repository = open(&database).await;
+        session_repository::parallel_sign_ins_never_exceed_the_limit(&repository).await;
+    }
+}
+
+/// A revocation by direct SQL is logged in the schema that its session is in, with whatever search path, and whoever has made tables of
+/// the same names elsewhere.
+#[tokio::test]
+async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_is() {
+    let database = PostgresServer::shared().database();
+    database.psql("CREATE SCHEMA tenant_a");
+    database.psql("CREATE SCHEMA tenant_b");
+    for schema in ["tenant_a", "tenant_b"] {
+        let url = format!("{}&options=-c%20search_path%3D{schema}", database.url());
+        migrate(&url).await.unwrap();
+    }
+    let insert = "INSERT INTO tenant_b.sessions (id, user_id, created_at, last_activity_at, expires_at)
+        VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), now() + interval '1 day')";
+    let update = "UPDATE tenant_b.sessions SET revoked_at = now() WHERE revoked_at IS NULL";
+    let logged = || database.psql("SELECT count(*) FROM tenant_b.revocation_log");
+    let paths = [
+        "SET search_path = public",
+        "SET search_path = tenant_a",
+        // As in a script of pg_dump.
+        "SELECT pg_catalog.set_config('search_path', '', false)",
+        "CREATE TEMPORARY TABLE revocation_log (session_id uuid, user_id uuid)",
+    ];
+    for (n, path) in paths.into_iter().enumerate() {
+        database.psql(&format!("{path}; {insert}; {update}"));
+        assert_eq!(logged(), (n + 1).to_string(), "{path}");
+    }
+    database.psql("SET search_path = tenant_a; DELETE FROM tenant_b.sessions; TRUNCATE tenant_b.sessions");
+    assert_eq!(logged(), (paths.len() + 1).to_string());
+    assert_eq!(database.psql("SELECT count(*) FROM tenant_a.revocation_log"), "0");
+    assert_eq!(database.psql("SELECT count(*) FROM tenant_b.session_events"), (2 * paths.len()).to_string());
+}
+
+#[tokio::test]
+async fn revocations_are_logged_and_final_in_the_role_of_a_replica_too() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    repository.insert(&fixtures::session(), None).await.unwrap();
+    let as_replica = |sql: &str| database.try_psql(&format!("SET session_replication_role = replica; {sql}"));
+    as_replica("UPDATE sessions SET revoked_at = now()").unwrap();
+    assert_eq!(database.psql("SELECT count(*) FROM revocation_log"), "1");
+    let error = as_replica("UPDATE sessions SET revoked_at = NULL").unwrap_err();
+    assert!(error.contains("a revocation is final"), "{error}");
+}
+
+#[tokio::test]
+async fn the_id_of_a_session_is_final() {
+    let database = PostgresServer::shared().database();
+    let repository = open(&database).await;
+    repository.insert(&fixtures::session(), None).await.unwrap();
+    let error = database.try_psql("UPDATE sessions SET id = gen_random_uuid()").unwrap_err();
+    assert!(error.contains("the id of a session is final"), "{error}");
+    database.psql("UPDATE sessions SET id = id");
+}
+
+/// Support extends a session that was marked as expired, or the clock of the node that marked it was ahead.
+#[tokio::test]
+async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
+    let database = PostgresServer::shared().database();
+    let connection = connect(&database).await;
+    let retention = PostgresSessionRetention::new(connection.clone());
+    let repository = PostgresSessionRepository::new(connection);
+    let now = fixtures::now();
+    let session = Session { expires_at: now, idle_timeout: None, ..fixtures::session() };
+    repository.insert(&Session { created_at: now - TimeDelta::hours(1), ..session.clone() }, None).await.unwrap();
+    assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
+    database.psql("UPDATE sessions SET name = 'still expired'");
+    assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE expired_at IS NOT NULL"), "1");
+
+    database.psql("UPDATE sessions SET expires_at = now() + interval '1 day'");
+    assert_eq!(retention.delete_ended(now + TimeDelta::days(1), 10).await.unwrap(), 0);
+    let logged = || database.psql("SELECT count(*) FROM revocation_log").parse::<u32>().unwrap();
+    let before = logged();
+    database.psql("DELETE FROM sessions");
+    assert_eq!(logged(), before + 1);
 }
