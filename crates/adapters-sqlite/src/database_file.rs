@@ -61,8 +61,13 @@ pub enum OpenError {
 }
 
 /// A database file that is locked for this process for as long as this value lives.
+///
+/// The lock is on the file itself, whatever name it was opened by: two processes on one file would each acknowledge revocations
+/// that the other has not heard of. (It is an `flock`, which does not meet SQLite's own locks.)
 pub struct DatabaseFile {
     path: PathBuf,
+    /// Open for as long as SQLite has the file open: closing it would take SQLite's own locks away (POSIX).
+    _file: File,
     _lock: File,
 }
 
@@ -86,21 +91,25 @@ impl DatabaseFile {
     /// [`OpenError::InUse`] if another process has it; [`OpenError::Io`] if it cannot be opened.
     pub fn lock(url: &str) -> Result<Self, OpenError> {
         let path = Self::path_of(url)?;
-        let lock_path = with_suffix(&path, ".lock");
+        if !path.exists() {
+            open_private(&path)?;
+        }
+        let real_path = path.canonicalize().map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        // The file beside it says which process has it. It is asked first, so that a file that is in use is not opened.
+        let lock_path = with_suffix(&real_path, ".lock");
         let mut lock = open_private(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                return Err(OpenError::InUse { path, process: holder.trim().parse().ok() });
-            }
-            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path: lock_path, source }),
+        if !try_lock(&lock, &lock_path)? {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            return Err(OpenError::InUse { path, process: holder.trim().parse().ok() });
+        }
+        let file = open_private(&real_path)?;
+        if !try_lock(&file, &real_path)? {
+            return Err(OpenError::InUse { path, process: None });
         }
         // Only a hint for whoever is refused, so a failure to write it is none.
         let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        open_private(&path)?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _file: file, _lock: lock })
     }
 
     /// Where the file is.
@@ -146,6 +155,15 @@ impl DatabaseFile {
 
     pub(crate) fn setup_error(&self, source: DbErr) -> OpenError {
         OpenError::Setup { path: self.path.clone(), source }
+    }
+}
+
+/// Whether the file was free, and is ours now.
+fn try_lock(file: &File, path: &Path) -> Result<bool, OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path: path.into(), source }),
     }
 }
 

@@ -158,3 +158,22 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     database.execute_unprepared("UPDATE sessions SET name = 'renamed'").await.unwrap();
     assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
 }
+
+/// Two processes that each take themselves for the only one would acknowledge revocations that the other has not heard of.
+#[test]
+fn file_is_locked_by_whatever_name_it_is_opened() {
+    let dir = TemporaryDir::new();
+    let path = |name: &str| dir.path().join(name);
+    let lock = |name: &str| DatabaseFile::lock(&format!("sqlite://{}", path(name).display()));
+    let held = lock("sessions.db").unwrap();
+    std::os::unix::fs::symlink("sessions.db", path("link.db")).unwrap();
+    std::fs::hard_link(path("sessions.db"), path("hard.db")).unwrap();
+    for name in ["sessions.db", "link.db", "hard.db"] {
+        let error = lock(name).err().unwrap_or_else(|| panic!("{name} is taken for another file"));
+        assert!(matches!(error, OpenError::InUse { .. }), "{name}: {error}");
+    }
+    drop(held);
+    for name in ["hard.db", "link.db"] {
+        assert!(lock(name).is_ok(), "{name}");
+    }
+}

@@ -18,8 +18,11 @@ const LAST_FLUSH_PAUSE: Duration = Duration::from_millis(400);
 pub(crate) const CLEAN_UP_BATCH: u32 = 200;
 /// How many times as long as a step took the database rests after it.
 const CLEAN_UP_REST: u32 = 3;
-/// Entries of the revocation log that are looked at in one go.
+/// Entries of the revocation log that one statement prunes.
 const PRUNE_LIMIT: u32 = 10_000;
+/// How often the revocation log is pruned, and the pause between two statements.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 /// How often the backlog is counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -70,6 +73,28 @@ pub(crate) async fn monitor_peers(application: Arc<Application>) {
         tokio::time::sleep(PEERS_INTERVAL).await;
         if let Err(error) = application.guard.look_after_others().await {
             tracing::debug!(%error, "cannot look at the peers of this node");
+        }
+    }
+}
+
+/// Prunes the revocation log, every minute and until nothing old is left, until `shutdown`: whatever `cleanup.interval` says, the
+/// log is never much longer than an hour's revocations.
+pub(crate) async fn prune_revocation_log(application: Arc<Application>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+            () = shutdown.cancelled() => return,
+        }
+        loop {
+            match application.guard.prune(PRUNE_LIMIT).await {
+                Ok(pruned) if pruned >= u64::from(PRUNE_LIMIT) && !shutdown.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot prune the revocation log; trying again later");
+                    break;
+                }
+            }
+            tokio::time::sleep(PRUNE_PAUSE).await;
         }
     }
 }
@@ -127,9 +152,6 @@ pub(crate) async fn clean_up(application: Arc<Application>, interval: Duration, 
             continue;
         }
         next = tokio::time::Instant::now() + interval;
-        if let Err(error) = application.guard.prune(PRUNE_LIMIT).await {
-            tracing::debug!(%error, "cannot clear away old entries of the revocation log");
-        }
         let cleaned = tokio::select! {
             cleaned = clean_up_once(&application.clean_up, |_| {}) => cleaned,
             () = shutdown.cancelled() => return,
@@ -174,6 +196,7 @@ async fn count_backlog(handler: &CleanUpHandler) {
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use adapters_memory::{
         MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
@@ -217,8 +240,8 @@ mod tests {
         }
     }
 
-    /// Polls are answered. What needs the pool of connections is not.
-    struct PollsOnly(MemoryRevocationFeed);
+    /// Polls are answered. What needs the pool of connections is not; but pruning finds this many entries.
+    struct PollsOnly(MemoryRevocationFeed, AtomicU64);
 
     #[async_trait]
     impl RevocationFeed for PollsOnly {
@@ -246,15 +269,18 @@ mod tests {
             self.0.leave().await
         }
 
-        async fn prune(&self, _: u32) -> Result<u64, PortError> {
-            std::future::pending().await
+        async fn prune(&self, limit: u32) -> Result<u64, PortError> {
+            let old = self.1.load(Ordering::SeqCst);
+            let pruned = old.min(limit.into());
+            self.1.store(old - pruned, Ordering::SeqCst);
+            Ok(pruned)
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn follower_polls_on_while_nothing_else_of_the_database_answers() {
+    fn application(old_entries: u64) -> (Arc<Application>, Arc<PollsOnly>) {
         let database = MemoryDatabase::default();
         let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
+        let feed = Arc::new(PollsOnly(feed, AtomicU64::new(old_entries)));
         let sessions = SessionPolicy {
             lifetime: TimeDelta::days(30),
             idle_timeout: None,
@@ -266,7 +292,7 @@ mod tests {
             session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
             near_cache: None,
             shared_cache: None,
-            revocation_feed: Arc::new(PollsOnly(feed)),
+            revocation_feed: feed.clone(),
             event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
             session_retention: Arc::new(MemorySessionRetention::new(database)),
             enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
@@ -276,7 +302,22 @@ mod tests {
         };
         let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
         let policies = Policies { sessions, activity_window, retention, delta: DELTA };
-        let application = Arc::new(Application::new(ports, policies));
+        (Arc::new(Application::new(ports, policies)), feed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revocation_log_is_pruned_every_minute_until_nothing_old_is_left() {
+        let (application, feed) = application(35_000);
+        tokio::spawn(prune_revocation_log(application, CancellationToken::new()));
+        tokio::time::sleep(PRUNE_INTERVAL - Duration::from_secs(1)).await;
+        assert_eq!(feed.1.load(Ordering::SeqCst), 35_000);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(feed.1.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follower_polls_on_while_nothing_else_of_the_database_answers() {
+        let (application, _) = application(0);
         tokio::spawn(follow_revocations(application.clone(), Duration::from_millis(100)));
         tokio::spawn(monitor_peers(application.clone()));
         for second in 1..=10 {

@@ -104,8 +104,8 @@ impl FromStr for Actor {
             Some(id) => id.parse().map(Self::User),
             None if text == "service" => Ok(Self::Service),
             None if text == "system" => Ok(Self::System),
-            // Neither form: the error of the form that has a reason to fail.
-            None => text.parse().map(Self::User),
+            // None of the forms, of which a bare id is not one either. The error is that of an id which is none.
+            None => "none of the forms".parse().map(Self::User),
         }
     }
 }
@@ -316,7 +316,9 @@ mod tests {
         for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, Actor::System] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
-        assert!("somebody".parse::<Actor>().is_err());
+        for none in ["somebody", "00000000-0000-4000-8000-00000000000a", "user:", "user:service", ""] {
+            assert!(none.parse::<Actor>().is_err(), "{none}");
+        }
     }
 
     #[test]

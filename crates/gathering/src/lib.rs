@@ -2,6 +2,7 @@
 //!
 //! For adapters whose server answers many questions for little more than one. It knows neither sessions nor servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -42,12 +43,12 @@ struct Asked<Q, A> {
 impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
     /// `call` answers questions, each in its place, and sees to its own time-out. To be called on a tokio runtime: a task of it gathers
     /// until this is dropped.
-    pub fn new<F>(call: impl Fn(Vec<Q>) -> F + Send + 'static) -> Self
+    pub fn new<F>(call: impl Fn(Vec<Q>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Vec<A>> + Send + 'static,
     {
         let (sender, asked) = mpsc::channel(WAITING);
-        tokio::spawn(gather(asked, call));
+        tokio::spawn(gather(asked, Arc::new(call)));
         Self(sender)
     }
 
@@ -67,7 +68,7 @@ impl<Q: Send + 'static, A: Send + 'static> Gathering<Q, A> {
 
 async fn gather<Q: Send + 'static, A: Send + 'static, F>(
     mut asked: mpsc::Receiver<Asked<Q, A>>,
-    call: impl Fn(Vec<Q>) -> F + Send + 'static,
+    call: Arc<impl Fn(Vec<Q>) -> F + Send + Sync + 'static>,
 ) where
     F: Future<Output = Vec<A>> + Send + 'static,
 {
@@ -82,9 +83,10 @@ async fn gather<Q: Send + 'static, A: Send + 'static, F>(
         }
         while under_way.try_join_next().is_some() {}
         let (questions, answers): (Vec<_>, Vec<_>) = gathered.drain(..).map(|one| (one.question, one.answer)).unzip();
-        let answering = call(questions);
+        let call = call.clone();
+        // The call itself is made there too: whatever it panics of, before its first wait or after it.
         under_way.spawn(async move {
-            for (answer, to) in answering.await.into_iter().zip(answers) {
+            for (answer, to) in call(questions).await.into_iter().zip(answers) {
                 // Whoever asked may have gone away.
                 let _ = to.send(answer);
             }
@@ -99,7 +101,7 @@ async fn gather<Q: Send + 'static, A: Send + 'static, F>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use tokio::time::{Instant, sleep};
 
@@ -226,6 +228,16 @@ mod tests {
         });
         assert_eq!(gathering.ask(13).await, Err(Unanswered::GivenUp));
         assert_eq!(gathering.ask(7).await, Err(Unanswered::GivenUp));
+        assert_eq!(gathering.ask(8).await, Ok(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_panics_before_its_first_wait_leaves_the_others_alone() {
+        let gathering = Gathering::new(|numbers: Vec<u32>| {
+            assert_ne!(numbers, [13], "unlucky");
+            std::future::ready(numbers)
+        });
+        assert_eq!(gathering.ask(13).await, Err(Unanswered::GivenUp));
         assert_eq!(gathering.ask(8).await, Ok(8));
     }
 }

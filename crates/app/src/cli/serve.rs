@@ -58,6 +58,7 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     };
     let application = node.application.clone();
     let writer = tokio::spawn(background::write_activity(application.clone(), shutdown.clone()));
+    tokio::spawn(background::prune_revocation_log(application.clone(), shutdown.clone()));
     if let Some(interval) = settings.cleanup_interval {
         tokio::spawn(background::clean_up(application.clone(), interval, shutdown.clone()));
     }
