@@ -4,11 +4,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters_sqlite::{
-    DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteSessionRepository, inspect, migrate,
+    DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteRevocationFeed, SqliteSessionRepository,
+    SqliteSessionRetention, inspect, migrate,
 };
-use domain::ports::{HealthCheck, PortError, SessionReader, SessionRepository};
+use chrono::TimeDelta;
+use domain::ports::{HealthCheck, PortError, RevocationFeed, SessionReader, SessionRepository, SessionRetention};
 use domain::{Actor, Revocation, Session};
 use sea_orm::{ConnectionTrait, Database};
 use testkit::{TemporaryDir, fixtures};
@@ -176,4 +179,38 @@ fn file_is_locked_by_whatever_name_it_is_opened() {
     for name in ["hard.db", "link.db"] {
         assert!(lock(name).is_ok(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_id_of_a_session_is_final() {
+    let dir = TemporaryDir::new();
+    let repository = open(&dir).await;
+    repository.insert(&fixtures::session(), None).await.unwrap();
+    let database = Database::connect(url(&dir)).await.unwrap();
+    let error = database.execute_unprepared("UPDATE sessions SET id = randomblob(16)").await.unwrap_err();
+    assert!(error.to_string().contains("the id of a session is final"), "{error}");
+    database.execute_unprepared("UPDATE sessions SET id = id").await.unwrap();
+}
+
+/// Support extends a session that was marked as expired.
+#[tokio::test]
+async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
+    let dir = TemporaryDir::new();
+    let connection = connect(&dir).await;
+    let retention = SqliteSessionRetention::new(connection.clone());
+    let feed = SqliteRevocationFeed::new(connection.clone());
+    let repository = SqliteSessionRepository::new(connection);
+    let (now, day) = (fixtures::now(), TimeDelta::days(1));
+    let session = Session { created_at: now - day, expires_at: now, idle_timeout: None, ..fixtures::session() };
+    repository.insert(&session, None).await.unwrap();
+    assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
+
+    sql(&dir, &format!("UPDATE sessions SET expires_at = expires_at + {}", day.num_microseconds().unwrap())).await;
+    assert_eq!(retention.delete_ended(now + day, 10).await.unwrap(), 0);
+    assert!(repository.find_by_id(session.id).await.unwrap().unwrap().is_live(now));
+    feed.register(Duration::from_millis(500)).await.unwrap();
+    let from = feed.look(None, None).await.unwrap().unwrap().page.next;
+    sql(&dir, "DELETE FROM sessions").await;
+    let page = feed.look(Some(from), None).await.unwrap().unwrap().page;
+    assert_eq!(page.ends.len(), 1, "{page:?}");
 }

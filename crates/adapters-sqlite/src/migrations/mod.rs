@@ -7,6 +7,7 @@ mod m0002_revocations_are_final;
 mod m0003_time_outs_and_labels;
 mod m0004_events;
 mod m0005_revocation_log;
+mod m0006_in_any_surroundings;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_time_outs_and_labels::Migration),
             Box::new(m0004_events::Migration),
             Box::new(m0005_revocation_log::Migration),
+            Box::new(m0006_in_any_surroundings::Migration),
         ]
     }
 }
