@@ -62,7 +62,7 @@ phase() {
 tests() { cargo test --workspace --quiet "$@"; }
 
 # Tests that wait for servers and clocks share a core.
-waiting_tests=$(($(nproc) * 4))
+waiting_tests=$(($(nproc) * 3))
 adapters=$(for file in crates/adapters-*/tests/*.rs; do basename "$file" .rs; done | sort -u | sed 's/^/--test /')
 
 phase formatting cargo fmt --all --check

@@ -52,7 +52,7 @@ pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Makes a command listen on free ports, whatever configuration this process has in its environment.
+/// Makes a command listen on free ports, without the configuration that this process has in its environment.
 pub fn use_free_ports(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SESSIOND_")) {
         command.env_remove(name);
@@ -223,6 +223,26 @@ impl Node {
     pub async fn service_read(&self, session: &str, user: &str) -> Reply {
         let url = format!("{}/service/v1/sessions/{session}?user_id={user}", self.service);
         self.get(&url, &self.service_key).await
+    }
+
+    /// Reads a session for a user until a cache serves it, such as `near` or `redis`, and returns that reply. A cache may be
+    /// passed over where the machine is busy: Redis after 30 ms, every cache after half a second without a poll.
+    pub async fn read_from_cache(&self, session: &str, user: &str, cache: &str) -> Reply {
+        let (started, expected) = (Instant::now(), format!("sessiond; hit; detail={cache}"));
+        loop {
+            let reply = self.service_read(session, user).await;
+            assert_eq!(reply.status, 200);
+            if reply.cache_status == expected {
+                return reply;
+            }
+            let log = self.log();
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "{cache} does not serve it: {}\n{log}",
+                reply.cache_status
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A request of the backend, with a JSON body; answers status and body.

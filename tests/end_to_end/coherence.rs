@@ -172,7 +172,7 @@ async fn an_end_by_hand_is_effective_delta_after_its_commit() {
     ] {
         let session = node.create(ALICE).await;
         assert_eq!(status_of(&node, &session).await, "live");
-        assert!(node.service_read(&session, ALICE).await.cache_status.contains("near"));
+        node.read_from_cache(&session, ALICE, "near").await;
         database.psql(sql);
         tokio::time::sleep(Duration::from_millis(520)).await;
         assert_ne!(status_of(&node, &session).await, "live", "{sql}");

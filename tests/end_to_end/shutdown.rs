@@ -66,8 +66,8 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
     Some(head)
 }
 
-/// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client that keeps its connection is
-/// told by an answer that it is the last one. No request is lost, and the process ends with 0.
+/// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client that keeps its connection
+/// learns from an answer that it is the last one. No request is lost, and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
     let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "500ms")]).await;

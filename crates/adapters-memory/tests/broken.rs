@@ -159,7 +159,7 @@ testkit::revocation_feed_of_two_nodes_contract!(
 
 testkit::session_retention_contract!(stores(), must_fail);
 
-/// Works until somebody asks for what comes after something: it begins at the beginning again.
+/// Ignores the cursor of every page: it begins at the beginning again.
 struct IgnoresCursors(MemorySessionRepository, MemoryEventOutbox);
 
 impl IgnoresCursors {

@@ -110,7 +110,7 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 /// What a commit waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// The disk at least, and whatever else the server is configured to: a revocation that was acknowledged must survive a crash
+    /// The disk at least, and a standby where the server is configured so: a revocation that was acknowledged must survive a crash
     /// of the server, also where that is configured not to wait.
     Disk,
     /// Nothing.
@@ -127,8 +127,7 @@ pub(crate) async fn identify(url: &str) -> Result<u64, OpenError> {
     Ok(system.cast_unsigned())
 }
 
-/// Sets what a connection depends on, whatever the defaults of server, database and role are, and whether or not a pooler has
-/// passed on what a client asks for when it connects. Each is set for the session, so that a later reload of the server's
+/// Sets what a connection depends on. The defaults of server, database and role may differ, and a pooler may not have passed on what a client asks for when it connects. Each is set for the session, so that a later reload of the server's
 /// configuration does not change it.
 ///
 /// - Isolation: a limit on a user's sessions holds in `read committed` only, where a statement sees what was committed before it.

@@ -315,8 +315,8 @@ async fn limits_hold_whatever_the_default_isolation_is() {
     }
 }
 
-/// A revocation by direct SQL is logged in the schema that its session is in, with whatever search path, and whoever has made tables of
-/// the same names elsewhere.
+/// A revocation by direct SQL is logged in the schema of its session, with any search path, and also where tables of the same
+/// names exist in other schemas.
 #[tokio::test]
 async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_is() {
     let database = PostgresServer::shared().database();

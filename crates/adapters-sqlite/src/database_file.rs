@@ -62,7 +62,7 @@ pub enum OpenError {
 
 /// A database file that is locked for this process for as long as this value lives.
 ///
-/// The lock is on the file itself, whatever name it was opened by: two processes on one file would each acknowledge revocations
+/// The lock is on the file itself and not on a name of it: two processes on one file would each acknowledge revocations
 /// that the other has not heard of. (It is an `flock`, which does not meet SQLite's own locks.)
 pub struct DatabaseFile {
     path: PathBuf,

@@ -33,7 +33,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause between two polls, however much there is to learn.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Polls the revocation log, at every `poll`, for ever. Whatever goes wrong, it goes on: caches are not used meanwhile.
+/// Polls the revocation log, at every `poll`, for ever. After an error it goes on, and caches are not used meanwhile.
 ///
 /// It awaits nothing but its own polls: if it waited for anything else, such as a place in the pool of connections, a busy
 /// database would turn the caches off, and be busier still.
@@ -77,8 +77,8 @@ pub(crate) async fn monitor_peers(application: Arc<Application>) {
     }
 }
 
-/// Prunes the revocation log, every minute and until nothing old is left, until `shutdown`: whatever `cleanup.interval` says, the
-/// log is never much longer than an hour's revocations.
+/// Prunes the revocation log, every minute and until nothing old is left, until `shutdown`. `cleanup.interval` does not matter
+/// to it: the log is never much longer than an hour's revocations.
 pub(crate) async fn prune_revocation_log(application: Arc<Application>, shutdown: CancellationToken) {
     loop {
         tokio::select! {

@@ -119,6 +119,28 @@ impl TwoNodes {
         }
     }
 
+    /// Revokes a session at node a, in one of the ways that there are, and returns once that is acknowledged.
+    async fn revoke(&self, way: &str, session: &Session) {
+        let (reason, actor, acknowledge) = (None, Actor::Service, Acknowledge::WhenFinal);
+        let revoked = match way {
+            "one" => self.a.revoke_session.handle(revoke(session)).await.map_err(|error| error.to_string()),
+            "list" => {
+                let command = RevokeSessions { session_ids: vec![session.id], reason, actor, acknowledge };
+                self.a.revoke_sessions.handle(command).await.map_err(|error| error.to_string())
+            }
+            "user" => {
+                let command = revoke_all_of(session.user_id);
+                self.a.revoke_all_user_sessions.handle(command).await.map_err(|error| error.to_string())
+            }
+            "all" => {
+                let command = RevokeEverybody { reason, actor, acknowledge };
+                self.a.revoke_everybody.handle(command).await.map_err(|error| error.to_string())
+            }
+            other => panic!("there is no way to revoke by {other}"),
+        };
+        assert_eq!(revoked.map(|revoked| revoked.effective_by), Ok(None), "{way}");
+    }
+
     /// Both nodes poll once.
     async fn poll(&self) {
         for node in [&self.a, &self.b] {
@@ -168,24 +190,7 @@ async fn session_is_served_as_live_nowhere_once_its_revocation_is_acknowledged()
     for way in ["one", "list", "user", "all"] {
         let session = two.cached_session().await;
         two.b.record_activity.handle(activity(session.id)).await.unwrap();
-        match way {
-            "one" => drop(two.a.revoke_session.handle(revoke(&session)).await.unwrap()),
-            "list" => {
-                let command = RevokeSessions {
-                    session_ids: vec![session.id],
-                    reason: None,
-                    actor: Actor::Service,
-                    acknowledge: Acknowledge::WhenFinal,
-                };
-                two.a.revoke_sessions.handle(command).await.unwrap();
-            }
-            "user" => drop(two.a.revoke_all_user_sessions.handle(revoke_all_of(session.user_id)).await.unwrap()),
-            _ => {
-                let command =
-                    RevokeEverybody { reason: None, actor: Actor::Service, acknowledge: Acknowledge::WhenFinal };
-                two.a.revoke_everybody.handle(command).await.unwrap();
-            }
-        }
+        two.revoke(way, &session).await;
         two.assert_is_live_nowhere(&session, way).await;
         // The caches are used again, for others.
         two.poll().await;
@@ -223,7 +228,7 @@ async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
     }
 }
 
-/// Somebody else has revoked it a moment ago, and waits: the second revocation has to wait as well.
+/// Another caller has revoked it a moment ago, and waits: the second revocation has to wait as well.
 #[tokio::test]
 async fn second_revocation_is_acknowledged_once_the_first_is_effective() {
     let two = TwoNodes::start().await;
@@ -231,19 +236,7 @@ async fn second_revocation_is_acknowledged_once_the_first_is_effective() {
         let session = two.cached_session().await;
         let first = begun(Box::pin(two.a.revoke_session.handle(revoke(&session)))).await;
         drop(first);
-        match way {
-            "one" => drop(two.a.revoke_session.handle(revoke(&session)).await.unwrap()),
-            "list" => {
-                let command = RevokeSessions {
-                    session_ids: vec![session.id],
-                    reason: None,
-                    actor: Actor::Service,
-                    acknowledge: Acknowledge::WhenFinal,
-                };
-                two.a.revoke_sessions.handle(command).await.unwrap();
-            }
-            _ => drop(two.a.revoke_all_user_sessions.handle(revoke_all_of(session.user_id)).await.unwrap()),
-        }
+        two.revoke(way, &session).await;
         two.assert_is_live_nowhere(&session, way).await;
         two.poll().await;
     }

@@ -259,8 +259,8 @@ impl RevocationMap {
         self.fresh_until = Monotonic::default();
     }
 
-    /// This node is about to end sessions: whatever it remembers of them is not answered from now on. Returns the scope that this is
-    /// so for, which is what has to be [settled](Self::settle): beyond a bound, everybody.
+    /// This node is about to end sessions: from now on it serves none of them from its caches. Returns the scope of the fence, which
+    /// is what has to be [settled](Self::settle): beyond a bound, everybody.
     #[must_use]
     pub fn begin(&mut self, scope: Scope) -> Scope {
         let is_known = self.begun.contains_key(&scope);
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(map.check(&Session { stamp, ..session(1, 900) }, ms(21)), Err(Refusal::Ended));
     }
 
-    /// Whatever was fenced instead is what is settled, so that nothing stays fenced for ever.
+    /// The scope that was fenced is the one that is settled, so that nothing stays fenced for ever.
     #[test]
     fn fences_beyond_the_bound_are_of_everybody_and_end_all_the_same() {
         let mut map = map();

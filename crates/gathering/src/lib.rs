@@ -84,7 +84,7 @@ async fn gather<Q: Send + 'static, A: Send + 'static, F>(
         while under_way.try_join_next().is_some() {}
         let (questions, answers): (Vec<_>, Vec<_>) = gathered.drain(..).map(|one| (one.question, one.answer)).unzip();
         let call = call.clone();
-        // The call itself is made there too: whatever it panics of, before its first wait or after it.
+        // The call itself is made in that task too: it may panic before its first wait.
         under_way.spawn(async move {
             for (answer, to) in call(questions).await.into_iter().zip(answers) {
                 // Whoever asked may have gone away.

@@ -1,3 +1,5 @@
+//! What is true of sessions is true of changes by direct SQL, in any surroundings.
+
 use sea_orm::{ConnectionTrait, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait::async_trait};
 

@@ -32,8 +32,8 @@ const MAX_HEADERS: usize = 64;
 /// The pause after an error of `accept`, such as "too many open files", which would come again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The two steps in which a node stops, so that no request is lost: whoever keeps a connection open is told by an answer that
-/// it is the last one, before connections are closed.
+/// The two steps in which a node stops, so that no request is lost: a client that keeps a connection open learns from an
+/// answer that it is the last one, before connections are closed.
 #[derive(Clone, Default)]
 pub struct Lifecycle {
     /// The node is about to stop: it serves on, and closes each connection with the next answer.

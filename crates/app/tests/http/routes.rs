@@ -95,7 +95,7 @@ async fn routes_and_documents_agree() {
     let service = service_paths().into_iter().chain(open_service_paths()).map(|path| (Listener::Service, path));
     for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service) {
         let methods = methods(&setting, to, path).await;
-        // Whatever has GET has HEAD.
+        // HEAD comes with GET.
         routes.extend(methods.iter().filter(|method| *method != "HEAD").map(|method| format!("{method} {path}")));
     }
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http.md")).unwrap();

@@ -56,7 +56,7 @@ const LOOP_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Panics
 /// As the function does, or if it is not done within [`TIME_LIMIT`]. The function runs on a thread that is left behind then,
-/// so that an adapter that blocks, or never yields, keeps nobody from seeing the other results.
+/// so that an adapter that blocks, or never yields, does not hide the other results.
 pub fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     run_within(TIME_LIMIT, name, test);
 }

@@ -174,7 +174,7 @@ pub async fn a_read_is_stamped_with_what_it_has_seen(stores: &Stores) {
     assert_eq!((before.incarnation, after.incarnation), (page.incarnation, page.incarnation));
 }
 
-/// A node that is alone is told of no other.
+/// A node that is alone has no peers.
 pub async fn a_node_alone_waits_for_nobody(stores: &Stores) {
     stores.feed.register(DELTA).await.unwrap();
     let mark = stores.feed.mark().await.unwrap();

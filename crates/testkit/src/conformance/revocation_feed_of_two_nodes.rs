@@ -21,7 +21,7 @@ macro_rules! revocation_feed_of_two_nodes_contract {
     };
 }
 
-/// Whoever was taken off the list has to register anew.
+/// A node that was taken off the list has to register again.
 pub async fn who_is_not_registered_learns_nothing(nodes: &TwoNodes) {
     let TwoNodes { stores, other_feed: other } = nodes;
     assert_eq!(stores.feed.look(None, None).await.unwrap(), None);
