@@ -73,7 +73,7 @@ phase unit tests --lib --bins --test http --test architecture
 phase "documentation tests" tests --doc
 phase model tests --test coherence_model
 # shellcheck disable=SC2086 # a list of words
-phase adapters tests $adapters -- --test-threads "$waiting_tests"
+phase adapters tests $adapters
 phase documents tests --test documents
 phase "end to end" tests --test end_to_end -- --test-threads "$waiting_tests"
 phase history tests --test history

@@ -50,7 +50,7 @@ pub struct TwoNodes {
 /// How long a behaviour may take to show, on a busy machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// How long a loop in a suite may go on without coming nearer to its end.
-const LOOP_LIMIT: Duration = Duration::from_secs(5);
+const LOOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// Runs one function of a suite to its end, on a runtime of its own.
 ///
