@@ -23,6 +23,6 @@ bench *arguments:
 history *arguments:
     scripts/history.sh {{arguments}}
 
-# Every injected bug has to be found by the history: about ten minutes
+# Every injected bug has to be found by the history: five minutes, and compiling for release
 injected-bugs *arguments:
     scripts/history.sh --bugs all {{arguments}}
