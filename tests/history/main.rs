@@ -36,13 +36,13 @@ const INJECTED_BUGS: [(&str, &[FaultKind]); 10] = [
     ("bug-no-wait", &[PausedNode]),
     ("bug-cursor-after-the-last-entry", &[LongTransaction]),
     ("bug-no-check", &[PausedNode, DelayedDatabase]),
-    ("bug-boundary-on-both-sides", &[UnreachableDatabase]),
     ("log-cleared-away-unnoticed", &[ClearedLog]),
     ("bug-look-counts-from-its-arrival", &[DelayedDatabase]),
     ("bug-second-end-at-once", &[DelayedDatabase, PausedNode]),
     ("bug-joins-unchecked", &[DelayedAnswers]),
     ("bug-cursor-used-on-across-a-failover", &[PromotedStandby]),
     ("bug-freshness-after-the-map", &[UnreachableDatabase]),
+    ("bug-boundary-on-both-sides", &[UnreachableDatabase]),
 ];
 /// As many of them are hunted by an ordinary run of the tests.
 const QUICKEST: usize = 3;
