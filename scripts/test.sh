@@ -48,14 +48,16 @@ minutes() { if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(
 # phase NAME COMMAND...: runs the command, says how long it took, and counts the tests that passed.
 phase() {
   current=$1
-  local began=$SECONDS passed
+  local began=$SECONDS passed took
   shift
   echo "=== $current"
   "$@" 2>&1 | tee "$log"
   passed=$(awk '/^test result: ok\./ { sum += $4 } END { print sum + 0 }' "$log")
   total=$((total + passed))
   if [ "$passed" -gt 0 ]; then counted="$counted${counted:+, }$current $passed"; else passed=""; fi
-  table="$table$(printf '%-20s %7s   %s' "$current" "$passed" "$(minutes $((SECONDS - began)))")"$'\n'
+  took=$(minutes $((SECONDS - began)))
+  echo "=== $current took $took"
+  table="$table$(printf '%-20s %7s   %s' "$current" "$passed" "$took")"$'\n'
 }
 
 # tests TARGETS...: runs these test targets of the whole workspace, so that nothing is compiled for one of them alone.
