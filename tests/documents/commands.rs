@@ -139,7 +139,10 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
             assert!(interrupted.elapsed() < Duration::from_secs(10), "`{command}` goes on after Ctrl-C");
             std::thread::sleep(Duration::from_millis(10));
         };
-        assert!(status.success(), "{status}: {}", said(&stderr));
+        // `just` reports the Ctrl-C itself, by 130, also where its command has ended in order.
+        let is_just = command.starts_with("just ");
+        assert!(status.success() || is_just && status.code() == Some(130), "{status}: {}", said(&stderr));
+        assert!(said(&stderr).contains("stopped"), "not stopped in order: {}", said(&stderr));
     }
 }
 
