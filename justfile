@@ -26,3 +26,7 @@ history *arguments:
 # Every injected bug has to be found by the history: five minutes, and compiling for release
 injected-bugs *arguments:
     scripts/history.sh --bugs all {{arguments}}
+
+# Every small change to the protocol of revocations has to be noticed by a test: about an hour
+mutants *arguments:
+    scripts/mutants.sh {{arguments}}

@@ -21,14 +21,18 @@ const ADAPTERS: [&str; 6] = [
 
 const RULES: [Rule; 13] = [
     Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "uuid"]),
-    Rule("application", &["domain"], &["async-trait", "chrono", "fail", "futures-util", "thiserror", "uuid"]),
-    Rule("gathering", &[], &["thiserror", "tokio"]),
+    Rule(
+        "application",
+        &["domain"],
+        &["async-trait", "chrono", "fail", "futures-util", "metrics", "thiserror", "tracing", "uuid"],
+    ),
+    Rule("batching", &[], &["thiserror", "tokio"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
     Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),
     Rule(
         "adapters-postgres",
-        &["domain", "gathering"],
+        &["domain", "batching"],
         &["async-trait", "chrono", "fail", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
     ),
     Rule(
@@ -38,7 +42,7 @@ const RULES: [Rule; 13] = [
     ),
     Rule(
         "adapters-redis",
-        &["domain", "gathering"],
+        &["domain", "batching"],
         &[
             "async-trait",
             "aws-lc-rs",

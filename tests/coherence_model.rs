@@ -1,6 +1,7 @@
 //! The protocol of `docs/coherence.md`, checked exhaustively on a bounded model that uses the product's own rules
-//! (`domain::coherence`): two nodes, caches that may answer any live value that was ever read, a revoke and a second one of the
-//! same session, another transaction that may stay open, a log that is cleared away, a failover.
+//! (`domain::coherence`): two nodes, caches that may answer any live value that was ever read, a revocation and a second one of the
+//! same session, another transaction that may stay open, a log that is pruned, a failover, a copy of the database on the same server
+//! and the same cache, a restore in place.
 //!
 //! The property holds in every state; and each mistake that would break it is built in once, and found.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use domain::Session;
 use domain::coherence::{
-    FeedPage, Followed, Incarnation, LoggedEnd, Monotonic, ReadStamp, RevocationMap, Scope, Stamp, ack_deadline,
+    Incarnation, LogPage, MonotonicInstant, ReadVersion, RevocationEntry, RevocationMap, Scope, Snapshot, ack_deadline,
     may_acknowledge,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -18,43 +19,43 @@ use testkit::fixtures;
 
 /// One tick of the model's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// A node answers from memory for less than this after a look was sent.
-const DELTA: Duration = Duration::from_secs(2);
-/// The model ends here: when the wait of an end at moment 0 is over by time.
+/// A node serves from its caches for less than this after a poll was sent.
+const MAX_STALENESS: Duration = Duration::from_secs(2);
+/// When the wait of a revocation at moment 0 is over by time.
 const LAST_TICK: u64 = 3;
 
-/// The session that the model is about. It is needed in every state, so it is made once, and of nothing but what it has to have.
+/// The session that the model is about. It is needed in every state, so it is made once.
 static SESSION: LazyLock<Session> = LazyLock::new(fixtures::bare_session);
-/// The session of the other transaction.
-static OTHER_SESSION: LazyLock<Session> =
-    LazyLock::new(|| Session { id: fixtures::session_number(2).id, ..fixtures::bare_session() });
 
 /// What is wrong with the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     Nothing,
-    /// A cache's answer is not checked.
+    /// A cached value is served unchecked.
     NoCheck,
-    /// An end is acknowledged at once.
+    /// A revocation is acknowledged at once.
     NoWait,
-    /// A look counts from when it was answered.
-    LookCountsFromArrival,
-    /// Memory is good up to the moment of its end and an end is acknowledged at that moment: one of the two has to be strict.
+    /// A poll counts from when it was answered.
+    PollCountsFromArrival,
+    /// Caches are served up to the moment of their end and a revocation is acknowledged at that moment: one of the two has to be
+    /// strict.
     BoundaryOnBothSides,
-    /// The second end of the same session is acknowledged at once, for it has changed nothing.
-    SecondEndAtOnce,
-    /// Whoever joins somebody else's read answers what it brought, unchecked.
-    JoinWithoutCheck,
-    /// The next look begins after the last entry that was seen.
+    /// The second revocation of the same session is acknowledged at once, for it has changed nothing.
+    SecondAcknowledgedAtOnce,
+    /// The next poll begins after the last entry that was seen.
     CursorAfterLastEntry,
-    /// That the log was cleared away is not noticed.
+    /// That the log was pruned is not noticed.
     PrunedUnnoticed,
-    /// The cursor is used on, across a failover that uses numbers again.
-    CursorAcrossFailover,
-    /// The map is looked at first, and whether it is fresh later.
+    /// The position is used on, across a failover that uses numbers again.
+    PositionAcrossLives,
+    /// The map is asked first, and whether it is recent enough later.
     FreshnessAfterMap,
     /// What a node has merged before a failover is taken for what it has merged after it.
-    AppliedAcrossFailover,
+    MergedAcrossLives,
+    /// A copy of the database has the life of the original.
+    LifeTravels,
+    /// After a restore, nodes whose leases it took away are not waited for.
+    EarlierLivesForgotten,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,123 +66,144 @@ enum Transaction {
 }
 
 impl Transaction {
+    fn open(self) -> Option<u64> {
+        if let Self::Open(id) = self { Some(id) } else { None }
+    }
+
     fn committed(self) -> Option<u64> {
         if let Self::Committed(id) = self { Some(id) } else { None }
     }
 }
 
-/// How far an end has come.
+/// How far a revocation has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum End {
+enum Revoking {
     NotBegun,
-    /// When, and a transaction that was over after it: whoever has seen that one has seen the end.
-    Committed {
-        at: u64,
-        mark: u64,
-    },
+    Committed { at: u64 },
     Acknowledged,
 }
 
+/// What a node has merged: in which life, and the snapshot.
+type Merged = (u64, Snapshot);
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Look {
+enum Poll {
     None,
     Sent(u64),
-    /// The page, when the look was sent, and its moment.
-    Executed(FeedPage, u64, Snapshot),
+    /// The page, and when the poll was sent; no page for a node that is not registered.
+    Executed(Option<LogPage>, u64),
 }
-
-/// What somebody had seen: the timeline, and below which number every transaction but those that were open.
-type Snapshot = (u32, u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
     map: RevocationMap,
-    look: Look,
-    looks: u8,
-    /// The moment of the last page that was merged, and what the database was told of it.
-    applied: Snapshot,
-    lease: Snapshot,
+    poll: Poll,
+    polls: u8,
+    merged: Option<Merged>,
+    /// What the database was told of it; the outer `None`: the node is not registered.
+    lease: Option<Option<Merged>>,
+    /// The life that it knows, and since when; since always, if it has known it from the beginning.
+    knows_life: (u64, Option<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Read {
     Idle,
-    /// At a node; whether the end was acknowledged before.
+    /// At a node; whether the revocation was acknowledged before.
     Begun(usize, bool),
-    /// A map that was looked at, of which it is not known whether it is fresh (a mistake).
-    LookedUp(usize, bool),
-    /// The database has answered live, with this stamp.
-    Brought(usize, bool, ReadKey),
-    Answered {
+    /// A map that was asked, of which it is not known whether it is recent enough (a mistake).
+    Asked(usize, bool),
+    /// The database has returned it live, with this version.
+    Found(bool, Version),
+    Served {
         live: bool,
         cached: bool,
         after_acknowledgement: bool,
     },
 }
 
-/// A stamp that can be ordered: timeline and `seen_below`.
-type ReadKey = (u32, u64);
+/// A read version that can be ordered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Version {
+    database: u32,
+    life: u64,
+    xmax: u64,
+    in_progress: Vec<u64>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     now: u64,
-    timeline: u32,
+    life: u64,
     next_id: u64,
-    end: Transaction,
+    revocation: Transaction,
     other: Transaction,
     /// Entries of the log below this number are gone.
-    kept_from: u64,
+    retained_from: u64,
+    /// A restore took the session away.
+    is_gone: bool,
     nodes: [Node; 2],
     /// Live values that were ever read: any cache may answer any of them, at any time.
-    caches: BTreeSet<ReadKey>,
+    caches: BTreeSet<Version>,
     reads: [Read; 2],
-    first: End,
-    second: End,
+    first: Revoking,
+    second: Revoking,
     committed_at: Option<u64>,
-    settled: bool,
+    released: bool,
     refused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Tick,
-    BeginEnd,
-    CommitEnd,
+    BeginRevocation,
+    CommitRevocation,
     BeginOther,
     CommitOther,
-    SecondEnd,
+    SecondRevocation,
     Acknowledge,
     AcknowledgeSecond,
     Prune,
     Failover,
-    SendLook(usize),
-    ExecuteLook(usize),
-    MergeLook(usize),
+    ReadAtCopy,
+    Restore,
+    SendPoll(usize),
+    ExecutePoll(usize),
+    MergePoll(usize),
     BeginRead(usize, usize),
-    AnswerFromCache(usize, ReadKey),
-    LookUp(usize, ReadKey),
-    AnswerLookedUp(usize),
-    AskDatabase(usize),
-    AnswerBrought(usize),
-    Join(usize),
+    ServeFromCache(usize, Version),
+    Ask(usize, Version),
+    ServeAsked(usize),
+    ReadDatabase(usize),
+    ServeFound(usize),
 }
 
-/// What happens beside one end, two nodes, their looks, and reads. All of it at once would be too many states for one run.
+/// What happens beside one revocation, two nodes, their polls, and reads. All of it at once would be too many states for one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
-    /// A second read, which may join the first one's way to the database.
+    /// A second read, which may be served from a cache that the first one filled.
     AnotherRead,
-    /// A second end of the same session, at the same node.
-    AnotherEnd,
-    /// Another transaction, which may stay open; and the log is cleared away.
+    /// A second revocation of the same session, at the same node.
+    AnotherRevocation,
+    /// Another transaction, which may stay open; and the log is pruned.
     AnotherTransaction,
     /// A failover to a database that has all the data, and uses numbers again.
     AFailover,
     /// The same, and another transaction that may stay open on the new primary.
     AFailoverAndATransaction,
+    /// A copy of the database on the same server, whose nodes share the cache. There the session is not revoked.
+    ACopy,
+    /// A backup is put back in place, which has neither the session nor the leases.
+    ARestore,
 }
 
 impl Beside {
+    /// The model ends here: when the wait of a revocation at moment 0 is over by time. Beside a failover and a transaction, what matters
+    /// are the polls.
+    fn last_tick(self) -> u64 {
+        if self == Self::AFailoverAndATransaction { 1 } else { LAST_TICK }
+    }
+
     fn has_failover(self) -> bool {
         matches!(self, Self::AFailover | Self::AFailoverAndATransaction)
     }
@@ -192,17 +214,20 @@ struct Protocol {
     beside: Beside,
 }
 
-fn at(tick: u64) -> Monotonic {
-    Monotonic(TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+const DATABASE: u32 = 1;
+const COPY: u32 = 2;
+
+fn at(tick: u64) -> MonotonicInstant {
+    MonotonicInstant(TICK * u32::try_from(tick).unwrap_or(u32::MAX))
 }
 
-fn incarnation(timeline: u32) -> Incarnation {
-    Incarnation { system: 1, timeline }
+fn incarnation(life: u64) -> Incarnation {
+    Incarnation { system: 1, database: DATABASE, life }
 }
 
-fn session((timeline, seen_below): ReadKey) -> Session {
-    let stamp = ReadStamp { incarnation: incarnation(timeline), seen_below };
-    Session { stamp: Stamp(Some(stamp)), ..SESSION.clone() }
+fn read_version(version: &Version) -> ReadVersion {
+    let incarnation = Incarnation { system: 1, database: version.database, life: version.life };
+    ReadVersion { incarnation, snapshot: Snapshot::new(version.xmax, version.in_progress.iter().copied()) }
 }
 
 fn scope() -> Scope {
@@ -210,80 +235,101 @@ fn scope() -> Scope {
 }
 
 impl State {
-    /// The number below which every transaction is over.
-    fn xmin(&self) -> u64 {
-        let open = [self.end, self.other].into_iter().filter_map(|transaction| match transaction {
-            Transaction::Open(id) => Some(id),
-            _ => None,
-        });
-        open.min().unwrap_or(self.next_id)
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.next_id, [self.revocation, self.other].into_iter().filter_map(Transaction::open))
     }
 
-    /// An end that is committed at this moment, and its mark.
-    fn committed_now(&mut self) -> End {
-        let mark = self.next_id;
-        self.next_id += 1;
-        End::Committed { at: self.now, mark }
+    /// The read version of a read at this moment.
+    fn version(&self) -> Version {
+        let in_progress = [self.revocation, self.other].into_iter().filter_map(Transaction::open).collect();
+        Version { database: DATABASE, life: self.life, xmax: self.next_id, in_progress }
     }
 
-    fn acknowledged(&self) -> bool {
-        self.first == End::Acknowledged || self.second == End::Acknowledged
+    /// The entries that are committed and not pruned.
+    fn entries(&self) -> Vec<RevocationEntry> {
+        let other = Scope::Session(fixtures::session_number(2).id);
+        let entries =
+            [(self.revocation, scope()), (self.other, other)].into_iter().filter_map(|(transaction, scope)| {
+                transaction.committed().map(|sequence| RevocationEntry { sequence, scope })
+            });
+        entries.filter(|entry| entry.sequence >= self.retained_from).collect()
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        self.first == Revoking::Acknowledged || self.second == Revoking::Acknowledged
     }
 }
 
 impl Protocol {
-    fn lets_through(&self, state: &State, node: usize, key: ReadKey) -> bool {
+    fn is_servable(&self, state: &State, node: usize, version: &Version) -> bool {
         let (map, now) = (&state.nodes[node].map, at(state.now));
+        let check = |now| map.check(SESSION.id, SESSION.user_id, &read_version(version), now).is_ok();
         match self.mistake {
             Mistake::NoCheck => true,
-            Mistake::BoundaryOnBothSides if now == map.fresh_until() => {
-                map.check(&session(key), at(state.now.saturating_sub(1))).is_ok()
-            }
-            _ => map.check(&session(key), now).is_ok(),
+            Mistake::BoundaryOnBothSides if now == map.fresh_until() => check(at(state.now.saturating_sub(1))),
+            _ => check(now),
         }
     }
 
-    /// What the database answers to a look of this node.
-    fn page(&self, state: &State, node: usize) -> FeedPage {
-        let from = state.nodes[node].map.next().unwrap_or(state.xmin());
-        let mut entries: Vec<(u64, Scope)> = Vec::new();
-        entries.extend(state.end.committed().map(|id| (id, scope())));
-        let other = Scope::Session(OTHER_SESSION.id);
-        entries.extend(state.other.committed().map(|id| (id, other)));
-        entries.retain(|(id, _)| *id >= from && *id >= state.kept_from);
-        let mut page = FeedPage {
-            incarnation: incarnation(state.timeline),
-            ends: entries.iter().map(|(change, scope)| LoggedEnd { change: *change, scope: *scope }).collect(),
-            complete: true,
-            next: state.xmin(),
-            kept_from: state.kept_from,
+    /// What the database returns to a poll of this node.
+    fn page(&self, state: &State, node: usize) -> LogPage {
+        let across = self.mistake == Mistake::PositionAcrossLives;
+        let unnoticed = self.mistake == Mistake::PrunedUnnoticed;
+        let merged = state.nodes[node].merged.clone();
+        let since = merged.filter(|(life, since)| {
+            (across || *life == state.life) && (unnoticed || state.retained_from <= since.xmin())
+        });
+        let since = since.map(|(_, since)| since);
+        let start = Snapshot::below(state.retained_from);
+        let mut entries = state.entries();
+        entries.retain(|entry| !since.as_ref().unwrap_or(&start).sees(entry.sequence));
+        let mut page = LogPage {
+            incarnation: incarnation(state.life),
+            snapshot: state.snapshot(),
+            is_last: true,
+            starts_over: since.is_none().then_some(start),
+            entries,
         };
-        match self.mistake {
-            Mistake::PrunedUnnoticed => page.kept_from = 0,
-            Mistake::CursorAfterLastEntry => {
-                page.next = entries.iter().map(|(id, _)| id + 1).max().unwrap_or(from);
+        match (self.mistake, since) {
+            (Mistake::CursorAfterLastEntry, Some(since)) => {
+                let last = page.entries.iter().map(|entry| entry.sequence).max();
+                page.snapshot = last.map_or(since, |last| Snapshot::below(last + 1));
             }
-            Mistake::CursorAcrossFailover => {
+            (Mistake::PositionAcrossLives, Some(since)) => {
                 page.incarnation = incarnation(1);
-                page.next = page.next.max(from);
+                if page.snapshot.xmin() < since.xmin() {
+                    page.snapshot = since;
+                }
             }
             _ => {}
         }
         page
     }
 
-    fn may_acknowledge(&self, state: &State, committed: u64, mark: u64) -> bool {
-        let any = self.mistake == Mistake::AppliedAcrossFailover;
-        let knows = |(timeline, seen_below)| mark < seen_below && (any || timeline == state.timeline);
-        let other_knows = knows(state.nodes[1].lease);
-        if self.mistake == Mistake::NoWait || other_knows {
-            return true;
-        }
-        let (now, deadline) = (at(state.now), ack_deadline(at(committed), DELTA));
-        match self.mistake {
-            Mistake::BoundaryOnBothSides => now >= at(committed).after(DELTA),
+    fn may_acknowledge(&self, state: &State, committed: u64) -> bool {
+        let (now, by_time) = (at(state.now), ack_deadline(at(committed), MAX_STALENESS));
+        let is_over = |deadline| match self.mistake {
+            Mistake::BoundaryOnBothSides => now >= at(committed).saturating_add(MAX_STALENESS),
             _ => may_acknowledge(now, deadline),
-        }
+        };
+        let any_life = self.mistake == Mistake::MergedAcrossLives;
+        let is_caught_up = |merged: &Option<Merged>| {
+            let has_seen = |(life, snapshot): &Merged| {
+                (any_life || *life == state.life)
+                    && state.retained_from <= snapshot.xmin()
+                    && state.entries().iter().all(|entry| snapshot.sees(entry.sequence))
+            };
+            merged.as_ref().is_some_and(has_seen)
+        };
+        let peer_is_caught_up = state.nodes[1].lease.as_ref().is_none_or(is_caught_up);
+        let earlier_lives_are_over = match state.nodes[0].knows_life {
+            _ if self.mistake == Mistake::EarlierLivesForgotten => true,
+            (life, since) if life == state.life => {
+                since.is_none_or(|since| may_acknowledge(now, ack_deadline(at(since), MAX_STALENESS)))
+            }
+            _ => any_life,
+        };
+        self.mistake == Mistake::NoWait || (peer_is_caught_up && earlier_lives_are_over) || is_over(by_time)
     }
 }
 
@@ -291,47 +337,59 @@ impl Model for Protocol {
     type State = State;
     type Action = Action;
 
-    /// Both nodes have looked at moment 0, and a live value is in the caches.
+    /// Both nodes have polled at moment 0, and a live value is in the caches.
     fn init_states(&self) -> Vec<State> {
         let mut map = RevocationMap::default();
-        let page = FeedPage { incarnation: incarnation(1), ends: Vec::new(), complete: true, next: 10, kept_from: 0 };
-        assert_eq!(map.follow(&page, at(0), DELTA), Followed::BegunAnew);
-        let node = Node { map, look: Look::None, looks: 0, applied: (1, 10), lease: (1, 10) };
-        vec![State {
+        let page = LogPage {
+            incarnation: incarnation(1),
+            entries: Vec::new(),
+            snapshot: Snapshot::below(10),
+            is_last: true,
+            starts_over: Some(Snapshot::below(10)),
+        };
+        assert!(map.apply(&page, at(0), MAX_STALENESS).is_complete);
+        let merged = Some((1, Snapshot::below(10)));
+        let node = Node { map, poll: Poll::None, polls: 0, lease: Some(merged.clone()), merged, knows_life: (1, None) };
+        let mut state = State {
             now: 0,
-            timeline: 1,
+            life: 1,
             next_id: 10,
-            end: Transaction::Idle,
+            revocation: Transaction::Idle,
             other: Transaction::Idle,
-            kept_from: 0,
+            retained_from: 1,
+            is_gone: false,
             nodes: [node.clone(), node],
-            caches: BTreeSet::from([(1, 10)]),
+            caches: BTreeSet::new(),
             reads: [Read::Idle, Read::Idle],
-            first: End::NotBegun,
-            second: End::NotBegun,
+            first: Revoking::NotBegun,
+            second: Revoking::NotBegun,
             committed_at: None,
-            settled: false,
+            released: false,
             refused: false,
-        }]
+        };
+        state.caches.insert(state.version());
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if state.now < LAST_TICK {
+        if state.now < self.beside.last_tick() {
             actions.push(Action::Tick);
         }
-        match state.end {
-            Transaction::Idle => actions.push(Action::BeginEnd),
-            Transaction::Open(_) => actions.push(Action::CommitEnd),
+        match state.revocation {
+            // After the restore it is of all users, and matches nothing.
+            Transaction::Idle if self.beside == Beside::ARestore && !state.is_gone => {}
+            Transaction::Idle => actions.push(Action::BeginRevocation),
+            Transaction::Open(_) => actions.push(Action::CommitRevocation),
             Transaction::Committed(_) => {
-                if state.second == End::NotBegun && self.beside == Beside::AnotherEnd {
-                    actions.push(Action::SecondEnd);
+                if state.second == Revoking::NotBegun && self.beside == Beside::AnotherRevocation {
+                    actions.push(Action::SecondRevocation);
                 }
-                if state.kept_from == 0 && self.beside == Beside::AnotherTransaction {
+                if state.retained_from == 1 && self.beside == Beside::AnotherTransaction {
                     actions.push(Action::Prune);
                 }
             }
         }
-        let on_the_new_primary = self.beside == Beside::AFailoverAndATransaction && state.timeline == 2;
+        let on_the_new_primary = self.beside == Beside::AFailoverAndATransaction && state.life == 2;
         if self.beside == Beside::AnotherTransaction || on_the_new_primary {
             match state.other {
                 Transaction::Idle => actions.push(Action::BeginOther),
@@ -339,52 +397,60 @@ impl Model for Protocol {
                 Transaction::Committed(_) => {}
             }
         }
-        let untouched = state.end == Transaction::Idle && state.other == Transaction::Idle && state.timeline == 1;
-        if untouched && self.beside.has_failover() {
+        let is_untouched = state.revocation == Transaction::Idle && state.other == Transaction::Idle && state.life == 1;
+        if is_untouched && self.beside.has_failover() {
             actions.push(Action::Failover);
         }
-        if matches!(state.first, End::Committed { at, mark } if self.may_acknowledge(state, at, mark)) {
+        if is_untouched && self.beside == Beside::ARestore {
+            actions.push(Action::Restore);
+        }
+        if self.beside == Beside::ACopy && state.caches.len() < 3 {
+            actions.push(Action::ReadAtCopy);
+        }
+        if matches!(state.first, Revoking::Committed { at } if self.may_acknowledge(state, at)) {
             actions.push(Action::Acknowledge);
         }
-        let at_once = self.mistake == Mistake::SecondEndAtOnce;
-        if matches!(state.second, End::Committed { at, mark } if at_once || self.may_acknowledge(state, at, mark)) {
+        let at_once = self.mistake == Mistake::SecondAcknowledgedAtOnce;
+        if matches!(state.second, Revoking::Committed { at } if at_once || self.may_acknowledge(state, at)) {
             actions.push(Action::AcknowledgeSecond);
         }
-        // What the node that ends the session learns matters to its own reads only.
-        let looks = if self.beside == Beside::AnotherRead { [1, 2] } else { [0, 2] };
+        // What the revoking node learns matters to its own reads, and to whether it knows of a restore.
+        let polls = match self.beside {
+            Beside::ARestore => [1, 2],
+            _ => [0, 2],
+        };
         for (n, node) in state.nodes.iter().enumerate() {
-            match node.look {
-                Look::None if node.looks < looks[n] => actions.push(Action::SendLook(n)),
-                Look::None => {}
-                Look::Sent(_) => actions.push(Action::ExecuteLook(n)),
-                Look::Executed(..) => actions.push(Action::MergeLook(n)),
+            match node.poll {
+                Poll::None if node.polls < polls[n] => actions.push(Action::SendPoll(n)),
+                Poll::None => {}
+                Poll::Sent(_) => actions.push(Action::ExecutePoll(n)),
+                Poll::Executed(..) => actions.push(Action::MergePoll(n)),
             }
         }
-        // One read may fill a cache from which another one is answered.
+        // One read may fill a cache from which another one is served.
         let reads = match self.beside {
             Beside::AnotherRead | Beside::AFailoverAndATransaction => 2,
             _ => 1,
         };
         for (r, read) in state.reads.iter().enumerate().take(reads) {
             match read {
-                // After the failover node 0, which does not look here, has nothing to serve.
+                // After the failover node 0, which does not poll here, has nothing to serve.
                 Read::Idle if self.beside == Beside::AFailoverAndATransaction => actions.push(Action::BeginRead(r, 1)),
                 Read::Idle => actions.extend([Action::BeginRead(r, 0), Action::BeginRead(r, 1)]),
-                Read::Begun(node, _) => {
-                    for key in &state.caches {
-                        actions.push(Action::AnswerFromCache(r, *key));
+                // Of two reads, one fills the caches, and the other is served from wherever.
+                Read::Begun(..) if r == 0 && reads == 2 => actions.push(Action::ReadDatabase(r)),
+                Read::Begun(..) => {
+                    for version in &state.caches {
+                        actions.push(Action::ServeFromCache(r, version.clone()));
                         if self.mistake == Mistake::FreshnessAfterMap {
-                            actions.push(Action::LookUp(r, *key));
+                            actions.push(Action::Ask(r, version.clone()));
                         }
                     }
-                    actions.push(Action::AskDatabase(r));
-                    if matches!(&state.reads[1 - r], Read::Brought(other, ..) if other == node) {
-                        actions.push(Action::Join(r));
-                    }
+                    actions.push(Action::ReadDatabase(r));
                 }
-                Read::LookedUp(..) => actions.push(Action::AnswerLookedUp(r)),
-                Read::Brought(..) => actions.push(Action::AnswerBrought(r)),
-                Read::Answered { .. } => {}
+                Read::Asked(..) => actions.push(Action::ServeAsked(r)),
+                Read::Found(..) => actions.push(Action::ServeFound(r)),
+                Read::Served { .. } => {}
             }
         }
     }
@@ -393,108 +459,121 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Tick => state.now += 1,
-            Action::BeginEnd => {
-                // The node that ends it stops answering it first.
-                assert_eq!(state.nodes[0].map.begin(scope()), scope());
-                state.end = Transaction::Open(state.next_id);
+            Action::BeginRevocation => {
+                // The revoking node stops serving it first.
+                assert_eq!(state.nodes[0].map.fence(scope()), scope());
+                state.revocation = Transaction::Open(state.next_id);
                 state.next_id += 1;
             }
-            Action::CommitEnd => {
-                let Transaction::Open(id) = state.end else { return None };
-                state.end = Transaction::Committed(id);
-                state.first = state.committed_now();
+            Action::CommitRevocation => {
+                state.revocation = Transaction::Committed(state.revocation.open()?);
+                state.first = Revoking::Committed { at: state.now };
                 state.committed_at = Some(state.now);
             }
             Action::BeginOther => {
                 state.other = Transaction::Open(state.next_id);
                 state.next_id += 1;
             }
-            Action::CommitOther => {
-                let Transaction::Open(id) = state.other else { return None };
-                state.other = Transaction::Committed(id);
+            Action::CommitOther => state.other = Transaction::Committed(state.other.open()?),
+            Action::SecondRevocation => {
+                assert_eq!(state.nodes[0].map.fence(scope()), scope());
+                state.second = Revoking::Committed { at: state.now };
             }
-            Action::SecondEnd => {
-                assert_eq!(state.nodes[0].map.begin(scope()), scope());
-                state.second = state.committed_now();
-            }
-            Action::Acknowledge => state.first = End::Acknowledged,
-            Action::AcknowledgeSecond => state.second = End::Acknowledged,
-            Action::Prune => state.kept_from = state.end.committed()? + 1,
+            Action::Acknowledge => state.first = Revoking::Acknowledged,
+            Action::AcknowledgeSecond => state.second = Revoking::Acknowledged,
+            Action::Prune => state.retained_from = state.revocation.committed()? + 1,
             Action::Failover => {
-                state.timeline = 2;
+                state.life = 2;
                 state.next_id = 5;
-                if self.mistake == Mistake::CursorAcrossFailover {
-                    state.timeline = 1;
+                if self.mistake == Mistake::PositionAcrossLives {
+                    state.life = 1;
                 }
             }
-            Action::SendLook(n) => {
-                state.nodes[n].look = Look::Sent(state.now);
-                state.nodes[n].looks += 1;
+            Action::ReadAtCopy => {
+                // Of the same server, so its numbers are the same.
+                let life = if self.mistake == Mistake::LifeTravels { state.life } else { 7 };
+                let database = if self.mistake == Mistake::LifeTravels { DATABASE } else { COPY };
+                state.caches.insert(Version { database, life, ..state.version() });
             }
-            Action::ExecuteLook(n) => {
-                let Look::Sent(sent) = state.nodes[n].look else { return None };
-                let page = self.page(&state, n);
-                state.nodes[n].lease = state.nodes[n].applied;
-                state.nodes[n].look = Look::Executed(page, sent, (state.timeline, state.next_id));
+            Action::Restore => {
+                state.life = 2;
+                state.is_gone = true;
+                state.nodes[1].lease = None;
             }
-            Action::MergeLook(n) => {
-                let Look::Executed(page, sent, moment) = state.nodes[n].look.clone() else { return None };
-                let counts_from = if self.mistake == Mistake::LookCountsFromArrival { state.now } else { sent };
-                state.nodes[n].map.follow(&page, at(counts_from), DELTA);
-                state.nodes[n].look = Look::None;
-                // What the node that ends the session says of itself, nobody asks.
-                if n == 1 {
-                    state.nodes[n].applied = moment;
+            Action::SendPoll(n) => {
+                state.nodes[n].poll = Poll::Sent(state.now);
+                state.nodes[n].polls += 1;
+            }
+            Action::ExecutePoll(n) => {
+                let Poll::Sent(sent) = state.nodes[n].poll else { return None };
+                let page = match state.nodes[n].lease {
+                    Some(_) => {
+                        state.nodes[n].lease = Some(state.nodes[n].merged.clone());
+                        Some(self.page(&state, n))
+                    }
+                    None => None,
+                };
+                state.nodes[n].poll = Poll::Executed(page, sent);
+            }
+            Action::MergePoll(n) => {
+                let Poll::Executed(page, sent) = state.nodes[n].poll.clone() else { return None };
+                let node = &mut state.nodes[n];
+                node.poll = Poll::None;
+                let Some(page) = page else {
+                    // It registers, and begins anew.
+                    node.map.reset();
+                    (node.merged, node.lease) = (None, Some(None));
+                    return Some(state);
+                };
+                let counts_from = if self.mistake == Mistake::PollCountsFromArrival { state.now } else { sent };
+                node.map.apply(&page, at(counts_from), MAX_STALENESS);
+                node.merged = Some((page.incarnation.life, page.snapshot));
+                if node.knows_life.0 != page.incarnation.life {
+                    node.knows_life = (page.incarnation.life, Some(state.now));
                 }
-                // What this node has ended is settled by a look that was sent after the commit.
-                let settled = state.committed_at.is_some_and(|committed| committed < sent);
-                if n == 0 && settled && !state.settled {
-                    state.nodes[0].map.settle(scope());
-                    state.settled = true;
+                // The fence is released by a poll that was sent after the commit.
+                let is_after = state.committed_at.is_some_and(|committed| committed < sent);
+                if n == 0 && is_after && !state.released {
+                    state.nodes[0].map.release(scope());
+                    state.released = true;
                 }
             }
-            Action::BeginRead(r, node) => state.reads[r] = Read::Begun(node, state.acknowledged()),
-            Action::AnswerFromCache(r, key) => {
+            Action::BeginRead(r, node) => state.reads[r] = Read::Begun(node, state.is_acknowledged()),
+            Action::ServeFromCache(r, version) => {
                 let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
-                if !self.lets_through(&state, node, key) {
+                if !self.is_servable(&state, node, &version) {
                     // The database decides, which is another action.
                     state.refused = true;
                     return Some(state);
                 }
-                state.reads[r] = Read::Answered { live: true, cached: true, after_acknowledgement };
+                state.reads[r] = Read::Served { live: true, cached: true, after_acknowledgement };
             }
-            Action::LookUp(r, key) => {
+            Action::Ask(r, version) => {
                 let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
                 let map = &state.nodes[node].map;
-                // As of a moment at which it was fresh, if there was one.
-                map.check(&session(key), at(0)).ok()?;
-                state.reads[r] = Read::LookedUp(node, after_acknowledgement);
+                // As of a moment at which it was recent enough, if there was one.
+                map.check(SESSION.id, SESSION.user_id, &read_version(&version), at(0)).ok()?;
+                state.reads[r] = Read::Asked(node, after_acknowledgement);
             }
-            Action::AnswerLookedUp(r) => {
-                let Read::LookedUp(node, after_acknowledgement) = state.reads[r] else { return None };
+            Action::ServeAsked(r) => {
+                let Read::Asked(node, after_acknowledgement) = state.reads[r] else { return None };
                 (at(state.now) < state.nodes[node].map.fresh_until()).then_some(())?;
-                state.reads[r] = Read::Answered { live: true, cached: true, after_acknowledgement };
+                state.reads[r] = Read::Served { live: true, cached: true, after_acknowledgement };
             }
-            Action::AskDatabase(r) => {
-                let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
-                state.reads[r] = match state.end.committed() {
-                    Some(_) => Read::Answered { live: false, cached: false, after_acknowledgement },
-                    None => Read::Brought(node, after_acknowledgement, (state.timeline, state.xmin())),
+            Action::ReadDatabase(r) => {
+                let Read::Begun(_, after_acknowledgement) = state.reads[r] else { return None };
+                let is_live = state.revocation.committed().is_none() && !state.is_gone;
+                state.reads[r] = if is_live {
+                    Read::Found(after_acknowledgement, state.version())
+                } else {
+                    Read::Served { live: false, cached: false, after_acknowledgement }
                 };
             }
-            Action::AnswerBrought(r) => {
-                let Read::Brought(_, after_acknowledgement, key) = state.reads[r] else { return None };
+            Action::ServeFound(r) => {
+                let Read::Found(after_acknowledgement, version) = state.reads[r].clone() else { return None };
                 // It may end up in a cache at any time from now on, whatever has happened meanwhile.
-                state.caches.insert(key);
-                state.reads[r] = Read::Answered { live: true, cached: false, after_acknowledgement };
-            }
-            Action::Join(r) => {
-                let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
-                let Read::Brought(_, _, key) = state.reads[1 - r] else { return None };
-                if self.mistake != Mistake::JoinWithoutCheck && !self.lets_through(&state, node, key) {
-                    return None;
-                }
-                state.reads[r] = Read::Answered { live: true, cached: true, after_acknowledgement };
+                state.caches.insert(version);
+                state.reads[r] = Read::Served { live: true, cached: false, after_acknowledgement };
             }
         }
         Some(state)
@@ -503,43 +582,49 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always(FINAL, |_, state: &State| {
-                let broken =
-                    |read: &Read| matches!(read, Read::Answered { live: true, after_acknowledgement: true, .. });
+                let broken = |read: &Read| matches!(read, Read::Served { live: true, after_acknowledgement: true, .. });
                 !state.reads.iter().any(broken)
             }),
-            Property::sometimes("a live session is answered from a cache", |_, state: &State| {
-                state.reads.iter().any(|read| matches!(read, Read::Answered { cached: true, .. }))
+            Property::sometimes("a live session is served from a cache", |_, state: &State| {
+                state.reads.iter().any(|read| matches!(read, Read::Served { cached: true, .. }))
             }),
             Property::sometimes("a live value in a cache is refused", |_, state: &State| state.refused),
-            Property::sometimes("a wait is over by time", |_, state: &State| {
-                state.first == End::Acknowledged && state.nodes[1].lease == (1, 10)
-            }),
-            Property::sometimes("an end is acknowledged because everybody knows", |_, state: &State| {
-                state.first == End::Acknowledged && state.now == 0
-            }),
-            Property::sometimes("an ended session is answered as ended", |_, state: &State| {
-                state.reads.iter().any(|read| matches!(read, Read::Answered { live: false, .. }))
+            Property::sometimes("a session that is not live is served as such", |_, state: &State| {
+                state.reads.iter().any(|read| matches!(read, Read::Served { live: false, .. }))
             }),
         ];
-        if self.beside == Beside::AnotherEnd {
-            let acknowledged = |_: &Self, state: &State| state.second == End::Acknowledged;
-            properties.push(Property::sometimes("the second end is acknowledged", acknowledged));
+        if self.beside.last_tick() == LAST_TICK {
+            properties.push(Property::sometimes("a wait is over by time", |_, state: &State| {
+                state.first == Revoking::Acknowledged && state.now == LAST_TICK
+            }));
+        }
+        // The others wait by time here: no node knows the new life at the moment of the revocation.
+        if !self.beside.has_failover() && self.beside != Beside::ARestore {
+            properties.push(Property::sometimes("a wait is over because the peer knows", |_, state: &State| {
+                state.first == Revoking::Acknowledged && state.now == 0
+            }));
+        }
+        if self.beside == Beside::AnotherRevocation {
+            let acknowledged = |_: &Self, state: &State| state.second == Revoking::Acknowledged;
+            properties.push(Property::sometimes("the second revocation is acknowledged", acknowledged));
         }
         properties
     }
 }
 
-const FINAL: &str = "an acknowledged end is final";
+const FINAL: &str = "an acknowledged revocation is final";
 
 #[test]
-fn an_acknowledged_end_is_final() {
+fn acknowledged_revocation_is_final() {
     let (started, mut states) = (std::time::Instant::now(), 0);
     for beside in [
         Beside::AnotherRead,
-        Beside::AnotherEnd,
+        Beside::AnotherRevocation,
         Beside::AnotherTransaction,
         Beside::AFailover,
         Beside::AFailoverAndATransaction,
+        Beside::ACopy,
+        Beside::ARestore,
     ] {
         let checker = Protocol { mistake: Mistake::Nothing, beside }.checker().threads(2).spawn_bfs().join();
         println!("{beside:?}: {} different states, {:?}", checker.unique_state_count(), started.elapsed());
@@ -554,15 +639,16 @@ fn every_mistake_is_found() {
     for (mistake, beside) in [
         (Mistake::NoCheck, Beside::AnotherRead),
         (Mistake::NoWait, Beside::AnotherRead),
-        (Mistake::LookCountsFromArrival, Beside::AnotherRead),
+        (Mistake::PollCountsFromArrival, Beside::AnotherRead),
         (Mistake::BoundaryOnBothSides, Beside::AnotherRead),
-        (Mistake::SecondEndAtOnce, Beside::AnotherEnd),
-        (Mistake::JoinWithoutCheck, Beside::AnotherRead),
+        (Mistake::SecondAcknowledgedAtOnce, Beside::AnotherRevocation),
         (Mistake::CursorAfterLastEntry, Beside::AnotherTransaction),
         (Mistake::PrunedUnnoticed, Beside::AnotherTransaction),
-        (Mistake::CursorAcrossFailover, Beside::AFailover),
+        (Mistake::PositionAcrossLives, Beside::AFailover),
         (Mistake::FreshnessAfterMap, Beside::AnotherRead),
-        (Mistake::AppliedAcrossFailover, Beside::AFailover),
+        (Mistake::MergedAcrossLives, Beside::AFailover),
+        (Mistake::LifeTravels, Beside::ACopy),
+        (Mistake::EarlierLivesForgotten, Beside::ARestore),
     ] {
         let started = std::time::Instant::now();
         let checker = Protocol { mistake, beside }

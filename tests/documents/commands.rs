@@ -36,7 +36,7 @@ fn block(document: &str, start: &str) -> String {
 }
 
 /// What a block may be marked as: commands, code of this repository, or neither.
-const LANGUAGES: [&str; 3] = ["sh", "rust", ""];
+const LANGUAGES: [&str; 4] = ["sh", "rust", "mermaid", ""];
 
 /// Blocks that no test runs, for they need more than Debian has: this one writes a file that is here already.
 const NOT_RUN: [(&str, &str); 1] = [("crates/adapters-maxmind/tests/README.md", "python")];

@@ -68,7 +68,7 @@ async fn use_is_kept_while_the_database_does_not_take_it() {
     let metrics = node.page("/metrics").await.1;
     let errors = metrics.lines().find_map(|line| line.strip_prefix("sessiond_activity_write_errors_total "));
     assert!(errors.is_some_and(|errors| errors.parse::<u32>().unwrap() > 0), "{metrics}");
-    assert_eq!(node.log().matches("cannot write the use of sessions").count(), 1);
+    assert_eq!(node.log().matches("cannot write activity").count(), 1);
 }
 
 /// Use on one node is use on the other; and when it stops, both say so.

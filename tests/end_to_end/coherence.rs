@@ -9,7 +9,7 @@ use testkit::servers::{PostgresServer, RedisServer, TestDatabase};
 
 use sessiond_tests::node::{ALICE, Node};
 
-/// `coherence.delta_ms`, as it is by default.
+/// `coherence.max_staleness_ms`, as it is by default.
 const DELTA: Duration = Duration::from_millis(500);
 
 async fn nodes<const N: usize>(database: &TestDatabase, redis: Option<&RedisServer>) -> [Node; N] {
@@ -124,7 +124,7 @@ async fn redis_cannot_bring_an_ended_session_back() {
     let metrics = nodes[1].page("/metrics").await.1;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let metrics = metrics + &nodes[1].page("/metrics").await.1;
-    let refused = metrics.lines().rfind(|line| line.starts_with("sessiond_cache_refused_total{reason=\"ended\"}"));
+    let refused = metrics.lines().rfind(|line| line.starts_with("sessiond_cache_refused_total{reason=\"revoked\"}"));
     assert!(refused.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
 }
 

@@ -58,7 +58,7 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
     let near = ("SESSIOND_CACHE__NEAR_ENTRIES", near_entries);
     let never = ("SESSIOND_CLEANUP__INTERVAL", "0s");
     // However busy this machine is, a poll is answered within this.
-    let staleness = ("SESSIOND_COHERENCE__DELTA_MS", "10000");
+    let staleness = ("SESSIOND_COHERENCE__MAX_STALENESS_MS", "10000");
     let mut node = Node::start(&[("SESSIOND_STORE__URL", &database.url()), near, never, staleness]).await;
     let session = node.create(ALICE).await;
     for _ in 0..reads {

@@ -22,11 +22,14 @@ async fn two_nodes_clear_away_what_is_over_and_nothing_twice() {
     let url = database.url();
     let settings = [
         ("SESSIOND_STORE__URL", url.as_str()),
-        ("SESSIOND_CLEANUP__INTERVAL", "2s"),
+        // A node cleans up for the first time after a tenth of that, when both nodes are there and looked at.
+        ("SESSIOND_CLEANUP__INTERVAL", "15s"),
         ("SESSIOND_CLEANUP__RETENTION", "1h"),
     ];
-    let nodes = [Node::start(&settings).await, Node::start(&settings).await];
+    let dir = TemporaryDir::new();
+    assert!(run(sessiond(dir.path(), &settings).arg("migrate")).status.success());
     database.psql(SEED);
+    let nodes = [Node::start(&settings).await, Node::start(&settings).await];
     let count = |table: &str| database.psql(&format!("SELECT count(*) FROM {table}"));
     let started = Instant::now();
     let mut backlog_was_seen = false;

@@ -70,9 +70,15 @@ fn user(n: usize) -> String {
     format!("00000000-0000-4000-8000-{n:012x}")
 }
 
+type Reply = Option<(u16, bool, Value)>;
+
 /// Sends a request, and waits for the whole answer.
-async fn send(request: RequestBuilder) -> Option<(u16, bool, Value)> {
-    let response = request.timeout(PATIENCE).send().await.ok()?;
+async fn send(request: RequestBuilder) -> Reply {
+    send_within(request, PATIENCE).await
+}
+
+async fn send_within(request: RequestBuilder, patience: Duration) -> Reply {
+    let response = request.timeout(patience).send().await.ok()?;
     let status = response.status().as_u16();
     let cached = response.headers().get("cache-status").is_some_and(|value| value.to_str().unwrap().contains("hit"));
     Some((status, cached, response.json().await.unwrap_or_default()))
@@ -82,9 +88,11 @@ fn answer(reply: &Option<(u16, bool, Value)>) -> Answer {
     let Some((status, cached, body)) = reply else { return Answer::Nothing };
     match (*status, body["status"].as_str().unwrap_or_default()) {
         (200, "live") => Answer::Live { cached: *cached },
+        // The activity of a live session.
+        (204, _) => Answer::Live { cached: *cached },
         (200, "revoked") => Answer::Revoked,
         (200, _) => Answer::Over,
-        (401, _) if body["code"] == "session_ended" => Answer::Ended,
+        (401 | 409, _) if body["code"] == "session_ended" => Answer::Ended,
         (404, _) => Answer::NotFound,
         (403, _) => Answer::NotOwner,
         (503, _) => Answer::Unavailable,
@@ -116,6 +124,13 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
                 let reply = send(request.bearer_auth(token(&user_id, &id))).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
                 scene.ledger.read(asked, &id, answer(&reply), about);
+            }
+            // Its answer says "live" too.
+            2..4 => {
+                let asked = Asked::now(place, "activity");
+                let url = format!("{}/service/v1/sessions/{id}/activity", node.service);
+                let reply = send(node.http.post(url).bearer_auth(node.service_key())).await;
+                scene.ledger.read(asked, &id, answer(&reply), None);
             }
             _ => {
                 let asked = Asked::now(place, "a read");
@@ -180,12 +195,11 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
         let lives_for = (rng.u32(..10) == 0).then(|| Duration::from_millis(rng.u64(2000..5000)));
         let expires = lives_for.map(|lives_for| SystemTime::now() + lives_for);
         let expires_at = expires.map(|at| chrono::DateTime::<chrono::Utc>::from(at).to_rfc3339());
-        let (place, node) = scene.some_node(&mut rng).await;
-        let request = node.http.post(format!("{}/service/v1/sessions", node.service)).bearer_auth(node.service_key());
         let _alone = scene.users[user_number].lock().await;
         scene.ledger.signing_in(&user_id);
-        let asked = Asked::now(place, "a sign-in");
-        match send(request.json(&json!({ "user_id": user_id, "expires_at": expires_at }))).await {
+        let body = json!({ "user_id": user_id, "expires_at": expires_at });
+        let (asked, reply) = sign_in(&scene, &mut rng, &body).await;
+        match reply {
             Some((201, _, body)) => {
                 let ids = body["evicted"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
                 let evicted: Vec<Id> = ids.collect();
@@ -202,6 +216,30 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
         }
         tokio::time::sleep(Duration::from_millis(rng.u64(1..10))).await;
     }
+}
+
+/// Signs in; half of the time with an idempotency key. Then the client may be impatient, and repeat it at another node. Returns when
+/// the last attempt began, and its reply.
+async fn sign_in(scene: &Scene, rng: &mut Rng, body: &Value) -> (Asked, Reply) {
+    let key = rng.bool().then(|| format!("{:x}", rng.u128(..)));
+    let attempts = if key.is_some() { rng.u32(1..4) } else { 1 };
+    for attempt in 1.. {
+        let (place, node) = scene.some_node(rng).await;
+        let mut request = node.http.post(format!("{}/service/v1/sessions", node.service)).json(body);
+        if let Some(key) = &key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let asked = Asked::now(place, if attempt == 1 { "a sign-in" } else { "a repeated sign-in" });
+        let is_last = attempt == attempts;
+        let patience = if is_last { PATIENCE } else { Duration::from_millis(rng.u64(2..150)) };
+        // Of half an answer the client learns nothing.
+        let reply = send_within(request.bearer_auth(node.service_key()), patience).await;
+        let reply = reply.filter(|(status, _, body)| *status != 201 || body["id"].is_string());
+        if is_last || reply.as_ref().is_some_and(|reply| reply.0 == 201) {
+            return (asked, reply);
+        }
+    }
+    unreachable!("the last attempt returns")
 }
 
 /// Ends sessions in every way there is.
@@ -286,27 +324,35 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
         tokio::time::sleep(Duration::from_millis(rng.u64(20..100))).await;
         let (place, node) = scene.some_node(&mut rng).await;
         let url = |path: &str| format!("{}/service/v1/sessions{path}", node.service);
-        let Some(id) = &id else {
+        let Some(known) = &id else {
             let request = node.http.post(url("")).bearer_auth(node.service_key());
             let reply = send(request.json(&json!({ "user_id": user_id }))).await;
             id = reply.and_then(|(_, _, body)| body["id"].as_str().map(str::to_owned));
             continue;
         };
         if Instant::now() >= next {
-            let request = node.http.patch(url(&format!("/{id}"))).bearer_auth(node.service_key());
+            let request = node.http.patch(url(&format!("/{known}"))).bearer_auth(node.service_key());
             let reply = send(request.json(&json!({ "name": given.len().to_string() }))).await;
             let is_given = reply.is_some_and(|(status, ..)| status == 200);
             given.push(is_given.then(Instant::now));
             next = Instant::now() + if is_given { Duration::from_millis(rng.u64(500..3000)) } else { OUTCOME };
         }
         let asked = Asked::now(place, "a read of a name");
-        let request = node.http.get(url(&format!("/{id}?user_id={user_id}"))).bearer_auth(node.service_key());
-        let Some((200, _, body)) = send(request).await else { continue };
+        let request = node.http.get(url(&format!("/{known}?user_id={user_id}"))).bearer_auth(node.service_key());
+        let body = match send(request).await {
+            Some((200, _, body)) => body,
+            // A restore has taken it away.
+            Some((404, ..)) => {
+                (id, given) = (None, Vec::new());
+                continue;
+            }
+            _ => continue,
+        };
         let newer = match body["name"].as_str().map(str::parse::<usize>) {
             None => &given[..],
             Some(Ok(number)) if number < given.len() => &given[number + 1..],
             _ => {
-                scene.ledger.violate(format!("I10 session {id}: nobody has given it the name {}", body["name"]));
+                scene.ledger.violate(format!("I10 session {known}: nobody has given it the name {}", body["name"]));
                 continue;
             }
         };
@@ -314,7 +360,7 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
         let behind = asked.at.saturating_duration_since(*replaced);
         scene.ledger.behind(behind);
         if behind > LAG {
-            scene.ledger.violate(format!("I10 session {id}: node {place} is {behind:?} behind with its name"));
+            scene.ledger.violate(format!("I10 session {known}: node {place} is {behind:?} behind with its name"));
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The servers and nodes of a run, and the networks between them.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+use serde_json::json;
 use sessiond_tests::node::Node;
 use testkit::servers::{PostgresServer, RedisServer, TestDatabase};
 use testkit::{Fault, FaultProxy};
@@ -56,6 +60,8 @@ impl Cluster {
         let name = database.psql("SELECT current_database()");
         // What is done by hand has to survive a crash too.
         database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
+        // The nodes set what they depend on; this is what everybody else has.
+        database.psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
         let database = std::sync::RwLock::new(Arc::new(Database { server: postgres, database }));
         let cluster = Self { database, redis: Mutex::new(redis), places, bug };
         for place in 0..NODES {
@@ -114,6 +120,59 @@ impl Cluster {
         tokio::task::block_in_place(|| now.database.try_psql(sql))
     }
 
+    /// Dumps the database so that it can be put back in place.
+    pub(crate) async fn dump(&self) -> Result<Vec<u8>, String> {
+        self.pg_dump(&["--clean", "--if-exists"])
+    }
+
+    fn pg_dump(&self, options: &[&str]) -> Result<Vec<u8>, String> {
+        let url = self.database().database.url();
+        let dumped = tokio::task::block_in_place(|| Command::new("pg_dump").args(options).arg(url).output());
+        let dumped = dumped.map_err(|error| error.to_string())?;
+        if dumped.status.success() {
+            Ok(dumped.stdout)
+        } else {
+            Err(String::from_utf8_lossy(&dumped.stderr).into_owned())
+        }
+    }
+
+    /// Puts a backup back, while the nodes go on.
+    pub(crate) async fn restore(&self, backup: &[u8]) -> Result<(), String> {
+        let url = self.database().database.url();
+        tokio::task::block_in_place(|| psql(&url, backup))
+    }
+
+    /// Copies the database on its server, and lets a node of the copy, which shares Redis, read these sessions again and again: there
+    /// nobody has ended them since. Returns whether it found any live.
+    pub(crate) async fn read_at_a_copy(&self, sessions: &[(String, String)], while_it_lasts: Duration) -> bool {
+        let copy = self.database().server.database();
+        let Ok(dump) = self.pg_dump(&[]) else { return false };
+        if tokio::task::block_in_place(|| psql(&copy.url(), &dump)).is_err() {
+            return false;
+        }
+        let cache = format!("redis://127.0.0.1:{}", self.redis.lock().await.primary.port());
+        let store = copy.tcp_url_with_password();
+        let mut settings = vec![
+            ("SESSIOND_STORE__URL", store.as_str()),
+            ("SESSIOND_CACHE__URL", &cache),
+            ("SESSIOND_CACHE__NEAR_ENTRIES", "0"),
+            ("SESSIOND_LOG__LEVEL", "warn"),
+        ];
+        let failpoints = self.bug.map(|bug| format!("{bug}=return"));
+        if let Some(failpoints) = &failpoints {
+            settings.push(("FAILPOINTS", failpoints));
+        }
+        let node = Node::start(&settings).await;
+        let (began, mut live) = (Instant::now(), 0);
+        while began.elapsed() < while_it_lasts.max(Duration::from_secs(1)) {
+            for (id, user) in sessions {
+                let (_, body) = node.service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({})).await;
+                live += u32::from(body["status"] == "live");
+            }
+        }
+        live > 0
+    }
+
     /// The database, where it is now.
     pub(crate) fn database(&self) -> Arc<Database> {
         self.database.read().unwrap().clone()
@@ -162,6 +221,20 @@ impl Cluster {
         }
         *self.database.write().unwrap() = Arc::new(Database { server: standby, database });
         true
+    }
+}
+
+/// Runs a script as one transaction.
+fn psql(url: &str, script: &[u8]) -> Result<(), String> {
+    let options = ["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--single-transaction", url];
+    let mut psql = Command::new("psql");
+    let psql = psql.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = psql.spawn().map_err(|error| error.to_string())?;
+    let written = child.stdin.take().map(|mut stdin| stdin.write_all(script));
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    match written {
+        Some(Ok(())) if output.status.success() => Ok(()),
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 

@@ -44,14 +44,18 @@ pub(crate) enum FaultKind {
     LockedRows,
     /// A transaction that holds back what is over.
     LongTransaction,
-    /// The log is cleared away earlier than it should be.
-    ClearedLog,
+    /// The log is pruned earlier than it should be.
+    PrunedLog,
+    /// A copy of the database on the same server, whose node shares Redis and the key that signs values there.
+    ClonedDatabase,
+    /// A backup is put back in place, and then all sessions are revoked.
+    RestoredDatabase,
 }
 
 use FaultKind::*;
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 28] = [
         PausedNode,
         KilledNode,
         RestartedNode,
@@ -77,7 +81,9 @@ impl FaultKind {
         TerminatedBackends,
         LockedRows,
         LongTransaction,
-        ClearedLog,
+        PrunedLog,
+        ClonedDatabase,
+        RestoredDatabase,
     ];
 }
 
@@ -90,7 +96,7 @@ const POISON: &str = "local keys = redis.call('KEYS', 'sess:*') for n, key in ip
 end return #keys";
 
 /// Lets one thing go wrong for a while. Answers whether that had an effect.
-pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng, unnoticed: bool) -> bool {
+pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bool {
     let cluster = &scene.cluster;
     let place = rng.usize(..NODES);
     let at = &cluster.places[place];
@@ -225,21 +231,66 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng, unnot
             let sql = format!("BEGIN; SELECT pg_current_xact_id(); SELECT pg_sleep({seconds}); COMMIT");
             cluster.sql(&sql).await.is_ok()
         }
-        ClearedLog => {
-            // As the product does it, but at once. Unnoticed, it does not say so.
-            let noted = "UPDATE revocation_log_horizon SET xid = greatest(xid, (SELECT xid FROM gone ORDER BY xid DESC LIMIT 1))";
-            let noted = if unnoticed { "SELECT 1" } else { noted };
-            let sql = format!(
-                "WITH gone AS (DELETE FROM revocation_log RETURNING xid), noted AS ({noted}) SELECT count(*) FROM gone"
-            );
+        PrunedLog => {
+            // As the product does it, but at once, and not as somebody does who deletes from the log: that would begin a life.
+            let trigger = async |sql: &str| cluster.sql(&format!("ALTER TABLE revocation_log {sql}")).await.is_ok();
+            if !trigger("DISABLE TRIGGER revocation_log_note_pruning").await {
+                return false;
+            }
+            let sql = "WITH gone AS (DELETE FROM revocation_log RETURNING xid), noted AS (
+                    UPDATE database_life SET written_by = pg_current_xact_id(), retained_from = greatest(retained_from,
+                        (SELECT (xid::text::bigint + 1)::text::xid8 FROM gone ORDER BY xid DESC LIMIT 1))
+                ) SELECT count(*) FROM gone";
             let began = Instant::now();
             let mut cleared = false;
             while began.elapsed() < while_it_lasts {
-                cleared |= cluster.sql(&sql).await.is_ok_and(|count| count != "0");
+                cleared |= cluster.sql(sql).await.is_ok_and(|count| count != "0");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            cleared
+            trigger("ENABLE ALWAYS TRIGGER revocation_log_note_pruning").await && cleared
         }
+        ClonedDatabase => cluster.read_at_a_copy(&recent(scene), while_it_lasts).await,
+        RestoredDatabase => {
+            let Ok(backup) = cluster.dump().await else { return false };
+            tokio::time::sleep(while_it_lasts).await;
+            // Else nobody knew which of the sign-ins of this moment are revoked.
+            let mut alone = Vec::new();
+            for user in &scene.users {
+                alone.push(user.lock().await);
+            }
+            let trouble = scene.ledger.trouble(None);
+            scene.ledger.restoring();
+            let was_put_back = cluster.restore(&backup).await;
+            revoke_all(scene).await;
+            scene.ledger.restored(was_put_back.is_ok());
+            scene.ledger.trouble_is_over(trouble);
+            was_put_back.is_ok()
+        }
+    }
+}
+
+/// Sessions of some moments ago, with their users.
+fn recent(scene: &Scene) -> Vec<(String, String)> {
+    let book = scene.ledger.book();
+    let recent = &book.ids[book.ids.len().saturating_sub(200)..];
+    recent.iter().map(|id| (id.clone(), book.sessions[id].user.clone())).collect()
+}
+
+/// Revokes all sessions, until that is acknowledged.
+async fn revoke_all(scene: &Scene) {
+    let began = Instant::now();
+    loop {
+        for place in 0..NODES {
+            let Some(node) = scene.cluster.node(place).await else { continue };
+            let url = format!("{}/service/v1/sessions/revoke", node.service);
+            let request = node.http.post(url).bearer_auth(node.service_key()).json(&serde_json::json!({ "all": true }));
+            let reply = request.timeout(Duration::from_secs(10)).send().await;
+            if reply.is_ok_and(|reply| reply.status().as_u16() == 200) {
+                return;
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no node revokes all sessions");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -61,6 +61,12 @@ pub(crate) struct Book {
     signing_in: HashMap<String, u32>,
     /// Users of whom all sessions may be ended by something whose outcome nobody knows.
     tainted: HashMap<String, Instant>,
+    /// A backup is being put back: what was promised before does not count until all sessions are revoked.
+    restoring: bool,
+    /// Reads that began before this do not count: a backup was put back meanwhile.
+    counts_from: Option<Instant>,
+    /// How often a backup was put back.
+    pub(crate) restores: u32,
 }
 
 pub(crate) struct Entry {
@@ -70,6 +76,8 @@ pub(crate) struct Entry {
     final_since: Option<Instant>,
     /// Somebody has tried to end it: its state may be anything until it is acknowledged.
     pub(crate) doubtful: bool,
+    /// A backup from before it was put back.
+    pub(crate) may_be_gone: bool,
     log: VecDeque<String>,
 }
 
@@ -137,7 +145,8 @@ impl Ledger {
     }
 
     pub(crate) fn created(&self, id: &str, user: &str, expires: Option<SystemTime>) {
-        let entry = Entry { user: user.to_owned(), expires, final_since: None, doubtful: false, log: VecDeque::new() };
+        let (user_id, log) = (user.to_owned(), VecDeque::new());
+        let entry = Entry { user: user_id, expires, final_since: None, doubtful: false, may_be_gone: false, log };
         let mut book = self.book();
         let is_tainted = book.tainted.get(user).is_some_and(|since| since.elapsed() < TAINT);
         let entry = Entry { doubtful: is_tainted, ..entry };
@@ -190,6 +199,34 @@ impl Ledger {
         book.in_time("I14", asked, END_LIMIT);
     }
 
+    /// How often a backup was put back, and whether one is being put back.
+    pub(crate) fn restores(&self) -> u32 {
+        let book = self.book();
+        2 * book.restores + u32::from(book.restoring)
+    }
+
+    /// A backup is about to be put back in place.
+    pub(crate) fn restoring(&self) {
+        let mut book = self.book();
+        book.restoring = true;
+        for entry in book.sessions.values_mut() {
+            entry.doubtful = true;
+            entry.may_be_gone = true;
+        }
+    }
+
+    /// It was put back, if it was; and the revocation of all sessions is acknowledged.
+    pub(crate) fn restored(&self, was_put_back: bool) {
+        let mut book = self.book();
+        let now = Instant::now();
+        book.restores += u32::from(was_put_back);
+        for entry in book.sessions.values_mut() {
+            entry.final_since.get_or_insert(now);
+        }
+        book.restoring = false;
+        book.counts_from = Some(now);
+    }
+
     /// Nobody knows what became of an end.
     pub(crate) fn end_unknown(&self, asked: Asked, answer: Answer) {
         let mut book = self.book();
@@ -208,7 +245,8 @@ impl Ledger {
         let mut book = self.book();
         book.counts.reads += 1;
         book.explained(asked, answer);
-        if !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
+        let is_gone = answer == Answer::NotFound && book.sessions.get(id).is_some_and(|entry| entry.may_be_gone);
+        if !is_gone && !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
             book.violate("I5", id, asked, answer);
         }
     }
@@ -246,10 +284,14 @@ impl Book {
         self.counts.reads += 1;
         self.explained(asked, answer);
         self.in_time("I14", asked, READ_LIMIT);
+        if self.restoring || self.counts_from.is_some_and(|since| asked.at <= since) {
+            return;
+        }
         let is_quiet = self.is_quiet(asked, None);
         let Some(entry) = self.sessions.get_mut(id) else { return };
         entry.note(asked, answer);
         let (final_since, doubtful, expires) = (entry.final_since, entry.doubtful, entry.expires);
+        let may_be_gone = entry.may_be_gone;
         let is_making_room = self.signing_in.get(&entry.user).is_some_and(|count| *count > 0);
         let ended_before = final_since.is_some_and(|since| since < asked.at);
         self.counts.reads_after_an_end += u64::from(ended_before);
@@ -273,6 +315,7 @@ impl Book {
             Answer::Over if expires.is_none_or(|expires| SystemTime::now() < expires) => {
                 self.violate("I6", id, asked, answer);
             }
+            Answer::NotFound if may_be_gone => {}
             Answer::NotFound => self.violate("I7", id, asked, answer),
             Answer::NotOwner | Answer::Other(_) => self.violate("I13", id, asked, answer),
             Answer::Ended

@@ -32,15 +32,14 @@ const LONG_ENOUGH: Duration = Duration::from_secs(900);
 
 /// Injected bugs, each switched on by itself, with faults under which it breaks the promise. The quickest to be found come
 /// first.
-const INJECTED_BUGS: [(&str, &[FaultKind]); 10] = [
+const INJECTED_BUGS: [(&str, &[FaultKind]); 9] = [
     ("bug-no-wait", &[PausedNode]),
     ("bug-cursor-after-the-last-entry", &[LongTransaction]),
     ("bug-no-check", &[PausedNode, DelayedDatabase]),
-    ("log-cleared-away-unnoticed", &[ClearedLog]),
-    ("bug-look-counts-from-its-arrival", &[DelayedDatabase]),
-    ("bug-second-end-at-once", &[DelayedDatabase, PausedNode]),
-    ("bug-joins-unchecked", &[DelayedAnswers]),
-    ("bug-cursor-used-on-across-a-failover", &[PromotedStandby]),
+    ("bug-pruned-unnoticed", &[PrunedLog]),
+    ("bug-copies-are-taken-for-the-original", &[ClonedDatabase]),
+    ("bug-poll-counts-from-its-arrival", &[DelayedDatabase]),
+    ("bug-second-revocation-at-once", &[DelayedDatabase, PausedNode]),
     ("bug-freshness-after-the-map", &[UnreachableDatabase]),
     ("bug-boundary-on-both-sides", &[UnreachableDatabase]),
 ];

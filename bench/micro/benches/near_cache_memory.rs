@@ -14,7 +14,7 @@ fn main() {
     let before = resident();
     for n in 0..ENTRIES {
         // Made and dropped one by one, as by reads.
-        cache.set(&Arc::new(sessiond_bench::session(n))).now_or_never();
+        cache.set(&Arc::new(sessiond_bench::session(n)), &sessiond_bench::read_version()).now_or_never();
     }
     let held = cache.len() as u64;
     println!("{{\"entries\": {held}, \"bytes_per_entry\": {}}}", (resident() - before) / held);

@@ -8,11 +8,11 @@ use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemoryS
 use adapters_redis::cached_value::{self, Signer};
 use app::auth::{TokenRules, TokenVerifier};
 use app::system::{SystemClock, SystemMonotonicClock};
+use application::coherence::{CoherentSessionCache, RevocationFollower, RevocationState};
 use application::queries::GetSession;
 use application::queries::handlers::GetSessionHandler;
-use application::{CoherentSessionCache, RevocationGuard};
 use criterion::{Criterion, criterion_group, criterion_main};
-use domain::coherence::{FeedPage, Incarnation, LoggedEnd, Monotonic, RevocationMap, Scope};
+use domain::coherence::{LogPage, MonotonicInstant, RevocationEntry, RevocationMap, Scope, Snapshot};
 use domain::ports::{Clock, SessionCache, SessionRepository};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -20,16 +20,15 @@ use serde_json::json;
 use testkit::fixtures;
 use uuid::Uuid;
 
-/// The whole handler, with the clocks of the product: the near cache and the guard, or the database and all caches.
+/// The whole handler, with the clocks of the product: the near cache and the check, or the database and all caches.
 fn handler(criterion: &mut Criterion) {
     let (clock, monotonic) = (Arc::new(SystemClock), Arc::new(SystemMonotonicClock::default()));
     let database = MemoryDatabase::default();
     let repo = Arc::new(MemorySessionRepository::new(database.clone()));
     let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
-    // Nobody follows while it is measured, so the one look is good for long.
-    let delta = Duration::from_secs(3600);
-    let guard = Arc::new(RevocationGuard::new(Arc::new(feed), monotonic.clone(), delta));
-    guard.follow().now_or_never();
+    // Nobody polls while it is measured, so the one poll is good for long.
+    let state = Arc::new(RevocationState::new(monotonic.clone(), Duration::from_secs(3600)));
+    RevocationFollower::new(Arc::new(feed), monotonic, state.clone()).poll().now_or_never();
     let now = clock.now();
     let session = domain::Session {
         created_at: now,
@@ -40,8 +39,8 @@ fn handler(criterion: &mut Criterion) {
     repo.insert(&session, None).now_or_never();
     let query = GetSession { session_id: session.id, user_id: session.user_id };
     let handler = |near: Option<Arc<dyn SessionCache>>| {
-        let cache = CoherentSessionCache::new(near, None, guard.clone());
-        GetSessionHandler::new(repo.clone(), Arc::new(cache), monotonic.clone())
+        let cache = CoherentSessionCache::new(near, None, state.clone());
+        GetSessionHandler::new(repo.clone(), Arc::new(cache))
     };
     let with_near = handler(Some(Arc::new(MemorySessionCache::new(1000, clock.clone()))));
     let without = handler(None);
@@ -52,18 +51,23 @@ fn handler(criterion: &mut Criterion) {
     }
 }
 
-/// The guard's rule, with nothing to know and with as much as it holds.
-fn guard(criterion: &mut Criterion) {
-    let session = sessiond_bench::session(1);
-    for ends in [0, 1000, 100_000] {
-        let incarnation = Incarnation { system: 1, timeline: 1 };
-        let logged = |n: u64| LoggedEnd { change: n, scope: Scope::Session(sessiond_bench::session(n + 2).id) };
-        let ends_of_page = (0..ends).map(logged).collect();
-        let page = FeedPage { incarnation, ends: ends_of_page, complete: true, next: 0, kept_from: 0 };
+/// The check of a cached session, with no entries and with as many as a busy service has in twelve minutes.
+fn check(criterion: &mut Criterion) {
+    let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
+    for count in [0, 1000, 100_000] {
+        let entry = |n: u64| RevocationEntry { sequence: n, scope: Scope::Session(sessiond_bench::session(n + 2).id) };
+        let page = LogPage {
+            incarnation: version.incarnation,
+            entries: (0..count).map(entry).collect(),
+            snapshot: Snapshot::below(count),
+            is_last: true,
+            starts_over: Some(Snapshot::default()),
+        };
         let mut map = RevocationMap::default();
-        map.follow(&page, Monotonic::default(), Duration::from_secs(1));
-        criterion.bench_function(&format!("guard/{ends}_known"), |bencher| {
-            bencher.iter(|| black_box(map.check(black_box(&session), Monotonic::default())));
+        map.apply(&page, MonotonicInstant::default(), Duration::from_secs(1));
+        let now = MonotonicInstant::default();
+        criterion.bench_function(&format!("check/{count}_entries"), |bencher| {
+            bencher.iter(|| black_box(map.check(session.id, session.user_id, black_box(&version), now)));
         });
     }
 }
@@ -103,11 +107,11 @@ fn token(criterion: &mut Criterion) {
 /// What is kept in Redis.
 fn codec(criterion: &mut Criterion) {
     let (signer, key) = (Signer::new(&[7; 32]), b"prefix:a key of thirty-two bytes, as ids");
-    let session = sessiond_bench::session(1);
+    let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
     criterion.bench_function("codec/encode", |bencher| {
-        bencher.iter(|| black_box(cached_value::encode(black_box(&session), &signer, key)));
+        bencher.iter(|| black_box(cached_value::encode(black_box(&session), &version, &signer, key)));
     });
-    let value = cached_value::encode(&session, &signer, key).unwrap_or_default();
+    let value = cached_value::encode(&session, &version, &signer, key).unwrap_or_default();
     let now = fixtures::now();
     criterion.bench_function("codec/decode", |bencher| {
         bencher.iter(|| {
@@ -116,5 +120,5 @@ fn codec(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, handler, guard, token, codec);
+criterion_group!(benches, handler, check, token, codec);
 criterion_main!(benches);

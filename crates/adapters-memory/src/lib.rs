@@ -9,7 +9,7 @@ mod memory_session_cache;
 mod memory_session_repository;
 mod memory_session_retention;
 
-pub use memory_database::MemoryDatabase;
+pub use memory_database::{MemoryBackup, MemoryDatabase};
 pub use memory_event_outbox::MemoryEventOutbox;
 pub use memory_revocation_feed::{MemoryNodes, MemoryRevocationFeed};
 pub use memory_session_cache::MemorySessionCache;

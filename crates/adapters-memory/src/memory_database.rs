@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use domain::coherence::Incarnation;
+use domain::coherence::{Incarnation, ReadVersion, RevocationEntry, Scope, Snapshot};
 use domain::ports::PortError;
 use domain::{
     Actor, EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, Revocation, Session, SessionEvent,
@@ -21,24 +21,44 @@ struct Shared {
 }
 
 /// Sessions, and what happened to them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     /// Sessions whose end by time was noted.
     pub(crate) expired: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,
     last_position: u64,
-    /// Sessions that may have ended, in the order of their numbers from 1 on.
-    pub(crate) ends: Vec<SessionId>,
+    /// The log of revocations, in the order of their sequence numbers from 1 on.
+    pub(crate) log: Vec<Scope>,
+    /// How often the database was put back.
+    restores: u64,
 }
 
-/// There is one history.
-pub(crate) const INCARNATION: Incarnation = Incarnation { system: 1, timeline: 1 };
+/// A copy of everything that a database holds.
+#[derive(Clone)]
+pub struct MemoryBackup(Tables);
 
 impl MemoryDatabase {
     /// From now on it does not answer, as a database that is down.
     pub fn take_down(&self) {
         self.0.down.store(true, Ordering::SeqCst);
+    }
+
+    /// Copies everything that it holds, as `pg_dump` does.
+    pub fn back_up(&self) -> MemoryBackup {
+        MemoryBackup(self.lock().clone())
+    }
+
+    /// Puts a copy back in place: what came after it is gone, and another life of the database begins.
+    pub fn restore(&self, backup: &MemoryBackup) {
+        let mut tables = self.lock();
+        let restores = tables.restores + 1;
+        *tables = Tables { restores, log: Vec::new(), ..backup.0.clone() };
+    }
+
+    /// Takes a session away without a trace, as a restore does that goes unnoticed.
+    pub fn forget(&self, id: SessionId) {
+        self.lock().sessions.remove(&id);
     }
 
     /// How many sessions there are, whether or not it answers.
@@ -79,7 +99,7 @@ impl Tables {
             self.record_end(&after, revocation);
         }
         if before.is_revoked() != after.is_revoked() || after.ends_at() < before.ends_at() {
-            self.ends.push(id);
+            self.log.push(Scope::Session(id));
         }
         if after.expires_at > before.expires_at {
             self.record(&after, SessionEventKind::Renewed, after.last_activity_at, None, None);
@@ -87,9 +107,25 @@ impl Tables {
         Some(after)
     }
 
-    /// The number that the next end gets.
-    pub(crate) fn next_change(&self) -> u64 {
-        self.ends.len() as u64 + 1
+    /// The database, in its present life.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation { system: 1, database: 1, life: self.restores }
+    }
+
+    /// What a read sees now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::below(self.log.len() as u64 + 1)
+    }
+
+    /// The same, with where it reads.
+    pub(crate) fn version(&self) -> ReadVersion {
+        ReadVersion { incarnation: self.incarnation(), snapshot: self.snapshot() }
+    }
+
+    /// The entries of the log that this snapshot does not see.
+    pub(crate) fn entries_after(&self, snapshot: &Snapshot) -> Vec<RevocationEntry> {
+        let entries = (1..).zip(&self.log).map(|(sequence, scope)| RevocationEntry { sequence, scope: *scope });
+        entries.filter(|entry| !snapshot.sees(entry.sequence)).collect()
     }
 
     /// Notes that a session's time was over, with its event.
@@ -136,8 +172,8 @@ mod tests {
         let session = fixtures::bare_session();
         tables.insert(session.clone());
         tables.update(session.id, |session| session.expires_at += TimeDelta::hours(1));
-        assert!(tables.ends.is_empty());
+        assert!(tables.log.is_empty());
         tables.update(session.id, |session| session.expires_at -= TimeDelta::hours(2));
-        assert_eq!(tables.ends, [session.id]);
+        assert_eq!(tables.log, [Scope::Session(session.id)]);
     }
 }

@@ -1,13 +1,15 @@
+//! The log of revocations of an in-memory store, for tests.
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::coherence::{FeedPage, LoggedEnd, Scope};
-use domain::ports::{Look, Mark, OtherNode, PortError, RevocationFeed};
+use domain::coherence::{Incarnation, LogPage, Snapshot};
+use domain::ports::{LogPosition, Peer, Peers, Poll, PortError, RevocationFeed};
 use uuid::Uuid;
 
-use crate::memory_database::{INCARNATION, MemoryDatabase};
+use crate::memory_database::MemoryDatabase;
 
 /// The nodes of one in-memory store.
 #[derive(Clone, Default)]
@@ -15,10 +17,10 @@ pub struct MemoryNodes(Arc<Mutex<BTreeMap<Uuid, Lease>>>);
 
 #[derive(Clone, Copy, Default)]
 struct Lease {
-    delta: Duration,
-    renewals: u64,
-    /// Every change with a smaller number is merged.
-    applied: u64,
+    max_staleness: Duration,
+    heartbeats: u64,
+    /// In which life every entry with a smaller number is merged.
+    applied: Option<(u64, u64)>,
 }
 
 /// [`RevocationFeed`] in the memory of this process, for tests.
@@ -33,55 +35,73 @@ impl MemoryRevocationFeed {
     pub fn new(database: MemoryDatabase, nodes: MemoryNodes, node: Uuid) -> Self {
         Self { database, nodes, node }
     }
-
-    fn others(&self, fits: impl Fn(&Lease) -> bool) -> Vec<OtherNode> {
-        let nodes = self.nodes.lock();
-        let others = nodes.iter().filter(|(node, lease)| **node != self.node && fits(lease));
-        others.map(|(node, lease)| OtherNode { node: *node, delta: lease.delta, renewals: lease.renewals }).collect()
-    }
 }
 
 impl MemoryNodes {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, Lease>> {
+    /// Drops all leases, as a restore may that brings back those of another time.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Lease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A position is the life and the number that the next entry gets.
+fn parse(position: &LogPosition) -> Option<(u64, u64)> {
+    let (life, next) = position.0.split_once(':')?;
+    Some((life.parse().ok()?, next.parse().ok()?))
+}
+
 #[async_trait]
 impl RevocationFeed for MemoryRevocationFeed {
-    async fn register(&self, delta: Duration) -> Result<(), PortError> {
+    async fn register(&self, max_staleness: Duration) -> Result<(), PortError> {
         let _tables = self.database.tables()?;
-        self.nodes.lock().entry(self.node).or_default().delta = delta;
+        self.nodes.lock().insert(self.node, Lease { max_staleness, ..Lease::default() });
         Ok(())
     }
 
-    async fn look(&self, from: Option<u64>, applied: Option<&str>) -> Result<Option<Look>, PortError> {
+    async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError> {
         let tables = self.database.tables()?;
         let mut nodes = self.nodes.lock();
         let Some(lease) = nodes.get_mut(&self.node) else { return Ok(None) };
-        lease.renewals += 1;
-        lease.applied = applied.and_then(|moment| moment.parse().ok()).unwrap_or_default();
-        let next = tables.next_change();
-        let numbered = (1..).zip(&tables.ends).filter(|(change, _)| *change >= from.unwrap_or(next));
-        let ends = numbered.map(|(change, id)| LoggedEnd { change, scope: Scope::Session(*id) }).collect();
-        let page = FeedPage { incarnation: INCARNATION, ends, complete: true, next, kept_from: 0 };
-        Ok(Some(Look { page, moment: next.to_string() }))
+        let position = position.and_then(parse);
+        if is_heartbeat {
+            lease.heartbeats += 1;
+            lease.applied = position;
+        }
+        let incarnation = tables.incarnation();
+        let since = position.filter(|(life, _)| *life == incarnation.life).map(|(_, next)| Snapshot::below(next));
+        let snapshot = tables.snapshot();
+        let page = LogPage {
+            incarnation,
+            entries: tables.entries_after(&since.clone().unwrap_or_default()),
+            is_last: true,
+            starts_over: since.is_none().then(Snapshot::default),
+            snapshot: snapshot.clone(),
+        };
+        Ok(Some(Poll { page, position: LogPosition(format!("{}:{}", incarnation.life, snapshot.xmax())) }))
     }
 
-    async fn mark(&self) -> Result<Mark, PortError> {
-        let change = self.database.tables()?.next_change() - 1;
-        Ok(Mark { change, others: self.others(|_| true) })
+    async fn peers(&self, _: Duration) -> Result<Peers, PortError> {
+        let tables = self.database.tables()?;
+        let (incarnation, next) = (tables.incarnation(), tables.snapshot().xmax());
+        let nodes = self.nodes.lock();
+        let others = nodes.iter().filter(|(node, _)| **node != self.node);
+        let peer = |(node, lease): (&Uuid, &Lease)| Peer {
+            node: *node,
+            max_staleness: lease.max_staleness,
+            heartbeats: lease.heartbeats,
+            is_caught_up: lease.applied.is_some_and(|(life, merged)| life == incarnation.life && merged >= next),
+        };
+        Ok(Peers { incarnation: Some(incarnation), peers: others.map(peer).collect() })
     }
 
-    async fn behind(&self, change: u64) -> Result<Vec<OtherNode>, PortError> {
-        let _tables = self.database.tables()?;
-        Ok(self.others(|lease| lease.applied <= change))
-    }
-
-    async fn remove(&self, node: &OtherNode) -> Result<(), PortError> {
+    async fn remove_peer(&self, peer: &Peer) -> Result<(), PortError> {
         let mut nodes = self.nodes.lock();
-        if nodes.get(&node.node).is_some_and(|lease| lease.renewals == node.renewals) {
-            nodes.remove(&node.node);
+        if nodes.get(&peer.node).is_some_and(|lease| lease.heartbeats == peer.heartbeats) {
+            nodes.remove(&peer.node);
         }
         Ok(())
     }
@@ -93,5 +113,9 @@ impl RevocationFeed for MemoryRevocationFeed {
 
     async fn prune(&self, _: u32) -> Result<u64, PortError> {
         Ok(0)
+    }
+
+    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::ports::{CachedSession, Clock, EndedSession, Layer, SessionCache};
+use domain::coherence::ReadVersion;
+use domain::ports::{CachedSession, Clock, Layer, SessionCache, SessionKey};
 use domain::{Session, SessionId, UserId};
 use quick_cache::sync::Cache;
 
@@ -25,6 +26,7 @@ pub struct MemorySessionCache {
 #[derive(Clone)]
 struct Entry {
     session: Arc<Session>,
+    version: ReadVersion,
     set_at: DateTime<Utc>,
 }
 
@@ -65,10 +67,11 @@ impl SessionCache for MemorySessionCache {
             entries.remove(&session_id);
             return None;
         }
-        entry.session.is_live(now).then_some(CachedSession { session: entry.session, layer: Layer::Near })
+        let Entry { session, version, .. } = entry;
+        session.is_live(now).then_some(CachedSession { session, version, layer: Layer::Near })
     }
 
-    async fn set(&self, session: &Arc<Session>) {
+    async fn set(&self, session: &Arc<Session>, version: &ReadVersion) {
         let Some(entries) = &self.entries else { return };
         if session.is_revoked() {
             return;
@@ -78,10 +81,11 @@ impl SessionCache for MemorySessionCache {
         for text in device.chain([&mut session.device_info, &mut session.location]).flatten() {
             self.share(text);
         }
-        entries.insert(session.id, Entry { session: Arc::new(session), set_at: self.clock.now() });
+        let (id, version, set_at) = (session.id, version.clone(), self.clock.now());
+        entries.insert(id, Entry { session: Arc::new(session), version, set_at });
     }
 
-    async fn remove(&self, sessions: &[EndedSession]) {
+    async fn remove(&self, sessions: &[SessionKey]) {
         let Some(entries) = &self.entries else { return };
         for session in sessions {
             entries.remove(&session.id);
@@ -100,7 +104,7 @@ mod tests {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
         let cache = MemorySessionCache::new(10, clock.clone());
         let session = Arc::new(fixtures::session());
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
 
         clock.advance(TIME_TO_LIVE - TimeDelta::microseconds(1));
         assert!(cache.get(session.id, session.user_id).await.is_some());
@@ -113,7 +117,7 @@ mod tests {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
         let cache = MemorySessionCache::new(10, clock.clone());
         let session = Arc::new(fixtures::session());
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
 
         clock.advance(TimeDelta::seconds(-1));
         assert!(cache.get(session.id, session.user_id).await.is_none());
@@ -123,7 +127,7 @@ mod tests {
     async fn it_holds_no_more_than_its_capacity() {
         let cache = MemorySessionCache::new(10, fixtures::clock());
         for n in 0..1000 {
-            cache.set(&Arc::new(fixtures::session_number(n))).await;
+            cache.set(&Arc::new(fixtures::session_number(n)), &fixtures::read_version()).await;
         }
         assert!((1..=10).contains(&cache.len()));
     }
@@ -134,7 +138,7 @@ mod tests {
         let mut texts = Vec::new();
         for n in 1..=2 {
             let session = Arc::new(fixtures::session_number(n));
-            cache.set(&session).await;
+            cache.set(&session, &fixtures::read_version()).await;
             let session = cache.get(session.id, session.user_id).await.unwrap().session;
             let device = session.device.clone().unwrap();
             texts.push([device.browser, device.system, session.device_info.clone(), session.location.clone()]);
@@ -147,7 +151,7 @@ mod tests {
     async fn without_capacity_it_never_knows_anything() {
         let cache = MemorySessionCache::new(0, fixtures::clock());
         let session = Arc::new(fixtures::session());
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 }

@@ -1,14 +1,17 @@
+//! Sessions of an in-memory store, for tests.
+
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::coherence::{ReadStamp, Stamp};
+use domain::coherence::{Scope, SessionRead};
 use domain::ports::{
-    EndedSession, HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionPage,
-    SessionReader, SessionRepository,
+    HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
+    SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
-use crate::memory_database::{INCARNATION, MemoryDatabase};
+use crate::memory_database::MemoryDatabase;
 
 /// [`SessionRepository`] in the memory of this process, for tests.
 #[derive(Default)]
@@ -28,10 +31,10 @@ impl MemorySessionRepository {
         fits: impl Fn(&Session) -> bool,
         limit: usize,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let mut tables = self.database.tables()?;
         let fitting = tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
-        let ended: Vec<_> = fitting.map(ended).take(limit).collect();
+        let ended: Vec<_> = fitting.map(key).take(limit).collect();
         for session in &ended {
             tables.update(session.id, |session| session.revocation = Some(revocation.clone().into()));
         }
@@ -39,30 +42,23 @@ impl MemorySessionRepository {
     }
 }
 
-fn ended(session: &Session) -> EndedSession {
-    EndedSession { id: session.id, user_id: session.user_id }
-}
-
-#[async_trait]
-impl SessionReader for MemorySessionRepository {
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
-        let tables = self.database.tables()?;
-        let mut session = tables.sessions.get(&session_id).cloned();
-        if let Some(session) = &mut session {
-            let seen_below = tables.next_change();
-            session.stamp = Stamp(Some(ReadStamp { incarnation: INCARNATION, seen_below }));
-        }
-        Ok(session)
-    }
+fn key(session: &Session) -> SessionKey {
+    SessionKey { id: session.id, user_id: session.user_id }
 }
 
 #[async_trait]
 impl SessionRepository for MemorySessionRepository {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
+        let tables = self.database.tables()?;
+        let session = tables.sessions.get(&session_id).cloned().map(Arc::new);
+        Ok(session.map(|session| SessionRead { session, version: Some(tables.version()) }))
+    }
+
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let mut tables = self.database.tables()?;
-        let key = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key));
-        let key_is_taken = key(session)
-            .is_some_and(|wanted| tables.sessions.values().any(|other| key(other).as_ref() == Some(&wanted)));
+        let sign_in = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key));
+        let key_is_taken = sign_in(session)
+            .is_some_and(|wanted| tables.sessions.values().any(|other| sign_in(other).as_ref() == Some(&wanted)));
         if key_is_taken || tables.sessions.contains_key(&session.id) {
             return Err(PortError::conflict("a session with this id, or this idempotency key, exists"));
         }
@@ -76,7 +72,7 @@ impl SessionRepository for MemorySessionRepository {
             if too_many > 0 && limit.on_limit == OnLimit::Deny {
                 return Ok(Insertion::LimitReached);
             }
-            evicted = live.into_iter().take(too_many).map(ended).collect();
+            evicted = live.into_iter().take(too_many).map(key).collect();
             for oldest in &evicted {
                 tables.update(oldest.id, |session| session.revocation = Some(SessionLimit::eviction(now).into()));
             }
@@ -140,7 +136,7 @@ impl SessionRepository for MemorySessionRepository {
         Ok((tables.sessions.len() - before) as u64)
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
         self.revoke_where(|session| session_ids.contains(&session.id), usize::MAX, revocation)
     }
 
@@ -150,18 +146,25 @@ impl SessionRepository for MemorySessionRepository {
         except: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let fits = |session: &Session| session.user_id == user_id && Some(session.id) != except;
-        self.revoke_where(fits, limit as usize, revocation)
+        let revoked = self.revoke_where(fits, limit as usize, revocation)?;
+        self.database.tables()?.log.push(Scope::User(user_id));
+        Ok(revoked)
     }
 
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
-        self.revoke_where(|session| after.is_none_or(|after| session.id > after), limit as usize, revocation)
+    ) -> Result<Vec<SessionKey>, PortError> {
+        let fits = |session: &Session| after.is_none_or(|after| session.id > after);
+        let revoked = self.revoke_where(fits, limit as usize, revocation)?;
+        if after.is_none() {
+            self.database.tables()?.log.push(Scope::AllUsers);
+        }
+        Ok(revoked)
     }
 }
 

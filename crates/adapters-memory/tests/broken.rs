@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use adapters_memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionRepository};
 use chrono::{DateTime, Utc};
+use domain::coherence::{Incarnation, SessionRead};
 use domain::ports::{
-    EndedSession, EventOutbox, EventQuery, Insertion, Look, Mark, OtherNode, PortError, RevocationFeed, SessionEdit,
-    SessionListing, SessionPage, SessionReader, SessionRepository, SessionRetention,
+    EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed, SessionEdit,
+    SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
 };
 use domain::{Revocation, Session, SessionEvent, SessionId, SessionLimit, Touch, UserId};
 use testkit::conformance::{Stores, TwoNodes};
@@ -20,14 +21,11 @@ fn refused<T>() -> Result<T, PortError> {
 }
 
 #[async_trait::async_trait]
-impl SessionReader for Refusing {
-    async fn find_by_id(&self, _: SessionId) -> Result<Option<Session>, PortError> {
+impl SessionRepository for Refusing {
+    async fn find_by_id(&self, _: SessionId) -> Result<Option<SessionRead>, PortError> {
         refused()
     }
-}
 
-#[async_trait::async_trait]
-impl SessionRepository for Refusing {
     async fn insert(&self, _: &Session, _: Option<SessionLimit>) -> Result<Insertion, PortError> {
         refused()
     }
@@ -52,7 +50,7 @@ impl SessionRepository for Refusing {
         refused()
     }
 
-    async fn revoke(&self, _: &[SessionId], _: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+    async fn revoke(&self, _: &[SessionId], _: &Revocation) -> Result<Vec<SessionKey>, PortError> {
         refused()
     }
 
@@ -62,16 +60,16 @@ impl SessionRepository for Refusing {
         _: Option<SessionId>,
         _: u32,
         _: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         refused()
     }
 
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         _: Option<SessionId>,
         _: u32,
         _: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         refused()
     }
 }
@@ -108,19 +106,19 @@ impl RevocationFeed for Refusing {
         refused()
     }
 
-    async fn look(&self, _: Option<u64>, _: Option<&str>) -> Result<Option<Look>, PortError> {
+    async fn poll(&self, _: Option<&LogPosition>, _: bool) -> Result<Option<Poll>, PortError> {
         refused()
     }
 
-    async fn mark(&self) -> Result<Mark, PortError> {
+    async fn peers(&self, _: Duration) -> Result<Peers, PortError> {
         refused()
     }
 
-    async fn behind(&self, _: u64) -> Result<Vec<OtherNode>, PortError> {
+    async fn remove_peer(&self, _: &Peer) -> Result<(), PortError> {
         refused()
     }
 
-    async fn remove(&self, _: &OtherNode) -> Result<(), PortError> {
+    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
         refused()
     }
 
@@ -170,14 +168,11 @@ impl IgnoresCursors {
 }
 
 #[async_trait::async_trait]
-impl SessionReader for IgnoresCursors {
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+impl SessionRepository for IgnoresCursors {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
         self.0.find_by_id(session_id).await
     }
-}
 
-#[async_trait::async_trait]
-impl SessionRepository for IgnoresCursors {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         self.0.insert(session, limit).await
     }
@@ -202,7 +197,7 @@ impl SessionRepository for IgnoresCursors {
         self.0.import(sessions).await
     }
 
-    async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+    async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
         self.0.revoke(ids, revocation).await
     }
 
@@ -212,19 +207,19 @@ impl SessionRepository for IgnoresCursors {
         except: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         self.0.revoke_all_of_user(user_id, except, limit, revocation).await
     }
 
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         _: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         // It never gets any further, as if nothing had been revoked.
-        let revoked = self.0.revoke_everybody(None, limit, revocation).await?;
-        let key = |session: Session| EndedSession { id: session.id, user_id: session.user_id };
+        let revoked = self.0.revoke_all_sessions(None, limit, revocation).await?;
+        let key = |read: SessionRead| SessionKey { id: read.session.id, user_id: read.session.user_id };
         let first = self.0.find_by_id(testkit::fixtures::session_number(1).id).await?.map(key);
         Ok(if revoked.is_empty() { first.into_iter().collect() } else { revoked })
     }

@@ -117,16 +117,6 @@ pub(crate) enum Durability {
     Memory,
 }
 
-/// What tells this database from any other.
-pub(crate) async fn identify(url: &str) -> Result<u64, OpenError> {
-    let mut connection = connect_once(url).await?;
-    let identify = sqlx::query("SELECT system_identifier FROM pg_control_system()");
-    let row = identify.fetch_one(&mut connection).await.map_err(OpenError::Connect)?;
-    let system: i64 = row.get(0);
-    connection.close().await.map_err(OpenError::Connect)?;
-    Ok(system.cast_unsigned())
-}
-
 /// Sets what a connection depends on. The defaults of server, database and role may differ, and a pooler may not have passed on what a client asks for when it connects. Each is set for the session, so that a later reload of the server's
 /// configuration does not change it.
 ///

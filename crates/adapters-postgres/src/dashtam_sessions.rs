@@ -1,6 +1,5 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use domain::coherence::Stamp;
 use domain::ports::{PortError, SessionSource, SourceSession};
 use domain::{Revocation, Session, SessionId, UserId};
 use sea_orm::prelude::{IpNetwork, Json};
@@ -90,7 +89,6 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
         metadata: if let Json::Object(object) = row.try_get_by_index(13)? { Some(object.into()) } else { None },
         idempotency_key: None,
         revocation: revoked_at.map(|at| Revocation { at, reason, actor: None }.into()),
-        stamp: Stamp::default(),
     };
     Ok(SourceSession { session, never_expired: row.try_get_by_index(10)? })
 }

@@ -5,10 +5,10 @@
 //!
 //! To change the schema: a new file in `migrations/`, one line in `migrations/mod.rs`, and [`SCHEMA_VERSION`] one higher.
 
+mod batched_reads;
 mod connection;
 mod dashtam_sessions;
 mod error;
-mod gathered_reads;
 mod migrations;
 mod postgres_database;
 mod postgres_event_outbox;

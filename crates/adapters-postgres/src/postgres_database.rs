@@ -2,13 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::coherence::Incarnation;
 use domain::ports::{HealthCheck, PortError};
-use fail::fail_point;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement, Value};
 use tokio::time::error::Elapsed;
 
-use crate::connection::{Durability, OpenError, PoolHealth, connect_pool, identify};
+use crate::connection::{Durability, OpenError, PoolHealth, connect_pool};
 use crate::error::{connection_broke, outcome_unknown, port_error};
 use crate::schema;
 
@@ -19,7 +17,6 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(900);
 pub struct PostgresDatabase {
     pool: DatabaseConnection,
     health: Arc<PoolHealth>,
-    system: u64,
 }
 
 impl PostgresDatabase {
@@ -29,26 +26,20 @@ impl PostgresDatabase {
     /// See [`OpenError`].
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         schema::migrate(url).await?;
-        let system = identify(url).await?;
         let health = Arc::new(PoolHealth::default());
         let pool = connect_pool(url, pool_size, health.clone(), Durability::Disk).await?;
-        Ok(Self { pool, health, system })
+        Ok(Self { pool, health })
     }
 
-    /// One more connection to the same database, for what must not wait for others. Its commits survive the client, and need not
+    /// More connections to the same database, for what must not wait for requests. Their commits survive the client, and need not
     /// survive the server.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open_beside(&self, url: &str) -> Result<Self, OpenError> {
+    pub(crate) async fn open_beside(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         let health = Arc::new(PoolHealth::default());
-        let pool = connect_pool(url, 1, health.clone(), Durability::Memory).await?;
-        Ok(Self { pool, health, system: self.system })
-    }
-
-    /// What tells this database from any other.
-    pub(crate) fn system(&self) -> u64 {
-        self.system
+        let pool = connect_pool(url, pool_size, health.clone(), Durability::Memory).await?;
+        Ok(Self { pool, health })
     }
 
     /// The key that signs what shared caches keep, the same for all nodes of this database: made by a migration, at random.
@@ -139,15 +130,6 @@ impl PostgresDatabase {
         let statement = statement(sql, values);
         self.bounded_write(async { Ok(self.pool.execute_raw(statement).await?.rows_affected()) }).await
     }
-}
-
-/// The fail point of an injected bug.
-pub(crate) const CURSOR_ACROSS_A_FAILOVER: &str = "bug-cursor-used-on-across-a-failover";
-
-/// Which history of which database; by that injected bug, always the same.
-pub(crate) fn incarnation(system: u64, timeline: i32) -> Incarnation {
-    fail_point!(CURSOR_ACROSS_A_FAILOVER, |_| Incarnation { system, timeline: 0 });
-    Incarnation { system, timeline: timeline.cast_unsigned() }
 }
 
 pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {

@@ -2,9 +2,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::ports::{
-    EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
-};
+use domain::coherence::SessionRead;
+use domain::ports::{Insertion, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -13,7 +12,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::gathered_reads::GatheredReads;
+use crate::batched_reads::BatchedReads;
 use crate::postgres_database::{PostgresDatabase, statement};
 use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text, placeholder};
 
@@ -33,15 +32,22 @@ const REVOKE: &str = "WITH doomed AS MATERIALIZED (
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
     FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
 
+/// It writes to the log also if nothing matched: caches may hold what the table no longer has.
 const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
         SELECT id FROM sessions WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
         ORDER BY id LIMIT $6 FOR NO KEY UPDATE
+    ), logged AS (
+        INSERT INTO revocation_log (user_id) VALUES ($4)
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
     FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
 
-const REVOKE_EVERYBODY: &str = "WITH doomed AS MATERIALIZED (
+/// The first batch writes to the log also if nothing matched.
+const REVOKE_ALL_SESSIONS: &str = "WITH doomed AS MATERIALIZED (
         SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL ORDER BY id LIMIT $5 FOR NO KEY UPDATE
+    ), logged AS (
+        INSERT INTO revocation_log (session_id, user_id)
+        SELECT NULL, NULL WHERE $4 = '00000000-0000-0000-0000-000000000000'::uuid
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
     FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
@@ -65,17 +71,17 @@ const TOUCH: &str = "WITH touch AS MATERIALIZED (
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
     database: Arc<PostgresDatabase>,
-    reads: GatheredReads,
+    reads: BatchedReads,
 }
 
 impl PostgresSessionRepository {
     /// The sessions of this database. To be called on a tokio runtime, which then reads for it.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
-        Self { reads: GatheredReads::new(database.clone()), database }
+        Self { reads: BatchedReads::new(database.clone()), database }
     }
 
     /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.
-    async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<EndedSession>, PortError> {
+    async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<SessionKey>, PortError> {
         let mut values = vec![revocation.at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
         values.extend(which);
         self.database.write(sql, values, ended).await
@@ -83,14 +89,11 @@ impl PostgresSessionRepository {
 }
 
 #[async_trait]
-impl SessionReader for PostgresSessionRepository {
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+impl SessionRepository for PostgresSessionRepository {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
         self.reads.find(session_id).await
     }
-}
 
-#[async_trait]
-impl SessionRepository for PostgresSessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let eviction = SessionLimit::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
@@ -104,7 +107,7 @@ impl SessionRepository for PostgresSessionRepository {
         values.extend(limit);
         let evicted = |row: &QueryResult| row.try_get_by_index::<Vec<Uuid>>(0);
         let evicted = self.database.write(&insert_sql(), values, evicted).await?.pop();
-        let ended = |id| EndedSession { id: SessionId(id), user_id: session.user_id };
+        let ended = |id| SessionKey { id: SessionId(id), user_id: session.user_id };
         Ok(match evicted {
             Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(ended).collect() },
             None => Insertion::LimitReached,
@@ -140,7 +143,7 @@ impl SessionRepository for PostgresSessionRepository {
         let id = |row: &QueryResult| row.try_get_by_index::<Uuid>(0);
         let ids = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], id).await?;
         match ids.first() {
-            Some(id) => self.find_by_id(SessionId(*id)).await,
+            Some(id) => Ok(self.find_by_id(SessionId(*id)).await?.map(session)),
             None => Ok(None),
         }
     }
@@ -154,7 +157,7 @@ impl SessionRepository for PostgresSessionRepository {
             edit.metadata.clone().flatten().map(Json::Object).into(),
         ];
         self.database.execute(EDIT, values).await?;
-        self.find_by_id(session_id).await
+        Ok(self.find_by_id(session_id).await?.map(session))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
@@ -178,7 +181,7 @@ impl SessionRepository for PostgresSessionRepository {
         Ok(rows.into_iter().filter(|is_new| *is_new).count() as u64)
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
         let ids: Vec<Uuid> = session_ids.iter().map(|id| id.0).collect();
         self.end(REVOKE, revocation, vec![ids.into()]).await
     }
@@ -189,19 +192,19 @@ impl SessionRepository for PostgresSessionRepository {
         except: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let which = vec![user_id.0.into(), except.map(|id| id.0).into(), i64::from(limit).into()];
         self.end(REVOKE_ALL_OF_USER, revocation, which).await
     }
 
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        let mut ended = self.end(REVOKE_EVERYBODY, revocation, vec![after.into(), i64::from(limit).into()]).await?;
+        let mut ended = self.end(REVOKE_ALL_SESSIONS, revocation, vec![after.into(), i64::from(limit).into()]).await?;
         ended.sort();
         Ok(ended)
     }
@@ -246,7 +249,11 @@ fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
     Ok((total.unsigned_abs(), active.unsigned_abs()))
 }
 
+fn session(read: SessionRead) -> Session {
+    Arc::unwrap_or_clone(read.session)
+}
+
 /// A row of `RETURNING id, user_id`.
-fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
-    Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
+    Ok(SessionKey { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
 }

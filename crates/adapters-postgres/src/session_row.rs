@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::coherence::Stamp;
 use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
@@ -74,7 +73,6 @@ impl From<Model> for Session {
                 Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
                     .into()
             }),
-            stamp: Stamp::default(),
         }
     }
 }

@@ -45,8 +45,7 @@ async fn stores_on(guard: &TestDatabase, database: Arc<PostgresDatabase>) -> Sto
 }
 
 async fn feed(guard: &TestDatabase, database: &Arc<PostgresDatabase>, node: u128) -> Arc<PostgresRevocationFeed> {
-    let looks = Arc::new(database.open_beside(&guard.url()).await.unwrap());
-    Arc::new(PostgresRevocationFeed::new(database.clone(), looks, Uuid::from_u128(node)))
+    Arc::new(PostgresRevocationFeed::open(database.clone(), &guard.url(), Uuid::from_u128(node)).await.unwrap())
 }
 
 testkit::session_repository_contract!(repository());

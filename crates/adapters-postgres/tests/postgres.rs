@@ -2,24 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters_postgres::{
-    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
-    PostgresSessionRetention, SCHEMA_VERSION, inspect, migrate,
+    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention,
+    SCHEMA_VERSION, inspect, migrate,
 };
 use chrono::TimeDelta;
-use domain::ports::{
-    EventOutbox, EventQuery, HealthCheck, Look, PortError, RevocationFeed, SessionReader, SessionRepository,
-    SessionRetention,
-};
+use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository, SessionRetention};
 use domain::{Actor, Revocation, Session};
 use testkit::conformance::session_repository;
 use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
-use uuid::Uuid;
 
 async fn connect(database: &TestDatabase) -> Arc<PostgresDatabase> {
     Arc::new(PostgresDatabase::open(&database.url(), 4).await.unwrap())
@@ -154,7 +149,7 @@ async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for _ in 0..20 {
-        assert_eq!(repository.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));
+        assert_eq!(testkit::find_session(&*repository, session.id).await.as_ref(), Some(&session));
     }
 }
 
@@ -172,7 +167,7 @@ async fn terminated_connections_cost_a_read_nothing() {
         database.psql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
         );
-        assert_eq!(find().await.unwrap().as_ref(), Some(&session));
+        assert_eq!(find().await.unwrap().map(|read| read.session).as_deref(), Some(&session));
     }
 }
 
@@ -193,7 +188,7 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
         assert!(error.contains("a revocation is final"), "{change}: {error}");
     }
     database.psql("UPDATE sessions SET name = 'renamed'");
-    assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
+    assert_eq!(testkit::find_session(&repository, session.id).await.unwrap().revocation, session.revocation);
 }
 
 /// However many events nobody has read yet, the story of one session is whole.
@@ -215,70 +210,9 @@ async fn a_backlog_of_unread_events_hides_nothing() {
     assert_eq!(events[0].position, 12_001);
 }
 
-/// A crash may have numbers of transactions used again, of which nobody can tell the old meaning from the new one.
-#[tokio::test]
-async fn after_a_crash_another_timeline_begins_and_until_then_reads_are_not_stamped() {
-    let server = Arc::new(PostgresServer::start());
-    let database = server.database();
-    let connection = connect(&database).await;
-    let repository = PostgresSessionRepository::new(connection.clone());
-    let looks = Arc::new(connection.open_beside(&database.url()).await.unwrap());
-    let feed = PostgresRevocationFeed::new(connection, looks, Uuid::from_u128(1));
-    let session = fixtures::session();
-    repository.insert(&session, None).await.unwrap();
-    feed.register(Duration::from_millis(500)).await.unwrap();
-    let before = feed.look(None, None).await.unwrap().unwrap().page.incarnation;
-    let stamp = async || repository.find_by_id(session.id).await.ok()?.unwrap().stamp.0;
-    assert_eq!(stamp().await.unwrap().incarnation, before);
-
-    let backend = database.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1");
-    assert!(Command::new("kill").args(["-KILL", &backend]).status().unwrap().success());
-    let crashed = Instant::now();
-    while database.try_psql("SELECT 1").is_err() || repository.find_by_id(session.id).await.is_err() {
-        assert!(crashed.elapsed() < Duration::from_secs(20), "the server did not recover");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(stamp().await, None);
-    let after = loop {
-        match feed.look(None, None).await {
-            Ok(look) => break look.unwrap().page.incarnation,
-            Err(error) => assert!(crashed.elapsed() < Duration::from_secs(20), "{error:?}"),
-        }
-    };
-    assert_ne!(after, before);
-    assert_eq!(stamp().await.unwrap().incarnation, after);
-}
-
-/// Found by half an hour of real nodes under faults (`docs/coherence.md`).
-#[tokio::test]
-async fn what_a_node_has_merged_of_one_timeline_says_nothing_about_another() {
-    let server = Arc::new(PostgresServer::start());
-    let database = server.database();
-    let connection = connect(&database).await;
-    let looks = Arc::new(connection.open_beside(&database.url()).await.unwrap());
-    let [one, other] =
-        [1, 2].map(|n| PostgresRevocationFeed::new(connection.clone(), looks.clone(), Uuid::from_u128(n)));
-    for feed in [&one, &other] {
-        feed.register(Duration::from_millis(500)).await.unwrap();
-    }
-    let mark = one.mark().await.unwrap();
-    let look = async |after: Option<&Look>| {
-        let (from, applied) = (after.map(|look| look.page.next), after.map(|look| look.moment.as_str()));
-        other.look(from, applied).await.unwrap().unwrap()
-    };
-    let of_one_timeline = look(None).await;
-    database.psql("UPDATE database_timeline SET id = id # 1");
-    // By its numbers it has seen the mark; but those are the numbers of another timeline.
-    let of_another = look(Some(&of_one_timeline)).await;
-    assert_ne!(of_another.page.incarnation, of_one_timeline.page.incarnation);
-    assert_eq!(one.behind(mark.change).await.unwrap().len(), 1);
-    look(Some(&of_another)).await;
-    assert_eq!(one.behind(mark.change).await.unwrap(), []);
-}
-
-/// Many at once are gathered, and everybody is answered what was asked.
+/// Concurrent reads are batched, and each caller gets the session that it asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked_for() {
+async fn concurrent_reads_return_the_session_that_each_caller_asked_for() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let repository = Arc::new(PostgresSessionRepository::new(connect(&database).await));
@@ -294,8 +228,8 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
     }
     for (n, id, read) in reads {
         let found = read.await.unwrap();
-        assert_eq!(found.as_ref().map(|session| session.id), (n < 50).then_some(id));
-        assert!(found.is_none_or(|session| session.stamp.0.is_some()));
+        assert_eq!(found.as_ref().map(|read| read.session.id), (n < 50).then_some(id));
+        assert!(found.is_none_or(|read| read.version.is_some()));
     }
 }
 

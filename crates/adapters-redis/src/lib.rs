@@ -4,10 +4,10 @@
 //! Only `GET`, `MGET`, `SET PX`, `UNLINK` and `PING` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
 //! checked, whatever it does costs a request a few milliseconds at most ([`RedisSessionCache`]).
 
+mod batched_gets;
 pub mod cached_value;
 mod circuit_breaker;
 mod connection;
-mod gathered_gets;
 mod redis_session_cache;
 
 pub use connection::OpenError;

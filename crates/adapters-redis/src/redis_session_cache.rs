@@ -3,15 +3,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use domain::ports::{CachedSession, Clock, EndedSession, HealthCheck, Layer, PortError, SessionCache};
+use domain::coherence::ReadVersion;
+use domain::ports::{CachedSession, Clock, HealthCheck, Layer, PortError, SessionCache, SessionKey};
 use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Error, ErrorKind, Expiration, KeysInterface, Pool};
 
+use crate::batched_gets::BatchedGets;
 use crate::cached_value::{self, Signer, VERSION};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::connection::{COMMAND_TIMEOUT, OpenError, connect_pool, one_line, options};
-use crate::gathered_gets::GatheredGets;
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
@@ -30,7 +31,7 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct RedisSessionCache {
     pool: Pool,
     /// `None` on a cluster, where one command asks for keys of one server only.
-    gathered: Option<GatheredGets>,
+    batched: Option<BatchedGets>,
     breaker: CircuitBreaker,
     key_prefix: String,
     signer: Signer,
@@ -48,7 +49,7 @@ impl RedisSessionCache {
         metrics::gauge!("sessiond_cache_up").set(1.0);
         let is_cluster = pool.next().client_config().server.is_clustered();
         Ok(Self {
-            gathered: (!is_cluster).then(|| GatheredGets::new(pool.clone())),
+            batched: (!is_cluster).then(|| BatchedGets::new(pool.clone())),
             pool,
             breaker: CircuitBreaker::default(),
             key_prefix: key_prefix.to_owned(),
@@ -128,12 +129,12 @@ impl RedisSessionCache {
 impl SessionCache for RedisSessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let key = self.key(session_id, user_id);
-        let value: Option<Bytes> = match &self.gathered {
-            Some(gathered) => self.run("get", gathered.get(key.clone())).await?,
+        let value: Option<Bytes> = match &self.batched {
+            Some(batched) => self.run("get", batched.get(key.clone())).await?,
             None => self.run("get", self.pool.next().with_options(&options()).get(key.clone())).await?,
         };
         match cached_value::decode(&value?, &self.signer, &key, session_id, user_id, self.clock.now()) {
-            Ok(session) => Some(CachedSession { session: Arc::new(session), layer: Layer::Shared }),
+            Ok((session, version)) => Some(CachedSession { session: Arc::new(session), version, layer: Layer::Shared }),
             Err(reject) => {
                 metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason()).increment(1);
                 None
@@ -141,19 +142,19 @@ impl SessionCache for RedisSessionCache {
         }
     }
 
-    async fn set(&self, session: &Arc<Session>) {
+    async fn set(&self, session: &Arc<Session>, version: &ReadVersion) {
         let remaining = (session.expires_at - self.clock.now()).min(TIME_TO_LIVE).num_milliseconds();
         if remaining <= 0 || !self.breaker.is_healthy() {
             return;
         }
         let client = self.pool.next().with_options(&options());
         let key = self.key(session.id, session.user_id);
-        let Some(value) = cached_value::encode(session, &self.signer, &key).map(Bytes::from) else { return };
+        let Some(value) = cached_value::encode(session, version, &self.signer, &key).map(Bytes::from) else { return };
         let _: Option<()> = self.run("set", client.set(key, value, Some(Expiration::PX(remaining)), None, false)).await;
     }
 
     /// In pipelines of `REMOVE_BATCH`, until one is not answered: what is left expires by itself.
-    async fn remove(&self, sessions: &[EndedSession]) {
+    async fn remove(&self, sessions: &[SessionKey]) {
         for batch in sessions.chunks(REMOVE_BATCH) {
             let pipeline = self.pool.next().pipeline();
             let queued = async {

@@ -25,7 +25,7 @@ async fn assert_used_again(cache: &RedisSessionCache, session: &Arc<Session>, wi
     let started = Instant::now();
     while !hits(cache, session).await {
         assert!(started.elapsed() < within, "not used again within {within:?}");
-        cache.set(session).await;
+        cache.set(session, &fixtures::read_version()).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -35,7 +35,7 @@ async fn an_entry_is_small_and_expires_with_its_session_or_after_ten_minutes() {
     let server = RedisServer::start();
     let cache = open(&server.url()).await;
     let long = Arc::new(fixtures::session());
-    cache.set(&long).await;
+    cache.set(&long, &fixtures::read_version()).await;
     let ttl: i64 =
         server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"]).parse().unwrap();
     assert!((590_000..=600_000).contains(&ttl), "{ttl}");
@@ -44,13 +44,20 @@ async fn an_entry_is_small_and_expires_with_its_session_or_after_ten_minutes() {
     assert_eq!(cache.get(long.id, long.user_id).await.unwrap().layer, Layer::Shared);
 
     server.cli(&["FLUSHALL"]);
-    cache.set(&Arc::new(Session { expires_at: fixtures::now() + TimeDelta::seconds(5), ..fixtures::session() })).await;
+    cache
+        .set(
+            &Arc::new(Session { expires_at: fixtures::now() + TimeDelta::seconds(5), ..fixtures::session() }),
+            &fixtures::read_version(),
+        )
+        .await;
     let ttl: i64 =
         server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"]).parse().unwrap();
     assert!((4_000..=5_000).contains(&ttl), "{ttl}");
 
     server.cli(&["FLUSHALL"]);
-    cache.set(&Arc::new(Session { expires_at: fixtures::now(), ..fixtures::session() })).await;
+    cache
+        .set(&Arc::new(Session { expires_at: fixtures::now(), ..fixtures::session() }), &fixtures::read_version())
+        .await;
     assert_eq!(server.cli(&["DBSIZE"]), "0");
 }
 
@@ -59,7 +66,7 @@ async fn poisoned_values_are_misses() {
     let server = RedisServer::start();
     let cache = open(&server.url()).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
     let poison = "local key = redis.call('KEYS', 'sess:*')[1] redis.call('DEL', key) ";
     for value in [
         "redis.call('SET', key, '')",
@@ -68,12 +75,12 @@ async fn poisoned_values_are_misses() {
         "redis.call('SET', key, string.rep('x', 1000000))",
         "redis.call('LPUSH', key, 'wrong type')",
     ] {
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
         server.cli(&["EVAL", &format!("{poison} {value}"), "0"]);
         assert!(!hits(&cache, &session).await, "{value}");
         // It is no reason to distrust Redis: the next answer is believed again.
         server.cli(&["FLUSHALL"]);
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
         assert!(hits(&cache, &session).await, "{value}");
     }
 }
@@ -84,14 +91,14 @@ async fn a_killed_server_is_a_miss_at_once_and_used_again() {
     let port = server.port();
     let cache = open(&server.url()).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
     assert!(hits(&cache, &session).await);
 
     server.signal("KILL");
     for _ in 0..50 {
         let started = Instant::now();
         assert!(!hits(&cache, &session).await);
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
         assert!(started.elapsed() < Duration::from_millis(60));
     }
     assert!(cache.check().await.is_err());
@@ -106,14 +113,14 @@ async fn a_stopped_server_costs_one_budget_until_the_breaker_opens_and_then_noth
     let server = RedisServer::start();
     let cache = open(&server.url()).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
 
     server.signal("STOP");
     let mut slow = 0;
     for _ in 0..200 {
         let started = Instant::now();
         assert!(!hits(&cache, &session).await);
-        cache.set(&session).await;
+        cache.set(&session, &fixtures::read_version()).await;
         let took = started.elapsed();
         assert!(took < Duration::from_millis(60), "{took:?}");
         slow += u32::from(took > Duration::from_millis(20));
@@ -143,10 +150,10 @@ async fn a_full_server_refuses_writes_and_reads_go_on() {
     let server = RedisServer::start();
     let cache = open(&server.url()).await;
     let (first, second) = (Arc::new(fixtures::session()), Arc::new(fixtures::session_number(2)));
-    cache.set(&first).await;
+    cache.set(&first, &fixtures::read_version()).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     for _ in 0..10 {
-        cache.set(&second).await;
+        cache.set(&second, &fixtures::read_version()).await;
         assert!(hits(&cache, &first).await);
     }
     assert!(!hits(&cache, &second).await);
@@ -171,7 +178,7 @@ async fn it_needs_no_more_rights_than_the_manual_says() {
     ]);
     let cache = open(&format!("redis://sessiond:secret@127.0.0.1:{}", server.port())).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
     assert!(hits(&cache, &session).await);
     assert!(cache.check().await.is_ok());
 }
@@ -182,7 +189,7 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
     let server = RedisServer::start();
     let cache = Arc::new(open(&server.url()).await);
     for n in 0..50 {
-        cache.set(&Arc::new(fixtures::session_number(n))).await;
+        cache.set(&Arc::new(fixtures::session_number(n)), &fixtures::read_version()).await;
     }
     let mut reads = Vec::new();
     // Each session that is there, and each that is not, several times.
@@ -217,7 +224,7 @@ async fn a_cluster_of_three_masters_remembers_sessions_of_every_slot() {
     let cache = open(&cluster.url()).await;
     let sessions: Vec<_> = (1..=60).map(|n| Arc::new(fixtures::session_number(n))).collect();
     for session in &sessions {
-        cache.set(session).await;
+        cache.set(session, &fixtures::read_version()).await;
     }
     for session in &sessions {
         assert!(hits(&cache, session).await, "{}", session.id);
@@ -232,7 +239,7 @@ async fn a_sentinel_is_asked_for_the_master() {
     let sentinel = RedisSentinel::start();
     let cache = open(&sentinel.url()).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
     assert!(hits(&cache, &session).await);
     assert_eq!(sentinel.master().cli(&["DBSIZE"]), "1");
 }
@@ -244,6 +251,6 @@ async fn a_unix_socket_serves_too() {
     let _server = RedisServer::start_with(&["--unixsocket", &socket]);
     let cache = open(&format!("redis+unix://{socket}")).await;
     let session = Arc::new(fixtures::session());
-    cache.set(&session).await;
+    cache.set(&session, &fixtures::read_version()).await;
     assert!(hits(&cache, &session).await);
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::coherence::Stamp;
 use domain::ports::PortError;
 use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId, metadata_text};
 use sea_orm::Value;
@@ -83,7 +82,6 @@ impl TryFrom<Model> for Session {
                 Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
                     .into()
             }),
-            stamp: Stamp::default(),
         })
     }
 }

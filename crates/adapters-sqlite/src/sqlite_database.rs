@@ -24,7 +24,7 @@ pub struct SqliteDatabase {
 }
 
 /// The number that the next entry of the revocation log gets, as an expression.
-pub(crate) const NEXT_CHANGE: &str =
+pub(crate) const NEXT_SEQUENCE: &str =
     "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'revocation_log')";
 
 /// What is done inside a transaction.
@@ -42,10 +42,10 @@ impl SqliteDatabase {
         let random = rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0)).await;
         let random = random.map_err(|error| file.setup_error(error))?;
         let system = random.first().copied().unwrap_or_default().cast_unsigned();
-        Ok(Self { writer, readers, incarnation: Incarnation { system, timeline: 0 }, _file: file })
+        Ok(Self { writer, readers, incarnation: Incarnation { system, database: 0, life: 0 }, _file: file })
     }
 
-    /// Which history this is: another one each time that the file is opened.
+    /// Which life of the file this is: another one each time that it is opened.
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
     }

@@ -1,19 +1,22 @@
+//! The log of revocations of one SQLite file.
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::SessionId;
-use domain::coherence::{FeedPage, LoggedEnd, Scope};
-use domain::ports::{Look, Mark, OtherNode, PortError, RevocationFeed};
+use domain::coherence::{Incarnation, LogPage, RevocationEntry, Scope, Snapshot};
+use domain::ports::{LogPosition, Peer, Peers, Poll, PortError, RevocationFeed};
+use domain::{SessionId, UserId};
 use sea_orm::{DbErr, QueryResult};
 use uuid::Uuid;
 
-use crate::sqlite_database::{NEXT_CHANGE, SqliteDatabase};
+use crate::sqlite_database::{NEXT_SEQUENCE, SqliteDatabase};
 
-/// Entries that one look brings at most.
-const LOOK_LIMIT: usize = 20_000;
+/// Entries of one page, at most.
+const PAGE_LIMIT: usize = 20_000;
 
-/// [`RevocationFeed`] on one SQLite file: one process has it, so there is nobody to wait for.
+/// [`RevocationFeed`] on one SQLite file. One process has it, so there are no peers. Each time that the file is opened a life begins, so a
+/// first poll has nothing to bring.
 pub struct SqliteRevocationFeed {
     database: Arc<SqliteDatabase>,
 }
@@ -25,47 +28,72 @@ impl SqliteRevocationFeed {
     }
 }
 
+/// Where a node is in the log: the number of the next entry, and inside a row of pages the snapshot of the first.
+struct Position {
+    next: u64,
+    row: Option<u64>,
+}
+
+impl Position {
+    fn parse(position: &LogPosition) -> Option<Self> {
+        match position.0.split_once(' ') {
+            None => Some(Self { next: position.0.parse().ok()?, row: None }),
+            Some((next, row)) => Some(Self { next: next.parse().ok()?, row: Some(row.parse().ok()?) }),
+        }
+    }
+}
+
 #[async_trait]
 impl RevocationFeed for SqliteRevocationFeed {
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
     async fn register(&self, _: Duration) -> Result<(), PortError> {
         Ok(())
     }
 
-    async fn look(&self, from: Option<u64>, _: Option<&str>) -> Result<Option<Look>, PortError> {
+    async fn poll(&self, position: Option<&LogPosition>, _: bool) -> Result<Option<Poll>, PortError> {
+        let position = position.and_then(Position::parse);
         // One statement, so one snapshot.
         let sql = format!(
-            "SELECT {NEXT_CHANGE}, (SELECT coalesce(min(id), {NEXT_CHANGE}) FROM revocation_log),
-                (SELECT group_concat(id || ':' || hex(session_id)) FROM (
-                    SELECT id, session_id FROM revocation_log WHERE id >= coalesce(?, {NEXT_CHANGE}) ORDER BY id LIMIT ?))"
+            "SELECT {NEXT_SEQUENCE}, (SELECT coalesce(min(id), {NEXT_SEQUENCE}) FROM revocation_log),
+                (SELECT group_concat(id || ':' || coalesce(hex(session_id), '') || ':' || coalesce(hex(user_id), '')) FROM (
+                    SELECT id, session_id, user_id FROM revocation_log WHERE id >= coalesce(?, {NEXT_SEQUENCE})
+                    ORDER BY id LIMIT ?))"
         );
-        let from = from.map(|from| i64::try_from(from).unwrap_or(i64::MAX));
-        let values = [from.into(), (LOOK_LIMIT as i64 + 1).into()];
+        let since = position.as_ref().map(|position| i64::try_from(position.next).unwrap_or(i64::MAX));
+        let values = [since.into(), (PAGE_LIMIT as i64 + 1).into()];
         let incarnation = self.database.incarnation();
-        let page = |row: &QueryResult| {
+        let poll = |row: &QueryResult| {
             let (next, kept_from): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            let (next, kept_from) = (next.unsigned_abs(), kept_from.unsigned_abs());
             let entries: String = row.try_get_by_index::<Option<String>>(2)?.unwrap_or_default();
             let entries = entries.split(',').filter(|entry| !entry.is_empty());
-            let end = |entry: &str| {
-                logged_end(entry).ok_or_else(|| DbErr::Type(format!("revocation_log: {entry} cannot be read")))
+            let read =
+                |text: &str| entry(text).ok_or_else(|| DbErr::Type(format!("revocation_log: {text} cannot be read")));
+            let mut entries = entries.map(read).collect::<Result<Vec<_>, _>>()?;
+            let is_last = entries.len() <= PAGE_LIMIT;
+            entries.truncate(PAGE_LIMIT);
+            // Somebody has deleted from the log, or it is a first poll: everything until now is missing.
+            let position = position.as_ref().filter(|position| position.next >= kept_from);
+            let starts_over = position.is_none().then(|| Snapshot::below(next));
+            let row_snapshot = position.and_then(|position| position.row).unwrap_or(next);
+            let position = match entries.last().filter(|_| !is_last) {
+                Some(last) => format!("{} {row_snapshot}", last.sequence + 1),
+                None => row_snapshot.to_string(),
             };
-            let ends = entries.map(end).collect::<Result<Vec<_>, _>>()?;
-            let complete = ends.len() <= LOOK_LIMIT;
-            let (next, kept_from) = (next.unsigned_abs(), kept_from.unsigned_abs());
-            Ok(FeedPage { incarnation, ends, complete, next, kept_from })
+            let page = LogPage { incarnation, entries, snapshot: Snapshot::below(row_snapshot), is_last, starts_over };
+            Ok(Poll { page, position: LogPosition(position) })
         };
-        let pages = self.database.query(&sql, values, page).await?;
-        Ok(pages.into_iter().next().map(|page| Look { page, moment: String::new() }))
+        Ok(self.database.query(&sql, values, poll).await?.pop())
     }
 
-    async fn mark(&self) -> Result<Mark, PortError> {
-        Ok(Mark { change: 0, others: Vec::new() })
+    async fn peers(&self, _: Duration) -> Result<Peers, PortError> {
+        Ok(Peers { incarnation: Some(self.database.incarnation()), peers: Vec::new() })
     }
 
-    async fn behind(&self, _: u64) -> Result<Vec<OtherNode>, PortError> {
-        Ok(Vec::new())
-    }
-
-    async fn remove(&self, _: &OtherNode) -> Result<(), PortError> {
+    async fn remove_peer(&self, _: &Peer) -> Result<(), PortError> {
         Ok(())
     }
 
@@ -79,10 +107,21 @@ impl RevocationFeed for SqliteRevocationFeed {
             WHERE recorded_at < unixepoch() - 3600)";
         self.database.execute(sql, [limit.into()]).await
     }
+
+    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+        Err(PortError::unavailable("a life of a SQLite file ends with its process"))
+    }
 }
 
-fn logged_end(entry: &str) -> Option<LoggedEnd> {
-    let (change, id) = entry.split_once(':')?;
-    let scope = Scope::Session(SessionId(Uuid::try_parse(id).ok()?));
-    Some(LoggedEnd { change: change.parse().ok()?, scope })
+/// Reads `number:session:user`; each id may be absent.
+fn entry(text: &str) -> Option<RevocationEntry> {
+    let mut parts = text.split(':');
+    let (sequence, session, user) = (parts.next()?, parts.next()?, parts.next()?);
+    let id = |text: &str| if text.is_empty() { Ok(None) } else { Uuid::try_parse(text).map(Some) };
+    let scope = match (id(session).ok()?, id(user).ok()?) {
+        (Some(id), _) => Scope::Session(SessionId(id)),
+        (None, Some(id)) => Scope::User(UserId(id)),
+        (None, None) => Scope::AllUsers,
+    };
+    Some(RevocationEntry { sequence: sequence.parse().ok()?, scope })
 }

@@ -1,10 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::coherence::{ReadStamp, Stamp};
-use domain::ports::{
-    EndedSession, Insertion, PortError, SessionEdit, SessionListing, SessionPage, SessionReader, SessionRepository,
-};
+use domain::coherence::{ReadVersion, SessionRead, Snapshot};
+use domain::ports::{Insertion, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -13,7 +11,7 @@ use sea_orm::{
 };
 
 use crate::session_row::{COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, values};
-use crate::sqlite_database::{NEXT_CHANGE, SqliteDatabase, bounded, statement};
+use crate::sqlite_database::{NEXT_SEQUENCE, SqliteDatabase, bounded, statement};
 
 /// Rows or ids of one statement. SQLite has no arrays, and bounds the parameters of a statement.
 const CHUNK: usize = 500;
@@ -58,30 +56,28 @@ impl SqliteSessionRepository {
         which: &str,
         revocation: &Revocation,
         values: impl IntoIterator<Item = Value>,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let values = revocation_values(revocation).into_iter().chain(values);
         self.database.write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, ended).await
     }
 }
 
 #[async_trait]
-impl SessionReader for SqliteSessionRepository {
-    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<Session>, PortError> {
+impl SessionRepository for SqliteSessionRepository {
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
         // The row, and what the read has seen, of one snapshot.
-        let sql = format!("SELECT {COLUMNS}, {NEXT_CHANGE} AS seen_below FROM sessions WHERE id = ?");
-        let row = |row: &QueryResult| Ok((Model::from_query_result(row, "")?, row.try_get::<i64>("", "seen_below")?));
-        let Some((row, seen_below)) = self.database.query(&sql, [session_id.0.into()], row).await?.pop() else {
+        let sql = format!("SELECT {COLUMNS}, {NEXT_SEQUENCE} AS next_sequence FROM sessions WHERE id = ?");
+        let row =
+            |row: &QueryResult| Ok((Model::from_query_result(row, "")?, row.try_get::<i64>("", "next_sequence")?));
+        let Some((row, next_sequence)) = self.database.query(&sql, [session_id.0.into()], row).await?.pop() else {
             return Ok(None);
         };
-        let mut session = Session::try_from(row)?;
-        let (incarnation, seen_below) = (self.database.incarnation(), seen_below.unsigned_abs());
-        session.stamp = Stamp(Some(ReadStamp { incarnation, seen_below }));
-        Ok(Some(session))
+        let session = Arc::new(Session::try_from(row)?);
+        let incarnation = self.database.incarnation();
+        let version = ReadVersion { incarnation, snapshot: Snapshot::below(next_sequence.unsigned_abs()) };
+        Ok(Some(SessionRead { session, version: Some(version) }))
     }
-}
 
-#[async_trait]
-impl SessionRepository for SqliteSessionRepository {
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let session = session.clone();
         self.database
@@ -116,7 +112,7 @@ impl SessionRepository for SqliteSessionRepository {
     async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
         let found = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], ended).await?;
         match found.first() {
-            Some(session) => self.find_by_id(session.id).await,
+            Some(key) => Ok(self.find_by_id(key.id).await?.map(session)),
             None => Ok(None),
         }
     }
@@ -130,7 +126,7 @@ impl SessionRepository for SqliteSessionRepository {
             session_id.0.into(),
         ];
         self.database.execute(EDIT, values).await?;
-        self.find_by_id(session_id).await
+        Ok(self.find_by_id(session_id).await?.map(session))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
@@ -151,7 +147,7 @@ impl SessionRepository for SqliteSessionRepository {
             .await
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError> {
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
         let mut all_ended = Vec::new();
         for ids in session_ids.chunks(CHUNK) {
             let which = format!("id IN ({})", placeholders(ids.len()));
@@ -167,20 +163,26 @@ impl SessionRepository for SqliteSessionRepository {
         except: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND revoked_at IS NULL ORDER BY id LIMIT ?)";
-        self.end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()]).await
+        let revoked =
+            self.end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()]).await?;
+        self.database.execute("INSERT INTO revocation_log (user_id) VALUES (?)", [user_id.0.into()]).await?;
+        Ok(revoked)
     }
 
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError> {
+    ) -> Result<Vec<SessionKey>, PortError> {
         let which =
             "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS NULL ORDER BY id LIMIT ?)";
         let mut ended = self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
+        if after.is_none() {
+            self.database.execute("INSERT INTO revocation_log DEFAULT VALUES", []).await?;
+        }
         ended.sort();
         Ok(ended)
     }
@@ -249,7 +251,11 @@ fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
     Ok((total.unsigned_abs(), active.unsigned_abs()))
 }
 
+fn session(read: SessionRead) -> Session {
+    Arc::unwrap_or_clone(read.session)
+}
+
 /// A row of `id, user_id`.
-fn ended(row: &QueryResult) -> Result<EndedSession, DbErr> {
-    Ok(EndedSession { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
+    Ok(SessionKey { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
 }

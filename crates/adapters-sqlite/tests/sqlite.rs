@@ -11,7 +11,7 @@ use adapters_sqlite::{
     SqliteSessionRetention, inspect, migrate,
 };
 use chrono::TimeDelta;
-use domain::ports::{HealthCheck, PortError, RevocationFeed, SessionReader, SessionRepository, SessionRetention};
+use domain::ports::{HealthCheck, PortError, RevocationFeed, SessionRepository, SessionRetention};
 use domain::{Actor, Revocation, Session};
 use sea_orm::{ConnectionTrait, Database};
 use testkit::{TemporaryDir, fixtures};
@@ -56,7 +56,7 @@ async fn what_was_written_is_there_after_a_restart() {
     database.close().await;
     drop(database);
 
-    assert_eq!(open(&dir).await.find_by_id(session.id).await.unwrap(), Some(session));
+    assert_eq!(testkit::find_session(&open(&dir).await, session.id).await, Some(session));
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leav
 
     let second = Session { id: fixtures::session_number(2).id, ..fixtures::session() };
     assert!(matches!(repository.insert(&second, None).await, Err(PortError::Unavailable(_))));
-    assert!(repository.find_by_id(fixtures::session().id).await.unwrap().is_some());
+    assert!(testkit::find_session(&repository, fixtures::session().id).await.is_some());
     assert!(database.check().await.is_ok());
 
     other.execute_unprepared("ROLLBACK").await.unwrap();
@@ -159,7 +159,7 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
         assert!(error.contains("a revocation is final"), "{change}: {error}");
     }
     database.execute_unprepared("UPDATE sessions SET name = 'renamed'").await.unwrap();
-    assert_eq!(repository.find_by_id(session.id).await.unwrap().unwrap().revocation, session.revocation);
+    assert_eq!(testkit::find_session(&repository, session.id).await.unwrap().revocation, session.revocation);
 }
 
 /// Two processes that each take themselves for the only one would acknowledge revocations that the other has not heard of.
@@ -207,10 +207,10 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
 
     sql(&dir, &format!("UPDATE sessions SET expires_at = expires_at + {}", day.num_microseconds().unwrap())).await;
     assert_eq!(retention.delete_ended(now + day, 10).await.unwrap(), 0);
-    assert!(repository.find_by_id(session.id).await.unwrap().unwrap().is_live(now));
+    assert!(testkit::find_session(&repository, session.id).await.unwrap().is_live(now));
     feed.register(Duration::from_millis(500)).await.unwrap();
-    let from = feed.look(None, None).await.unwrap().unwrap().page.next;
+    let position = feed.poll(None, true).await.unwrap().unwrap().position;
     sql(&dir, "DELETE FROM sessions").await;
-    let page = feed.look(Some(from), None).await.unwrap().unwrap().page;
-    assert_eq!(page.ends.len(), 1, "{page:?}");
+    let page = feed.poll(Some(&position), true).await.unwrap().unwrap().page;
+    assert_eq!(page.entries.len(), 1, "{page:?}");
 }

@@ -4,7 +4,6 @@
 //! sessiond by configuration, call [`wiring::wire`] and use [`application::Application`] directly.
 
 pub mod auth;
-mod background;
 pub mod cli;
 pub mod config;
 pub mod http;

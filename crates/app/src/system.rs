@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::coherence::Monotonic;
+use domain::coherence::MonotonicInstant;
 use domain::ports::{Clock, IdGenerator, MonotonicClock};
 use uuid::Uuid;
 
@@ -33,8 +33,8 @@ impl Default for SystemMonotonicClock {
 
 #[async_trait]
 impl MonotonicClock for SystemMonotonicClock {
-    fn now(&self) -> Monotonic {
-        Monotonic(self.origin.elapsed())
+    fn now(&self) -> MonotonicInstant {
+        MonotonicInstant(self.origin.elapsed())
     }
 
     async fn sleep(&self, duration: Duration) {

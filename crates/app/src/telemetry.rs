@@ -54,11 +54,13 @@ pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
     describe_gauge!("sessiond_cleanup_backlog", "Sessions that wait to be noted as over, or deleted; 100000 if more");
     describe_counter!("sessiond_cleaned_total", "What was cleared away: expired, deleted, events");
     describe_gauge!(
-        "sessiond_feed_age_seconds",
+        "sessiond_poll_age_seconds",
         Unit::Seconds,
-        "How long ago the last look at the ended sessions was sent"
+        "How long ago the last poll of the log of revocations was sent"
     );
-    describe_counter!("sessiond_cache_refused_total", "Remembered sessions that were not answered, by reason");
+    describe_counter!("sessiond_cache_refused_total", "Cached sessions that were not served, by reason");
+    describe_gauge!("sessiond_revocation_entries", "Sessions and users for which the node has revocations");
+    describe_counter!("sessiond_revocation_resets_total", "How often nothing that was cached before was trusted");
     describe_gauge!("sessiond_build_info", "1, with the version");
     metrics::gauge!("sessiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let upkeep = handle.clone();

@@ -19,7 +19,7 @@ use adapters_sqlite::{
 use adapters_ua_parser::UaParserDeviceEnricher;
 use anyhow::{Context, Result, bail};
 use application::commands::handlers::{CleanUpHandler, Enrichers, ImportSessionsHandler};
-use application::{Application, Ports};
+use application::{Application, Background, Ports};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::ports::{
@@ -36,10 +36,12 @@ use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
 /// Connections that read a SQLite file, at most.
 const MAX_SQLITE_READERS: u32 = 4;
 
-/// A running application with what it stands on.
+/// An application with what it stands on.
 pub struct Node {
     /// Every use case.
     pub application: Arc<Application>,
+    /// What goes on beside them, once somebody runs it. Without it nothing is served from a cache.
+    pub background: Option<Background>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Whether the dependencies answer.
@@ -78,7 +80,7 @@ macro_rules! closes {
         )*
     };
 }
-closes!(DashtamSessions, PostgresDatabase, SqliteDatabase, RedisSessionCache);
+closes!(DashtamSessions, PostgresDatabase, PostgresRevocationFeed, SqliteDatabase, RedisSessionCache);
 
 /// The ports of the configured store.
 struct Store {
@@ -98,17 +100,17 @@ impl Store {
             StoreUrl::Postgres(url) => {
                 let open = PostgresDatabase::open(url.expose_secret(), settings.pool_size).await;
                 let database = Arc::new(open.context("store.url")?);
-                let looks = Arc::new(database.open_beside(url.expose_secret()).await.context("store.url")?);
-                let feed = PostgresRevocationFeed::new(database.clone(), looks.clone(), SystemIds.next_id());
+                let feed = PostgresRevocationFeed::open(database.clone(), url.expose_secret(), SystemIds.next_id());
+                let feed = Arc::new(feed.await.context("store.url")?);
                 Ok(Self {
-                    revocation_feed: Arc::new(feed),
+                    revocation_feed: feed.clone(),
                     session_repo: Arc::new(PostgresSessionRepository::new(database.clone())),
                     event_outbox: Arc::new(PostgresEventOutbox::new(database.clone())),
                     session_retention: Arc::new(PostgresSessionRetention::new(database.clone())),
                     health: database.clone(),
                     description: "PostgreSQL".to_owned(),
                     cache_key: database.cache_key().await.context("store.url")?,
-                    connections: vec![looks, database],
+                    connections: vec![feed, database],
                 })
             }
             StoreUrl::Sqlite(url) => {
@@ -191,10 +193,13 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
         monotonic_clock: Arc::new(SystemMonotonicClock::default()),
         ids: Arc::new(SystemIds),
     };
+    let (application, background) = Application::new(ports, settings.policies);
+    let health = Health::new(store.health, cache_health, application.revocation_state.clone());
     Ok(Node {
-        application: Arc::new(Application::new(ports, settings.policies)),
+        application: Arc::new(application),
+        background: Some(background),
         clock,
-        health: Arc::new(Health::new(store.health, cache_health)),
+        health: Arc::new(health),
         store_description: store.description,
         cache_description,
         adapters,

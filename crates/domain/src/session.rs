@@ -6,7 +6,6 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
-use crate::coherence::Stamp;
 use crate::{Device, Metadata, SessionId, Touch, UserId};
 
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
@@ -60,8 +59,6 @@ pub struct Session {
     pub idempotency_key: Option<Arc<str>>,
     /// Present once the session was ended by somebody.
     pub revocation: Option<Box<Revocation>>,
-    /// When it was read, for those who remember it. Says nothing about the session: all stamps are equal.
-    pub stamp: Stamp,
 }
 
 /// That a session was ended before its time: when, why and by whom.
@@ -239,7 +236,6 @@ mod tests {
             metadata: None,
             idempotency_key: None,
             revocation: None,
-            stamp: Stamp::default(),
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::coherence::Monotonic;
+use domain::coherence::MonotonicInstant;
 use domain::ports::{Clock, MonotonicClock};
 
 /// A clock that stands still until a test moves it.
@@ -40,8 +40,8 @@ impl SteppingClock {
 
 #[async_trait]
 impl MonotonicClock for SteppingClock {
-    fn now(&self) -> Monotonic {
-        Monotonic(*self.0.lock().expect("no test panics while it holds the clock"))
+    fn now(&self) -> MonotonicInstant {
+        MonotonicInstant(*self.0.lock().expect("no test panics while it holds the clock"))
     }
 
     async fn sleep(&self, duration: Duration) {

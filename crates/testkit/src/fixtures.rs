@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
-use domain::coherence::Stamp;
+use domain::coherence::{Incarnation, ReadVersion, Snapshot};
 use domain::{Device, DeviceKind, Metadata, Session, SessionId, UserId};
 use serde_json::json;
 use uuid::Uuid;
@@ -44,8 +44,13 @@ pub fn session() -> Session {
         metadata: Some(metadata().into()),
         idempotency_key: None,
         revocation: None,
-        stamp: Stamp::default(),
     }
+}
+
+/// What some read had seen, with every field filled in.
+pub fn read_version() -> ReadVersion {
+    let incarnation = Incarnation { system: u64::MAX, database: 16_384, life: 7 };
+    ReadVersion { incarnation, snapshot: Snapshot::new(123_456_789_012, [123_456_789_000, 123_456_789_003]) }
 }
 
 /// Metadata with every sort of value.

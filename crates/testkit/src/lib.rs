@@ -19,3 +19,15 @@ pub use clock::{FixedClock, SteppingClock};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use ids::SequentialIds;
 pub use temporary_dir::TemporaryDir;
+
+/// Returns the session with this id as the store has it.
+///
+/// # Panics
+/// If the store cannot be read.
+pub async fn find_session(
+    repo: &(impl domain::ports::SessionRepository + ?Sized),
+    id: domain::SessionId,
+) -> Option<domain::Session> {
+    let read = repo.find_by_id(id).await.unwrap();
+    read.map(|read| std::sync::Arc::unwrap_or_clone(read.session))
+}

@@ -12,6 +12,7 @@ mod m0007_database_timeline;
 mod m0008_merged_on_a_timeline;
 mod m0009_one_look_at_what_an_update_changed;
 mod m0010_in_any_surroundings;
+mod m0011_lives_of_a_database;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_merged_on_a_timeline::Migration),
             Box::new(m0009_one_look_at_what_an_update_changed::Migration),
             Box::new(m0010_in_any_surroundings::Migration),
+            Box::new(m0011_lives_of_a_database::Migration),
         ]
     }
 }

@@ -8,6 +8,7 @@ mod m0003_time_outs_and_labels;
 mod m0004_events;
 mod m0005_revocation_log;
 mod m0006_in_any_surroundings;
+mod m0007_revocations_of_no_session;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_events::Migration),
             Box::new(m0005_revocation_log::Migration),
             Box::new(m0006_in_any_surroundings::Migration),
+            Box::new(m0007_revocations_of_no_session::Migration),
         ]
     }
 }

@@ -1,10 +1,14 @@
+use std::sync::Arc;
+
 use anyhow::Result;
+use application::clean_up_until_done;
+use application::commands::handlers::CleanedUp;
 use clap::Args;
 use serde_json::json;
 
 use super::{print, progress};
-use crate::background::clean_up_once;
 use crate::config::Settings;
+use crate::system::SystemMonotonicClock;
 use crate::wiring;
 
 #[derive(Args)]
@@ -18,7 +22,8 @@ pub(super) struct Cleanup {
 pub(super) async fn run(command: Cleanup, settings: &Settings) -> Result<()> {
     let work = wiring::clean_up(settings).await?;
     let bar = progress(None);
-    let cleaned = clean_up_once(&work.handler, |so_far| bar.set_position(so_far.expired + so_far.deleted)).await;
+    let progress = |so_far: &CleanedUp| bar.set_position(so_far.expired + so_far.deleted);
+    let cleaned = clean_up_until_done(&work.handler, progress, Arc::new(SystemMonotonicClock::default())).await;
     bar.finish_and_clear();
     work.close().await;
     let cleaned = cleaned?;

@@ -61,7 +61,8 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// Runs the command line of this process: 0 if all is well, 1 if it failed, 2 if it was called wrongly.
+/// Runs the command line of this process: 0 if all is well, 1 if it failed, 2 if it was called wrongly, 70 if a node stopped
+/// because its background work had failed.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -82,7 +83,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     let settings = Settings::from_values(&values)?;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(settings).await?,
+        Command::Serve => return serve::run(settings).await,
         Command::Migrate => migrate::run(&settings).await?,
         Command::Session(command) => session::run(command, &settings).await?,
         Command::Events(command) => events::run(command, &settings).await?,

@@ -1,25 +1,31 @@
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use application::{Intervals, TaskEnded};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::print;
 use crate::auth::DevKeys;
 use crate::config::Settings;
 use crate::http::{Lifecycle, MAX_EVENT_STREAMS, PublicState, ServiceState, public_router, serve, service_router};
+use crate::telemetry;
 use crate::wiring::{self, Credentials, Node};
-use crate::{background, telemetry};
 
 /// The user of the first session that the greeting suggests.
 const EXAMPLE_USER: &str = "00000000-0000-4000-8000-000000000001";
 
-/// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(settings: Settings) -> Result<()> {
+/// The exit code of a node whose background work has failed: `EX_SOFTWARE` of sysexits(3).
+const BACKGROUND_FAILED: u8 = 70;
+
+/// Serves until SIGTERM or SIGINT, or until background work fails.
+pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     telemetry::start_logging(&settings)?;
     // Handlers first: a signal that comes while connecting must not be lost.
     let signals = Signals::listen()?;
@@ -31,11 +37,10 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     let service = bind("server.service_listen", settings.service_listen).await?;
     let (public_addr, service_addr) = (public.local_addr()?, service.local_addr()?);
 
-    let node = wiring::wire(&settings).await?;
-    // The first look, so that caches are of use from the first request on; if it fails, there will be others.
-    let _ = node.application.guard.follow().await;
-    let follower = tokio::spawn(background::follow_revocations(node.application.clone(), settings.poll));
-    let peer_monitor = tokio::spawn(background::monitor_peers(node.application.clone()));
+    let mut node = wiring::wire(&settings).await?;
+    let intervals = Intervals { poll: settings.poll, cleanup: settings.cleanup_interval };
+    let served = CancellationToken::new();
+    let background = start_background(&mut node, intervals, served.clone(), &signals).await?;
     let dev_keys = wiring::dev_keys(&settings)?;
     let greeting = Greeting { node: &node, public_addr, service_addr };
     print(&greeting.text(&credentials, &dev_keys))?;
@@ -56,12 +61,6 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
-    let application = node.application.clone();
-    let writer = tokio::spawn(background::write_activity(application.clone(), shutdown.clone()));
-    tokio::spawn(background::prune_revocation_log(application.clone(), shutdown.clone()));
-    if let Some(interval) = settings.cleanup_interval {
-        tokio::spawn(background::clean_up(application.clone(), interval, shutdown.clone()));
-    }
     let health = node.health.clone();
     let lifecycle = Lifecycle { stopping: signals.stop, shutdown };
     let announce = async {
@@ -77,20 +76,46 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         serve("public", public, public_router(public_state), lifecycle.clone()),
         serve("service", service, service_router(service_state), lifecycle.clone()),
     );
-    // Nothing is answered any more, so nobody has to wait for this node.
-    for task in [follower, peer_monitor] {
-        task.abort();
-        let _ = task.await;
-    }
-    if let Err(error) = application.guard.leave().await {
-        tracing::debug!(%error, "other nodes will wait for this one for a while");
-    }
-    // What the last requests used is written after them; whatever write was under way has ended by then.
-    let _ = writer.await;
-    background::write_last_activity(&application).await;
+    // Nothing is served any more. What the last requests recorded is written after them.
+    served.cancel();
+    let background = background.await?;
+    node.application.leave().await;
     node.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    match background {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            tracing::error!(%error, "stopped, because background work has failed");
+            Ok(ExitCode::from(BACKGROUND_FAILED))
+        }
+    }
+}
+
+/// Starts the background work of a node, which goes on until `served`. If it fails before, the node is not ready any more, and stops.
+async fn start_background(
+    node: &mut Node,
+    intervals: Intervals,
+    served: CancellationToken,
+    signals: &Signals,
+) -> Result<JoinHandle<Result<(), TaskEnded>>> {
+    let mut background = node.background.take().context("the background work of this node runs already")?;
+    // The first poll, so that caches are of use from the first request on. If it fails, there will be others.
+    if let Err(error) = background.poll().await {
+        tracing::debug!(%error, "cannot poll the log of revocations yet");
+    }
+    let (health, stop) = (node.health.clone(), signals.stop.clone());
+    let shutdown = application::shutdown(async move { served.cancelled().await });
+    Ok(tokio::spawn(async move {
+        let result = background.run(intervals, shutdown, tokio::spawn).await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "this node stops");
+            health.stopping();
+            stop.cancel();
+        }
+        result
+    }))
 }
 
 /// What signals ask for.

@@ -76,11 +76,15 @@ pub const KEYS: &[Key] = &[
     ),
     key("cache.near_entries", Some("100000"), "sessions remembered in the process; 0 = none"),
     key(
-        "coherence.delta_ms",
+        "coherence.max_staleness_ms",
         Some("500"),
-        "how long after a look at the ended sessions a node answers what it remembers, 50 to 10000: what an end waits for at most",
+        "how long after a poll of the log of revocations a node serves what it has cached, 50 to 10000: what a revocation waits for at most",
     ),
-    key("coherence.poll_ms", Some("100"), "how often a node looks, 10 to half of `coherence.delta_ms`"),
+    key(
+        "coherence.poll_ms",
+        Some("100"),
+        "how often a node polls the log of revocations, 10 to half of `coherence.max_staleness_ms`",
+    ),
     secret("auth.jwt.hs256_secret", "secret of HS256 tokens, at least 32 bytes"),
     key("auth.jwt.hs256_secret_file", None, "a file that holds `auth.jwt.hs256_secret`"),
     key("auth.jwt.public_key_file", None, "PEM file with the public key of RS256, ES256 or EdDSA tokens"),

@@ -34,7 +34,7 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// `coherence.poll_ms`
     pub poll: Duration,
-    /// `sessions.*`, `activity.*`, `cleanup.retention`, `coherence.delta_ms`
+    /// `sessions.*`, `activity.*`, `cleanup.retention`, `coherence.max_staleness_ms`
     pub policies: Policies,
     /// `cleanup.interval`; `None`: never.
     pub cleanup_interval: Option<Duration>,
@@ -269,7 +269,7 @@ impl Reader<'_> {
             sessions: self.policy()?,
             activity_window: self.time_delta("activity.window", "0s", "1h")?,
             retention: self.time_delta("cleanup.retention", "0s", "3650d")?,
-            delta: Duration::from_millis(self.delta_ms()?),
+            max_staleness: Duration::from_millis(self.max_staleness_ms()?),
         })
     }
 
@@ -283,12 +283,12 @@ impl Reader<'_> {
         Ok(key)
     }
 
-    fn delta_ms(&self) -> Result<u64, ConfigError> {
-        self.bounded("coherence.delta_ms", 50, 10_000)
+    fn max_staleness_ms(&self) -> Result<u64, ConfigError> {
+        self.bounded("coherence.max_staleness_ms", 50, 10_000)
     }
 
     fn poll(&self) -> Result<Duration, ConfigError> {
-        Ok(Duration::from_millis(self.bounded("coherence.poll_ms", 10, self.delta_ms()? / 2)?))
+        Ok(Duration::from_millis(self.bounded("coherence.poll_ms", 10, self.max_staleness_ms()? / 2)?))
     }
 
     fn duration(&self, key: &str, low: &str, high: &str) -> Result<Duration, ConfigError> {

@@ -32,16 +32,15 @@ impl FromRequestParts<PublicState> for LiveCaller {
             TokenError::KeysUnavailable => Problem::dependency_unavailable(),
         })?;
         let query = GetSession { session_id: token.session_id, user_id: token.user_id };
-        let mut own = state.application.get_session.find(query).await.map_err(|error| match error {
+        let own = state.application.get_session.find(query).await.map_err(|error| match error {
             GetSessionError::SessionNotFound | GetSessionError::NotOwner => Problem::session_ended(),
             GetSessionError::Port(error) => error.into(),
         })?;
-        own.session = state.application.refreshed(own.session);
         if !own.session.is_live(state.clock.now()) {
             return Err(Problem::session_ended());
         }
         let address = client_address(parts, &state.trusted_proxies);
-        state.application.record_activity.of_live(&own.session, address);
+        state.application.record_activity.record_live(&own.session, own.version.as_ref(), address);
         Ok(Self { token, own })
     }
 }

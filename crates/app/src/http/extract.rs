@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
-use application::Acknowledge;
+use application::coherence::Acknowledge;
 use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
@@ -61,7 +61,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Preference {
             name.trim().eq_ignore_ascii_case("respond-async")
         };
         let at_once = preferences.any(respond_async);
-        Ok(Self(if at_once { Acknowledge::WhenStored } else { Acknowledge::WhenFinal }))
+        Ok(Self(if at_once { Acknowledge::Committed } else { Acknowledge::Effective }))
     }
 }
 

@@ -2,6 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use application::coherence::RevocationState;
+use domain::coherence::Refusal;
 use domain::ports::HealthCheck;
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -13,6 +15,7 @@ const REMEMBER_FOR: Duration = Duration::from_millis(500);
 pub struct Health {
     store: Arc<dyn HealthCheck>,
     cache: Option<Arc<dyn HealthCheck>>,
+    revocation_state: Arc<RevocationState>,
     stopping: AtomicBool,
     last: Mutex<Option<(Instant, Readiness)>>,
 }
@@ -26,12 +29,18 @@ pub(super) struct Readiness {
     store: &'static str,
     /// `up`, `down` or `none`; without it answers are slower.
     cache: &'static str,
+    /// `used`, or why what is cached is not served; then answers are slower.
+    cached_sessions: &'static str,
 }
 
 impl Health {
-    /// Health of a node with this store and this shared cache.
-    pub fn new(store: Arc<dyn HealthCheck>, cache: Option<Arc<dyn HealthCheck>>) -> Self {
-        Self { store, cache, stopping: AtomicBool::new(false), last: Mutex::new(None) }
+    /// Health of a node with this store, this shared cache, and this state of revocations.
+    pub fn new(
+        store: Arc<dyn HealthCheck>,
+        cache: Option<Arc<dyn HealthCheck>>,
+        revocation_state: Arc<RevocationState>,
+    ) -> Self {
+        Self { store, cache, revocation_state, stopping: AtomicBool::new(false), last: Mutex::new(None) }
     }
 
     /// From now on the node is not ready: it is finishing what it has begun.
@@ -60,6 +69,7 @@ impl Health {
             }
         };
         let (store, cache) = tokio::join!(self.store.check(), cache);
-        Readiness { ready: store.is_ok(), store: word(store.is_ok()), cache }
+        let cached_sessions = self.revocation_state.trouble().map_or("used", Refusal::reason);
+        Readiness { ready: store.is_ok(), store: word(store.is_ok()), cache, cached_sessions }
     }
 }

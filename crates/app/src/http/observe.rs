@@ -102,7 +102,7 @@ impl Observer {
             uninterrupted(answering).await
         } else {
             // It goes on, though nobody hears how it ends.
-            let limit = DEADLINE + self.application.guard.longest_wait();
+            let limit = DEADLINE + self.application.longest_commit_wait();
             in_time(limit, uninterrupted(answering), Problem::outcome_unknown).await
         };
 

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use application::commands::handlers::{
-    CreateSessionError, CreatedSession, EditSessionError, RecordActivityError, RevokeAllUserSessionsError,
-    RevokeEverybodyError, RevokeSessionError, RevokeSessionsError,
+    CreateSessionError, CreatedSession, EditSessionError, RecordActivityError, RevokeAllSessionsError,
+    RevokeAllUserSessionsError, RevokeSessionError, RevokeSessionsError,
 };
 use application::commands::{
-    CreateSession, EditSession, RecordActivity, RevokeAllUserSessions, RevokeEverybody, RevokeSession, RevokeSessions,
+    CreateSession, EditSession, RecordActivity, RevokeAllSessions, RevokeAllUserSessions, RevokeSession, RevokeSessions,
 };
 use application::queries::handlers::{GetSessionError, InspectSessionError, ListUserSessionsError};
 use application::queries::{GetSession, InspectSession};
@@ -154,7 +154,6 @@ async fn get_session(
             InspectSessionError::SessionNotFound => Problem::session_not_found(),
             InspectSessionError::Port(error) => error.into(),
         })?;
-        let session = state.application.refreshed(session.into());
         return Ok(read_response(Layer::Database, WholeSessionBody::new(&session, state.clock.now())));
     };
     let query = GetSession { session_id, user_id: UserId(user_id) };
@@ -163,8 +162,7 @@ async fn get_session(
         GetSessionError::NotOwner => Problem::not_session_owner(),
         GetSessionError::Port(error) => error.into(),
     })?;
-    let session = state.application.refreshed(found.session);
-    Ok(SessionBody::new(&session, state.clock.now(), false).into_read(found.layer))
+    Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
 }
 
 #[derive(Deserialize)]
@@ -264,9 +262,9 @@ async fn revoke_sessions(
             revoked.map_err(|RevokeSessionsError::Port(error)| Problem::from(error))?
         }
         (None, true) => {
-            let command = RevokeEverybody { reason, actor, acknowledge };
-            let revoked = state.application.revoke_everybody.handle(command).await;
-            revoked.map_err(|RevokeEverybodyError::Port(error)| Problem::from(error))?
+            let command = RevokeAllSessions { reason, actor, acknowledge };
+            let revoked = state.application.revoke_all_sessions.handle(command).await;
+            revoked.map_err(|RevokeAllSessionsError::Port(error)| Problem::from(error))?
         }
         (None, false) => return Err(Problem::invalid_request("ids", "is missing; or say `\"all\": true`")),
         (Some(_), true) => return Err(Problem::invalid_request("all", "must not be true where there are ids")),

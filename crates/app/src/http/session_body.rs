@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use application::Revoked;
+use application::coherence::Revoked;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

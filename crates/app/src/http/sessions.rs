@@ -1,6 +1,6 @@
 //! The public listener: end users and their own sessions.
 
-use application::Acknowledge;
+use application::coherence::Acknowledge;
 use application::commands::handlers::{EditSessionError, RevokeAllUserSessionsError, RevokeSessionError};
 use application::commands::{EditSession, RevokeAllUserSessions, RevokeSession};
 use application::queries::GetSession;
@@ -65,8 +65,7 @@ async fn get_session(
         GetSessionError::SessionNotFound | GetSessionError::NotOwner => Problem::session_not_found(),
         GetSessionError::Port(error) => error.into(),
     })?;
-    let session = state.application.refreshed(found.session);
-    Ok(SessionBody::new(&session, state.clock.now(), false).into_read(found.layer))
+    Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
 }
 
 #[derive(Deserialize)]

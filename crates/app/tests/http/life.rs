@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
-use domain::ports::SessionReader;
 use domain::{Metadata, Session};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -60,7 +59,7 @@ async fn requests_of_a_user_are_use_and_reads_of_the_backend_are_not() {
     assert_eq!(setting.service_get(&path(&session)).await.json()["status"], "live");
     setting.clock.advance(TimeDelta::minutes(6));
     assert_eq!(setting.service_get(&path(&session)).await.json()["status"], "idle");
-    setting.application.record_activity.flush_all().await.unwrap();
+    setting.application.activity_writer.write_all().await.unwrap();
     assert_eq!(setting.service_get(&path(&session)).await.json()["status"], "idle");
 }
 
@@ -76,8 +75,8 @@ async fn the_backend_reports_use_with_an_address() {
     assert_eq!(read["last_activity_at"], "2026-01-02T03:05:35.123456Z");
     assert_eq!(read["last_ip_address"], "198.51.100.9");
     assert_eq!(read["ip_address"], "192.0.2.7");
-    setting.application.record_activity.flush_due().await.unwrap();
-    let stored = setting.repository.find_by_id(session.id).await.unwrap().unwrap();
+    setting.application.activity_writer.write_due().await.unwrap();
+    let stored = testkit::find_session(&*setting.repository, session.id).await.unwrap();
     assert_eq!(stored.last_activity_at, fixtures::now() + TimeDelta::seconds(90));
     // Without a body; then it is over.
     assert_eq!(setting.service_post(&activity, Body::empty()).await.status, 204);
@@ -149,7 +148,7 @@ async fn the_backend_keeps_metadata_which_users_do_not_see() {
     assert_eq!(list["sessions"][0]["metadata"], json!({ "x": 1 }));
 
     let session =
-        setting.repository.find_by_id(created["id"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
+        testkit::find_session(&*setting.repository, created["id"].as_str().unwrap().parse().unwrap()).await.unwrap();
     for answer in
         [setting.get_in(&session, "/api/v1/sessions").await, setting.get_in(&session, "/api/v1/sessions/current").await]
     {

@@ -1,7 +1,6 @@
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
-use domain::ports::SessionReader;
 use domain::{Actor, Revocation, Session};
 use serde_json::{Value, json};
 use testkit::fixtures;
@@ -47,7 +46,7 @@ async fn a_sign_in_is_created_stored_and_read_back() {
         })
     );
 
-    let stored = setting.repository.find_by_id(id.parse().unwrap()).await.unwrap().unwrap();
+    let stored = testkit::find_session(&*setting.repository, id.parse().unwrap()).await.unwrap();
     assert_eq!(stored.user_agent.as_deref(), Some("curl/8.0"));
     let location = answer.header("location").to_owned();
     let read = setting.service_get(&location).await.json();
@@ -107,7 +106,7 @@ async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
     assert_eq!((answer.problem(), answer.bad_field()), ((422, "unprocessable_content".into()), "user_agent".into()));
     let answer = setting.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
     assert_eq!(answer.problem(), (413, "payload_too_large".into()));
-    assert!(setting.repository.find_by_id(fixtures::session_number(1).id).await.unwrap().is_none());
+    assert!(testkit::find_session(&*setting.repository, fixtures::session_number(1).id).await.is_none());
 }
 
 #[tokio::test]
@@ -176,7 +175,8 @@ async fn health_and_metrics_want_no_key() {
     assert_eq!(get("/livez").await.status, 200);
     assert_eq!(get("/metrics").await.status, 200);
     let ready = get("/readyz").await;
-    assert_eq!((ready.status.as_u16(), ready.json()), (200, json!({ "ready": true, "store": "up", "cache": "none" })));
+    let expected = json!({ "ready": true, "store": "up", "cache": "none", "cached_sessions": "used" });
+    assert_eq!((ready.status.as_u16(), ready.json()), (200, expected));
 
     setting.health.stopping();
     assert_eq!(get("/readyz").await.status, 503);
@@ -247,7 +247,7 @@ async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
     let listed = setting.service_get(&of_user).await.json();
     assert_eq!((&listed["total_count"], &listed["active_count"]), (&json!(6), &json!(0)));
     assert!(listed["sessions"][0]["user_agent"].as_str().unwrap().starts_with("Mozilla"));
-    let stored = setting.repository.find_by_id(sessions[4].id).await.unwrap().unwrap();
+    let stored = testkit::find_session(&*setting.repository, sessions[4].id).await.unwrap();
     assert_eq!(stored.revocation.unwrap().actor, Some(Actor::Service));
 }
 

@@ -116,11 +116,12 @@ impl Setting {
             on_limit: OnLimit::EvictOldest,
         };
         let activity_window = TimeDelta::seconds(60);
-        let delta = Duration::from_millis(500);
-        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30), delta };
-        let application = Arc::new(Application::new(ports, policies));
-        // The clock stands still, so one look is enough; in memory it is done at once.
-        application.guard.follow().now_or_never().unwrap().unwrap();
+        let max_staleness = Duration::from_millis(500);
+        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30), max_staleness };
+        let (application, mut background) = Application::new(ports, policies);
+        // The clock stands still, so one poll is enough; in memory it is done at once.
+        background.poll().now_or_never().unwrap().unwrap();
+        let application = Arc::new(application);
         let shutdown = CancellationToken::new();
         let rules = TokenRules {
             issuers: Vec::new(),
@@ -129,7 +130,7 @@ impl Setting {
             types: vec!["at+jwt".into(), "jwt".into()],
         };
         let tokens = Arc::new(TokenVerifier::new(rules, clock.clone()).with_secret(SECRET));
-        let health = Arc::new(Health::new(repository.clone(), None));
+        let health = Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
         let as_clock: Arc<dyn Clock> = clock.clone();
         Self {
             public: public_router(PublicState {

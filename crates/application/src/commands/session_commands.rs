@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::ports::SessionEdit;
 use domain::{Actor, Metadata, SessionId, UserId};
 
-use crate::Acknowledge;
+use crate::coherence::Acknowledge;
 
 /// A user has signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub struct RevokeAllUserSessions {
 
 /// End everybody's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevokeEverybody {
+pub struct RevokeAllSessions {
     /// Why.
     pub reason: Option<String>,
     /// Who ends them.

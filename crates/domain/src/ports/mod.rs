@@ -13,7 +13,6 @@ mod location_enricher;
 mod monotonic_clock;
 mod revocation_feed;
 mod session_cache;
-mod session_reader;
 mod session_repository;
 mod session_retention;
 mod session_source;
@@ -26,11 +25,10 @@ pub use health_check::HealthCheck;
 pub use id_generator::IdGenerator;
 pub use location_enricher::LocationEnricher;
 pub use monotonic_clock::MonotonicClock;
-pub use revocation_feed::{Look, Mark, OtherNode, RevocationFeed};
+pub use revocation_feed::{LogPosition, Peer, Peers, Poll, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
-pub use session_reader::SessionReader;
 pub use session_repository::{
-    EndedSession, Insertion, ListPosition, SessionEdit, SessionListing, SessionPage, SessionRepository,
+    Insertion, ListPosition, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
 };
 pub use session_retention::SessionRetention;
 pub use session_source::{SessionSource, SourceSession};

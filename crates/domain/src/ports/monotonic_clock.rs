@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::coherence::Monotonic;
+use crate::coherence::MonotonicInstant;
 
 /// The process's monotonic clock: it never goes back, and says nothing about the time of day.
 #[async_trait]
 pub trait MonotonicClock: Send + Sync {
     /// The present moment.
-    fn now(&self) -> Monotonic;
+    fn now(&self) -> MonotonicInstant;
 
     /// Waits for this long, or a little longer.
     async fn sleep(&self, duration: Duration);

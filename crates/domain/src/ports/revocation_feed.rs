@@ -1,94 +1,115 @@
+//! The log of revocations, and the nodes that poll it.
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::PortError;
-use crate::coherence::FeedPage;
+use crate::coherence::{Incarnation, LogPage};
 
-/// What one look at the changes brought.
+/// Where a node is in the log, in the store's own words: what [`RevocationFeed::poll`] returned with the last page that was merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// The changes.
-    pub page: FeedPage,
-    /// The moment of the look, in the store's own words; what `look` is given back once the page is merged.
-    pub moment: String,
+pub struct LogPosition(pub String);
+
+/// What one poll of the log returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// The entries.
+    pub page: LogPage,
+    /// Where the node is once it has merged the page.
+    pub position: LogPosition,
 }
 
 /// Another node of the same store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherNode {
-    /// Which.
+pub struct Peer {
+    /// Its id.
     pub node: Uuid,
-    /// For how long it answers what it remembers after a look.
-    pub delta: Duration,
-    /// How often it has looked; a node that lives looks again and again.
-    pub renewals: u64,
+    /// How long after a poll it serves what it has cached.
+    pub max_staleness: Duration,
+    /// How often it has reported. A node that lives does so again and again.
+    pub heartbeats: u64,
+    /// Whether it has reported a poll that saw every revocation that had been committed when it was asked for.
+    pub is_caught_up: bool,
 }
 
-/// The nodes there were at one moment, and a number for the moment.
+/// The other nodes of a store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// A change of nothing, which whoever looks later sees.
-    pub change: u64,
-    /// Every node but this one that was registered then.
-    pub others: Vec<OtherNode>,
+pub struct Peers {
+    /// The incarnation in which they are caught up or not. `None` if no node has polled since it began.
+    pub incarnation: Option<Incarnation>,
+    /// Every node but this one that is registered.
+    pub peers: Vec<Peer>,
 }
 
-/// Follows the changes that end sessions, and knows who else does (`docs/coherence.md`).
+/// Reads the log of revocations, and knows which nodes do (`docs/coherence.md`).
 ///
-/// The store writes its log in the transaction of the change, by triggers, whoever makes the change.
+/// The store writes the log in the transaction that revokes, by triggers, whoever changes a session.
 ///
-/// - `an_end_is_seen_by_the_next_look`: revoked, evicted, deleted, made shorter; by a session, a user or everybody.
-/// - `a_look_goes_on_from_the_one_before`: what it found may be found again, and nothing is missed, in whatever order writers
+/// - `revocation_is_in_the_next_poll`: a session that was revoked, evicted, deleted, or whose life was shortened; by a session, a
+///   user or all users.
+/// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and of all users': caches may hold
+///   what the store no longer has.
+/// - `poll_goes_on_from_the_one_before`: what it returned may be returned again, and nothing is missed, in whatever order writers
 ///   commit.
-/// - `a_read_is_stamped_with_what_it_has_seen`: a session that was found before an end is stamped below it, one that is found
-///   after it above; on the history that the look names.
-/// - `a_node_alone_waits_for_nobody`
-/// - `who_is_not_registered_learns_nothing`: a look MUST renew this node's lease, and answer `None` where there is none.
-/// - `other_nodes_are_behind_until_they_say_otherwise`
+/// - `first_poll_brings_what_the_log_still_has`: so that what the shared cache holds can be served by a node that just started.
+/// - `read_version_says_which_revocations_it_saw`: of a session that is found before a revocation, and of one that is found after
+///   it; in the incarnation that the poll names.
+/// - `node_alone_has_no_peers`
+/// - `node_that_is_not_registered_gets_nothing`: a poll MUST return `None` to a node that has no lease.
+/// - `peer_lags_until_it_reports_a_poll_that_saw_the_revocation`
+/// - `peers_are_returned_as_soon_as_all_are_caught_up`: and at the latest after the time that the caller gives.
 #[async_trait]
 pub trait RevocationFeed: Send + Sync {
-    /// Makes this node known, with its delta. MUST be durable before it returns.
+    /// Returns whether no other process can use the store. Then there are no peers, and never were any.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Registers this node, with its maximum staleness. MUST be durable before it returns.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the store did not answer in time.
-    async fn register(&self, delta: Duration) -> Result<(), PortError>;
+    async fn register(&self, max_staleness: Duration) -> Result<(), PortError>;
 
-    /// The changes from number `from` on (from those that are under way, if absent), at one moment; says that the look of the
-    /// moment `applied` is merged. `None`: this node is not registered any more.
+    /// Returns the entries that came after `position`, or all that the log has, if `position` is `None` or means nothing any more.
+    /// `None`: this node is not registered any more.
+    ///
+    /// With `is_heartbeat`, the store notes that the node lives and has merged everything up to `position`.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    async fn look(&self, from: Option<u64>, applied: Option<&str>) -> Result<Option<Look>, PortError>;
+    async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError>;
 
-    /// Marks this moment, after a commit.
+    /// Returns the peers, as soon as all of them are caught up with what was committed before this call, at the latest after `wait`
+    /// or half a second, whichever is shorter.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    async fn mark(&self) -> Result<Mark, PortError>;
+    async fn peers(&self, wait: Duration) -> Result<Peers, PortError>;
 
-    /// The other nodes that have not merged a look that saw this mark.
+    /// Removes a peer that is dead, unless it has reported meanwhile.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    async fn behind(&self, change: u64) -> Result<Vec<OtherNode>, PortError>;
+    async fn remove_peer(&self, peer: &Peer) -> Result<(), PortError>;
 
-    /// Takes a node off the list that stood still, if it still does.
-    ///
-    /// # Errors
-    /// As for [`register`](Self::register).
-    async fn remove(&self, node: &OtherNode) -> Result<(), PortError>;
-
-    /// Takes this node off the list: from now on it answers nothing that it remembers.
+    /// Removes this node: it serves nothing from its caches any more.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
     async fn leave(&self) -> Result<(), PortError>;
 
-    /// Clears away at most `limit` of the oldest entries of the log, of those older than an hour.
+    /// Deletes at most `limit` of the oldest entries that are more than an hour old and that every read has seen. Returns how many.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
     async fn prune(&self, limit: u32) -> Result<u64, PortError>;
+
+    /// Ends this life of the database, because its numbers went back: the next poll begins another.
+    ///
+    /// # Errors
+    /// As for [`register`](Self::register).
+    async fn end_life(&self, incarnation: Incarnation) -> Result<(), PortError>;
 }

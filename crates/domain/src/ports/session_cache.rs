@@ -1,8 +1,11 @@
+//! Where sessions are cached.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::EndedSession;
+use super::SessionKey;
+use crate::coherence::ReadVersion;
 use crate::{Session, SessionId, UserId};
 
 /// Where the answer to a read came from.
@@ -21,17 +24,20 @@ pub enum Layer {
 pub struct CachedSession {
     /// The session, without its user agent.
     pub session: Arc<Session>,
+    /// What the read that found it had seen.
+    pub version: ReadVersion,
     /// Which cache answered.
     pub layer: Layer,
 }
 
-/// Remembers sessions, so that reading one need not ask [`SessionRepository`](super::SessionRepository).
+/// Caches sessions, so that reading one need not ask [`SessionRepository`](super::SessionRepository).
 ///
 /// A cache cannot fail: one that is slow, full, down or holds rubbish is a cache that does not know. That is why no method
 /// returns an error; an adapter counts and logs its failures itself, and answers within a fixed budget of milliseconds.
 ///
 /// - `set_then_get_answers_the_session`: what was set MUST be answered equal in every field but the user agent, the metadata and the
 ///   idempotency key, which a cache MUST leave out (they are large, and no read that a cache serves shows them).
+/// - `set_then_get_returns_the_read_version`: exactly. Without it no node may serve the session.
 /// - `unknown_session_is_a_miss`
 /// - `another_user_is_a_miss`: look-ups are by session *and* user; a stranger's probe MUST look like an unknown id, and MUST
 ///   leave the owner's entry as it was.
@@ -42,12 +48,12 @@ pub struct CachedSession {
 ///   database to say.
 #[async_trait]
 pub trait SessionCache: Send + Sync {
-    /// The session, if it is remembered for this user.
+    /// Returns the session, if it is cached for this user.
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession>;
 
-    /// Remembers the session for its owner. Best effort.
-    async fn set(&self, session: &Arc<Session>);
+    /// Caches the session for its owner, with what the read that found it had seen. Best effort.
+    async fn set(&self, session: &Arc<Session>, version: &ReadVersion);
 
-    /// Forgets sessions. Best effort.
-    async fn remove(&self, sessions: &[EndedSession]);
+    /// Removes sessions. Best effort.
+    async fn remove(&self, sessions: &[SessionKey]);
 }

@@ -1,7 +1,10 @@
+//! Where sessions are stored.
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{PortError, SessionReader};
+use super::PortError;
+use crate::coherence::SessionRead;
 use crate::{Metadata, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
@@ -40,9 +43,9 @@ pub struct SessionPage {
     pub active_count: u64,
 }
 
-/// A session that was just ended: what a cache has to know to forget it.
+/// What identifies a session in a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EndedSession {
+pub struct SessionKey {
     /// Its id.
     pub id: SessionId,
     /// Its owner.
@@ -55,7 +58,7 @@ pub enum Insertion {
     /// It is stored; these were ended to make room.
     Stored {
         /// The oldest ones first.
-        evicted: Vec<EndedSession>,
+        evicted: Vec<SessionKey>,
     },
     /// The user has all the sessions that are allowed, and the limit says to refuse more.
     LimitReached,
@@ -99,7 +102,13 @@ pub struct SessionEdit {
 ///   only the import knows of.
 /// - `random_commands_do_what_a_small_model_does`
 #[async_trait]
-pub trait SessionRepository: SessionReader {
+pub trait SessionRepository: Send + Sync {
+    /// Returns the session with this id, in whatever state it is, and what the read had seen.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if the row makes no sense.
+    async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError>;
+
     /// Stores a new session, within a limit on the user's live ones. The moment is the session's `created_at`.
     ///
     /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half done.
@@ -113,13 +122,13 @@ pub trait SessionRepository: SessionReader {
     /// A page of a user's sessions.
     ///
     /// # Errors
-    /// As for [`find_by_id`](SessionReader::find_by_id).
+    /// As for [`find_by_id`](Self::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
 
     /// The session that this user's sign-in with this idempotency key made.
     ///
     /// # Errors
-    /// As for [`find_by_id`](SessionReader::find_by_id).
+    /// As for [`find_by_id`](Self::find_by_id).
     async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError>;
 
     /// Changes what people keep with a session, and answers it as it is then; `None` if there is none.
@@ -145,9 +154,11 @@ pub trait SessionRepository: SessionReader {
     /// # Errors
     /// [`PortError::Unavailable`] if none was ended, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if
     /// it was asked and did not answer, in which case all of it has happened or nothing; doing it again is safe.
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<EndedSession>, PortError>;
+    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError>;
 
     /// Ends at most `limit` sessions of the user that nobody has ended yet, but `except`, and answers them.
+    ///
+    /// MUST write an entry about the user to the log of revocations, also if there is no such session.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -157,17 +168,19 @@ pub trait SessionRepository: SessionReader {
         except: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError>;
+    ) -> Result<Vec<SessionKey>, PortError>;
 
     /// Ends at most `limit` sessions that nobody has ended yet, of those whose ids are greater than `after`, and answers them by
     /// ascending id.
     ///
+    /// MUST write an entry about all users to the log of revocations where `after` is `None`, also if there is no session.
+    ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
-    async fn revoke_everybody(
+    async fn revoke_all_sessions(
         &self,
         after: Option<SessionId>,
         limit: u32,
         revocation: &Revocation,
-    ) -> Result<Vec<EndedSession>, PortError>;
+    ) -> Result<Vec<SessionKey>, PortError>;
 }

@@ -202,7 +202,7 @@ impl Model<'_> {
     /// Whether the store says what the model says.
     async fn check(&self) {
         for expected in &self.sessions {
-            let found = self.repo.find_by_id(expected.id).await.unwrap().unwrap();
+            let found = crate::find_session(self.repo, expected.id).await.unwrap();
             assert_eq!(found.status(time(self.now)), expected.status(self.now), "{expected:?} {found:?}");
             assert_eq!((found.last_activity_at, found.expires_at), (time(expected.used), time(expected.expires)));
             assert_eq!(found.name.as_deref(), expected.name.as_deref());

@@ -1,11 +1,12 @@
 //! What every [`RevocationFeed`] does.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use domain::coherence::{LoggedEnd, Scope};
-use domain::ports::{Look, RevocationFeed, SessionEdit};
+use domain::coherence::{RevocationEntry, Scope};
+use domain::ports::{LogPosition, Poll, RevocationFeed, SessionEdit};
 use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -22,35 +23,58 @@ macro_rules! revocation_feed_contract {
             $fixture,
             $($must_fail,)?
             [
-                an_end_is_seen_by_the_next_look,
-                a_look_goes_on_from_the_one_before,
-                a_read_is_stamped_with_what_it_has_seen,
-                a_node_alone_waits_for_nobody,
+                revocation_is_in_the_next_poll,
+                revocation_that_matches_no_session_is_in_the_next_poll,
+                poll_goes_on_from_the_one_before,
+                first_poll_brings_what_the_log_still_has,
+                read_version_says_which_revocations_it_saw,
+                node_alone_has_no_peers,
             ]
         );
     };
 }
 
-pub(super) const DELTA: Duration = Duration::from_millis(500);
+pub(super) const MAX_STALENESS: Duration = Duration::from_millis(500);
 
-pub(super) async fn look(feed: &dyn RevocationFeed, from: Option<u64>) -> Look {
-    feed.look(from, None).await.unwrap().unwrap()
+/// Polls until a row of pages is complete. Returns all entries as one page, and where the node is then.
+pub(super) async fn poll(feed: &dyn RevocationFeed, position: Option<&LogPosition>) -> Poll {
+    let turns = Turns::until_done("reading the log of revocations");
+    let mut whole: Option<Poll> = None;
+    loop {
+        let from = whole.as_ref().map(|poll| &poll.position).or(position);
+        let poll = feed.poll(from, true).await.unwrap().expect("a registered node");
+        let is_last = poll.page.is_last;
+        whole = Some(match whole {
+            None => poll,
+            Some(mut whole) => {
+                assert_eq!(poll.page.snapshot, whole.page.snapshot, "the snapshot of the first page of the row");
+                whole.page.entries.extend(poll.page.entries);
+                whole.page.is_last = is_last;
+                whole.position = poll.position;
+                whole
+            }
+        });
+        if let Some(whole) = whole.take_if(|_| is_last) {
+            return whole;
+        }
+        turns.next(&"one more page").await;
+    }
 }
 
 pub(super) fn revocation() -> Revocation {
     Revocation { at: fixtures::now() + TimeDelta::seconds(1), reason: None, actor: Some(Actor::Service) }
 }
 
-/// Whether these entries say that the session may have ended.
-pub(super) fn is_covered(ends: &[LoggedEnd], id: SessionId, user_id: UserId) -> bool {
-    let covers = |scope| scope == Scope::Session(id) || scope == Scope::User(user_id) || scope == Scope::Everybody;
-    ends.iter().any(|end| covers(end.scope))
+/// Whether these entries are about the session.
+pub(super) fn is_covered(entries: &[RevocationEntry], id: SessionId, user_id: UserId) -> bool {
+    let covers = |scope| scope == Scope::Session(id) || scope == Scope::User(user_id) || scope == Scope::AllUsers;
+    entries.iter().any(|entry| covers(entry.scope))
 }
 
 /// However a session ends before its time, and nothing else that happens to it. (Rows that are deleted or shortened by direct SQL
 /// have tests of their own, in the adapters that have SQL.)
-pub async fn an_end_is_seen_by_the_next_look(stores: &Stores) {
-    stores.feed.register(DELTA).await.unwrap();
+pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
     let user = |n: u128| UserId(Uuid::from_u128(n));
     let sessions: Vec<_> =
         (1..=6).map(|n| Session { user_id: user(u128::from(n)), ..fixtures::session_number(n) }).collect();
@@ -61,10 +85,10 @@ pub async fn an_end_is_seen_by_the_next_look(stores: &Stores) {
     for session in &many {
         stores.sessions.insert(session, None).await.unwrap();
     }
-    let from = look(&*stores.feed, None).await.page.next;
+    let before = poll(&*stores.feed, None).await;
 
-    let use_at = fixtures::now() + TimeDelta::seconds(1);
-    let touch = domain::Touch { session_id: sessions[0].id, first_at: use_at, last_at: use_at, ip_address: None };
+    let active_at = fixtures::now() + TimeDelta::seconds(1);
+    let touch = domain::Touch { session_id: sessions[0].id, first_at: active_at, last_at: active_at, ip_address: None };
     stores.sessions.touch(&[touch]).await.unwrap();
     stores.sessions.edit(sessions[0].id, &SessionEdit { name: Some(None), metadata: None }).await.unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
@@ -76,53 +100,50 @@ pub async fn an_end_is_seen_by_the_next_look(stores: &Stores) {
     let one = SessionLimit { max: NonZeroU32::MIN, on_limit: OnLimit::EvictOldest };
     stores.sessions.insert(&newest, Some(one)).await.unwrap();
 
-    let page = look(&*stores.feed, Some(from)).await.page;
-    assert!(page.complete && page.next >= from);
-    assert!(page.ends.iter().all(|end| end.change >= from), "{page:?}");
-    let covered = |session: &Session| is_covered(&page.ends, session.id, session.user_id);
+    let Poll { page, position } = poll(&*stores.feed, Some(&before.position)).await;
+    assert_eq!((page.incarnation, page.starts_over), (before.page.incarnation, None), "it goes on");
+    assert!(page.entries.iter().all(|entry| !before.page.snapshot.sees(entry.sequence)), "{:?}", page.entries);
+    assert!(page.entries.iter().all(|entry| page.snapshot.sees(entry.sequence)), "{:?}", page.entries);
+    let covered = |session: &Session| is_covered(&page.entries, session.id, session.user_id);
     assert!(covered(&sessions[1]), "revoked");
     assert!(covered(&sessions[2]), "imported as revoked");
     assert!(covered(&sessions[4]), "evicted");
     assert!(many[1..].iter().all(covered), "all of a user's were revoked");
-    assert!(!covered(&sessions[0]) && !covered(&sessions[3]), "used, edited, or left alone");
-    // Found again for as long as anybody else's transaction from before is under way, and then no more.
-    soon(
-        async || look(&*stores.feed, Some(page.next)).await.page,
-        |again| {
-            assert!(again.ends.iter().all(|end| page.ends.contains(end)), "{again:?}");
-            page.ends.iter().all(|end| end.change < again.next)
-        },
-    )
-    .await;
+    assert!(!covered(&sessions[0]) && !covered(&sessions[3]), "active, edited, or left alone");
+    let again = poll(&*stores.feed, Some(&position)).await;
+    assert_eq!(again.page.entries, [], "what was returned is not returned again");
 
-    let from = look(&*stores.feed, None).await.page.next;
-    stores.sessions.revoke_everybody(None, 1000, &revocation()).await.unwrap();
-    let page = look(&*stores.feed, Some(from)).await.page;
-    assert!(is_covered(&page.ends, sessions[3].id, sessions[3].user_id), "everybody's were revoked");
+    stores.sessions.revoke_all_sessions(None, 1000, &revocation()).await.unwrap();
+    let page = poll(&*stores.feed, Some(&again.position)).await.page;
+    assert!(is_covered(&page.entries, sessions[3].id, sessions[3].user_id), "all users' were revoked");
 }
 
-/// Asks until the answer is as wished, for some seconds: a store may have to wait for strangers' transactions.
-async fn soon<T: std::fmt::Debug>(ask: impl AsyncFn() -> T, wished: impl Fn(&T) -> bool) -> T {
-    let turns = Turns::until_done("waiting for other transactions to end");
-    loop {
-        let answer = ask().await;
-        if wished(&answer) {
-            return answer;
-        }
-        turns.next(&answer).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// Caches may hold sessions that the store does not have, after a restore.
+pub async fn revocation_that_matches_no_session_is_in_the_next_poll(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
+    let (user, other) = (fixtures::session().user_id, fixtures::another_user());
+    let gone = fixtures::session_number(404).id;
+    let before = poll(&*stores.feed, None).await;
+    let revoked = stores.sessions.revoke_all_of_user(user, None, 1000, &revocation()).await.unwrap();
+    assert_eq!(revoked, []);
+    let one = poll(&*stores.feed, Some(&before.position)).await;
+    assert!(is_covered(&one.page.entries, gone, user), "all of a user's: {:?}", one.page.entries);
+    assert!(!is_covered(&one.page.entries, gone, other), "all of a user's only: {:?}", one.page.entries);
+    let revoked = stores.sessions.revoke_all_sessions(None, 1000, &revocation()).await.unwrap();
+    assert_eq!(revoked, []);
+    let all = poll(&*stores.feed, Some(&one.position)).await.page.entries;
+    assert!(is_covered(&all, gone, other), "all users': {all:?}");
 }
 
-/// Writers at once, a reader that goes on from look to look: nothing is missed.
-pub async fn a_look_goes_on_from_the_one_before(stores: &Stores) {
-    stores.feed.register(DELTA).await.unwrap();
+/// Concurrent writers, and a reader that goes on from poll to poll: nothing is missed.
+pub async fn poll_goes_on_from_the_one_before(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
     let session = |n: u64| Session { user_id: UserId(Uuid::from_u128(u128::from(n))), ..fixtures::session_number(n) };
     for n in 1..=100 {
         stores.sessions.insert(&session(n), None).await.unwrap();
     }
-    let mut from = look(&*stores.feed, None).await.page.next;
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let first = poll(&*stores.feed, None).await;
+    let done = AtomicBool::new(false);
     let writers = async {
         let revoke = async |n| {
             let (session, turns) = (session(n), Turns::until_done("revoking 100 sessions concurrently"));
@@ -131,20 +152,22 @@ pub async fn a_look_goes_on_from_the_one_before(stores: &Stores) {
             }
         };
         join_all((1..=100).map(revoke)).await;
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        done.store(true, Ordering::SeqCst);
     };
     let reader = async {
-        let (mut seen, turns) = (Vec::new(), Turns::until_done("looking at the ends of 100 sessions"));
+        let (mut seen, mut last) = (Vec::new(), first);
+        let turns = Turns::until_done("polling the revocations of 100 sessions");
         loop {
-            let was_done = done.load(std::sync::atomic::Ordering::SeqCst);
-            let look = stores.feed.look(Some(from), None).await;
-            turns.next(&look).await;
-            if let Ok(look) = look {
-                let page = look.unwrap().page;
-                assert!(page.next >= from);
-                from = page.next;
-                seen.extend(page.ends);
-                if was_done {
+            let was_done = done.load(Ordering::SeqCst);
+            let polled = stores.feed.poll(Some(&last.position), true).await;
+            turns.next(&polled).await;
+            if let Ok(next) = polled {
+                let next = next.expect("a registered node");
+                assert!(next.page.snapshot.covers(&last.page.snapshot), "{next:?} after {last:?}");
+                seen.extend(next.page.entries.iter().copied());
+                let is_last = next.page.is_last;
+                last = next;
+                if was_done && is_last {
                     return seen;
                 }
             }
@@ -156,27 +179,52 @@ pub async fn a_look_goes_on_from_the_one_before(stores: &Stores) {
     }
 }
 
-/// Before an end below it, after it above it, so that what was read before is told from what was read after.
-pub async fn a_read_is_stamped_with_what_it_has_seen(stores: &Stores) {
-    stores.feed.register(DELTA).await.unwrap();
+/// So a node that starts can serve what is in the shared cache. A store whose life begins with each process may have nothing to
+/// bring; it then has to say that everything before is missing.
+pub async fn first_poll_brings_what_the_log_still_has(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
+    let session = fixtures::session();
+    stores.sessions.insert(&session, None).await.unwrap();
+    let read = stores.sessions.find_by_id(session.id).await.unwrap().unwrap();
+    let version = read.version.expect("what the read had seen");
+    stores.sessions.revoke(&[session.id], &revocation()).await.unwrap();
+    let page = poll(&*stores.feed, None).await.page;
+    let horizon = page.starts_over.expect("a first poll starts over");
+    let has_entry = is_covered(&page.entries, session.id, session.user_id);
+    assert!(has_entry || !version.snapshot.covers(&horizon), "a read from before the revocation could be served");
+    let unknown = LogPosition("of another store".to_owned());
+    let page = poll(&*stores.feed, Some(&unknown)).await.page;
+    assert!(page.starts_over.is_some(), "a position that means nothing");
+}
+
+/// What was read before a revocation is told from what was read after it.
+pub async fn read_version_says_which_revocations_it_saw(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
     let [a, b] = [1, 2].map(fixtures::session_number);
     stores.sessions.insert(&a, None).await.unwrap();
     stores.sessions.insert(&b, None).await.unwrap();
-    let from = look(&*stores.feed, None).await.page.next;
-    let stamp =
-        async |session: &Session| stores.sessions.find_by_id(session.id).await.unwrap().unwrap().stamp.0.unwrap();
-    let before = stamp(&a).await;
+    let first = poll(&*stores.feed, None).await;
+    let version = async || {
+        let read = stores.sessions.find_by_id(a.id).await.unwrap();
+        read.and_then(|read| read.version).expect("what the read had seen")
+    };
+    let before = version().await;
     stores.sessions.revoke(&[b.id], &revocation()).await.unwrap();
-    let page = look(&*stores.feed, Some(from)).await.page;
-    let change = page.ends.iter().map(|end| end.change).max().unwrap();
-    assert!(before.seen_below <= change, "{before:?} {page:?}");
-    let after = soon(async || stamp(&a).await, |after| after.seen_below > change).await;
+    let page = poll(&*stores.feed, Some(&first.position)).await.page;
+    let sequence = page.entries.iter().map(|entry| entry.sequence).max().expect("the revocation");
+    assert!(!before.snapshot.sees(sequence), "{before:?} {page:?}");
+    let after = version().await;
+    assert!(after.snapshot.sees(sequence), "whatever else is open: {after:?} {page:?}");
+    assert!(after.snapshot.covers(&before.snapshot));
     assert_eq!((before.incarnation, after.incarnation), (page.incarnation, page.incarnation));
 }
 
-/// A node that is alone has no peers.
-pub async fn a_node_alone_waits_for_nobody(stores: &Stores) {
-    stores.feed.register(DELTA).await.unwrap();
-    let mark = stores.feed.mark().await.unwrap();
-    assert_eq!((mark.others, stores.feed.behind(mark.change).await.unwrap()), (Vec::new(), Vec::new()));
+/// A node that is alone has no peers, and so does not wait.
+pub async fn node_alone_has_no_peers(stores: &Stores) {
+    stores.feed.register(MAX_STALENESS).await.unwrap();
+    poll(&*stores.feed, None).await;
+    let started = Instant::now();
+    let peers = stores.feed.peers(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(peers.peers, []);
+    assert!(started.elapsed() < Duration::from_secs(2), "it waits for no peers");
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use domain::coherence::{Incarnation, ReadStamp, Stamp};
-use domain::ports::{EndedSession, SessionCache};
+use domain::coherence::{Incarnation, ReadVersion, Snapshot};
+use domain::ports::{SessionCache, SessionKey};
 use domain::{Revocation, Session};
 
 use crate::fixtures;
@@ -19,6 +19,7 @@ macro_rules! session_cache_contract {
             $($must_fail,)?
             [
                 set_then_get_answers_the_session,
+                set_then_get_returns_the_read_version,
                 unknown_session_is_a_miss,
                 another_user_is_a_miss,
                 later_set_replaces_earlier,
@@ -34,35 +35,47 @@ async fn get(cache: &dyn SessionCache, session: &Session) -> Option<Session> {
     cache.get(session.id, session.user_id).await.map(|cached| Session::clone(&cached.session))
 }
 
-/// Every field comes back, but those that caches leave out; and so does the stamp, without which no node serves the value.
+async fn set(cache: &dyn SessionCache, session: &Session) {
+    cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
+}
+
+/// Every field comes back, but those that caches leave out.
 pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
-    let stamps = [0, u64::MAX].map(|seen_below| {
-        let incarnation = Incarnation { system: seen_below, timeline: 7 };
-        Some(ReadStamp { incarnation, seen_below })
-    });
-    let templates = [fixtures::session(), fixtures::bare_session(), fixtures::session()];
-    for (n, (template, stamp)) in templates.into_iter().zip([stamps[0], stamps[1], None]).enumerate() {
+    for (n, template) in [fixtures::session(), fixtures::bare_session(), fixtures::session()].into_iter().enumerate() {
         let renewal = (n == 1).then_some(TimeDelta::hours(1));
-        let id = fixtures::session_number(n as u64 + 1).id;
-        let session = Session { id, renewal, stamp: Stamp(stamp), ..template };
-        cache.set(&Arc::new(session.clone())).await;
-        let cached = get(cache, &session).await.expect("the session that was set");
-        assert_eq!(cached, session.for_cache());
-        // All stamps are equal to the sessions they belong to.
-        assert_eq!(cached.stamp.0, stamp, "a cache returns the stamp of the value that was set");
+        let session = Session { id: fixtures::session_number(n as u64 + 1).id, renewal, ..template };
+        set(cache, &session).await;
+        assert_eq!(get(cache, &session).await, Some(session.for_cache()));
+    }
+}
+
+/// The read version comes back as it was set, whatever is in it: every field, and every transaction in progress.
+pub async fn set_then_get_returns_the_read_version(cache: &dyn SessionCache) {
+    let Incarnation { system, database, life } = fixtures::read_version().incarnation;
+    let snapshots = [
+        Snapshot::below(200_000_000_000),
+        Snapshot::new(123_456_789_012, [123_456_789_001]),
+        Snapshot::new(u64::MAX, (0..Snapshot::MAX_IN_PROGRESS as u64).map(|n| u64::MAX - 2 * n)),
+    ];
+    for (n, snapshot) in snapshots.into_iter().enumerate() {
+        let version = ReadVersion { incarnation: Incarnation { system, database, life }, snapshot };
+        let session = fixtures::session_number(n as u64 + 1);
+        cache.set(&Arc::new(session.clone()), &version).await;
+        let cached = cache.get(session.id, session.user_id).await.expect("the session that was set");
+        assert_eq!(cached.version, version, "the read version that was set");
     }
 }
 
 /// What was never set is a miss.
 pub async fn unknown_session_is_a_miss(cache: &dyn SessionCache) {
-    cache.set(&Arc::new(fixtures::session())).await;
+    set(cache, &fixtures::session()).await;
     assert_eq!(get(cache, &fixtures::session_number(404)).await, None);
 }
 
 /// A stranger sees a miss, and the owner's entry stays.
 pub async fn another_user_is_a_miss(cache: &dyn SessionCache) {
     let session = fixtures::session();
-    cache.set(&Arc::new(session.clone())).await;
+    set(cache, &session).await;
     assert!(cache.get(session.id, fixtures::another_user()).await.is_none());
     assert!(get(cache, &session).await.is_some());
 }
@@ -71,8 +84,8 @@ pub async fn another_user_is_a_miss(cache: &dyn SessionCache) {
 pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
     let first = fixtures::session();
     let second = Session { name: Some("renamed".into()), ..first.clone() };
-    cache.set(&Arc::new(first.clone())).await;
-    cache.set(&Arc::new(second)).await;
+    set(cache, &first).await;
+    set(cache, &second).await;
     assert_eq!(get(cache, &first).await.and_then(|session| session.name).as_deref(), Some("renamed"));
 }
 
@@ -80,7 +93,7 @@ pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
 pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
     let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let session = Session { revocation, ..fixtures::session() };
-    cache.set(&Arc::new(session.clone())).await;
+    set(cache, &session).await;
     assert_eq!(get(cache, &session).await, None);
 }
 
@@ -88,9 +101,9 @@ pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
 pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
     let sessions: Vec<_> = (1..=20).map(fixtures::session_number).collect();
     for session in &sessions {
-        cache.set(&Arc::new(session.clone())).await;
+        set(cache, session).await;
     }
-    let ended = |session: &Session| EndedSession { id: session.id, user_id: session.user_id };
+    let ended = |session: &Session| SessionKey { id: session.id, user_id: session.user_id };
     let mut removed: Vec<_> = sessions[1..].iter().map(ended).collect();
     removed.push(ended(&fixtures::session_number(404)));
     cache.remove(&removed).await;
@@ -116,7 +129,7 @@ pub async fn session_over_by_time_is_a_miss(cache: &dyn SessionCache) {
         (resting(an_hour_ago), false),
         (resting(an_hour_ago + TimeDelta::minutes(1)), true),
     ] {
-        cache.set(&Arc::new(session.clone())).await;
+        set(cache, &session).await;
         assert_eq!(get(cache, &session).await.is_some(), answered, "{session:?}");
     }
 }

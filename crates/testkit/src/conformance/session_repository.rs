@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::ports::{EndedSession, Insertion, ListPosition, PortError, SessionEdit, SessionListing, SessionRepository};
+use domain::ports::{Insertion, ListPosition, PortError, SessionEdit, SessionKey, SessionListing, SessionRepository};
 use domain::{Actor, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
 
 use futures_util::future::join_all;
@@ -53,7 +53,7 @@ macro_rules! session_repository_contract {
 
 async fn assert_round_trip(repo: &dyn SessionRepository, session: Session) {
     repo.insert(&session, None).await.unwrap();
-    assert_eq!(repo.find_by_id(session.id).await.unwrap(), Some(session));
+    assert_eq!(crate::find_session(repo, session.id).await, Some(session));
 }
 
 /// What was inserted is found equal in every field, to the microsecond.
@@ -65,7 +65,7 @@ pub async fn inserted_session_is_found(repo: &dyn SessionRepository) {
 /// An unknown id is `None`, not an error.
 pub async fn unknown_session_is_none(repo: &dyn SessionRepository) {
     repo.insert(&fixtures::session(), None).await.unwrap();
-    assert_eq!(repo.find_by_id(fixtures::session_number(404).id).await.unwrap(), None);
+    assert_eq!(crate::find_session(repo, fixtures::session_number(404).id).await, None);
 }
 
 /// An id is taken once, and the first row stays as it was.
@@ -74,7 +74,7 @@ pub async fn second_insert_of_an_id_is_a_conflict(repo: &dyn SessionRepository) 
     repo.insert(&first, None).await.unwrap();
     let second = Session { user_id: fixtures::another_user(), ..fixtures::bare_session() };
     assert!(matches!(repo.insert(&second, None).await, Err(PortError::Conflict(_))));
-    assert_eq!(repo.find_by_id(first.id).await.unwrap(), Some(first));
+    assert_eq!(crate::find_session(repo, first.id).await, Some(first));
 }
 
 /// What is absent is found absent.
@@ -132,11 +132,11 @@ fn revocation(reason: &str) -> Revocation {
     }
 }
 
-fn ended(session: &Session) -> EndedSession {
-    EndedSession { id: session.id, user_id: session.user_id }
+fn ended(session: &Session) -> SessionKey {
+    SessionKey { id: session.id, user_id: session.user_id }
 }
 
-fn sorted(mut sessions: Vec<EndedSession>) -> Vec<EndedSession> {
+fn sorted(mut sessions: Vec<SessionKey>) -> Vec<SessionKey> {
     sessions.sort();
     sessions
 }
@@ -214,7 +214,7 @@ pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
     let ids = [ids[0], ids[1], sessions[2].id, sessions[2].id];
     assert_eq!(repo.revoke(&ids, &revocation("second")).await.unwrap(), [ended(&sessions[2])]);
     assert_eq!(repo.revoke(&[], &revocation("third")).await.unwrap(), []);
-    assert!(!repo.find_by_id(sessions[3].id).await.unwrap().unwrap().is_revoked());
+    assert!(!crate::find_session(repo, sessions[3].id).await.unwrap().is_revoked());
 }
 
 /// Time, reason and actor of a revocation never change, whoever ends the session again.
@@ -227,7 +227,7 @@ pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let again = Revocation { at: first.at + TimeDelta::hours(1), ..revocation("again") };
     assert_eq!(repo.revoke(&[session.id], &again).await.unwrap(), []);
     assert_eq!(repo.revoke_all_of_user(session.user_id, None, 10, &again).await.unwrap(), []);
-    assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(first.into()));
+    assert_eq!(crate::find_session(repo, session.id).await.unwrap().revocation, Some(first.into()));
 }
 
 /// All of the user's but one, and nobody else's.
@@ -247,7 +247,7 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     // Somebody else's session as the exception spares nothing.
     let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), 10, &revocation("all")).await.unwrap();
     assert_eq!(rest, [ended(&own[2])]);
-    assert!(!repo.find_by_id(strangers.id).await.unwrap().unwrap().is_revoked());
+    assert!(!crate::find_session(repo, strangers.id).await.unwrap().is_revoked());
 }
 
 fn limit(max: u32, on_limit: OnLimit) -> Option<SessionLimit> {
@@ -277,12 +277,12 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
 
     assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(insert(11, 3).await, Insertion::Stored { evicted: vec![ended(&sessions[2]), ended(&sessions[3])] });
-    let evicted = repo.find_by_id(sessions[2].id).await.unwrap().unwrap().revocation;
+    let evicted = crate::find_session(repo, sessions[2].id).await.unwrap().revocation;
     assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now()).into()));
-    assert_eq!(repo.find_by_id(sessions[1].id).await.unwrap().unwrap().revocation, None);
+    assert_eq!(crate::find_session(repo, sessions[1].id).await.unwrap().revocation, None);
     let page = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (7, 3));
-    assert!(!repo.find_by_id(fixtures::session_number(6).id).await.unwrap().unwrap().is_revoked());
+    assert!(!crate::find_session(repo, fixtures::session_number(6).id).await.unwrap().is_revoked());
     // A lower limit later ends all the more.
     let Insertion::Stored { evicted } = insert(12, 1).await else { panic!("not stored") };
     assert_eq!(evicted.len(), 3);
@@ -295,7 +295,7 @@ pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
 
     assert_eq!(insert(10, 3).await, Insertion::LimitReached);
     assert_eq!(insert(10, 1).await, Insertion::LimitReached);
-    assert_eq!(repo.find_by_id(fixtures::session_number(10).id).await.unwrap(), None);
+    assert_eq!(crate::find_session(repo, fixtures::session_number(10).id).await, None);
     assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(repo.list_by_user(&listing()).await.unwrap().active_count, 4);
 }
@@ -349,7 +349,7 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     let turns = Turns::at_most(3, "revoking everybody's sessions in two batches");
     loop {
         turns.next(&batches.last()).await;
-        let batch = repo.revoke_everybody(after, 4, &everybody).await.unwrap();
+        let batch = repo.revoke_all_sessions(after, 4, &everybody).await.unwrap();
         let Some(last) = batch.last() else { break };
         after = Some(last.id);
         batches.push(batch);
@@ -359,7 +359,7 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     assert_eq!(batches.concat(), expected);
     for session in &sessions {
         let expected = session.revocation.clone().unwrap_or(everybody.clone());
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected));
+        assert_eq!(crate::find_session(repo, session.id).await.unwrap().revocation, Some(expected));
     }
 }
 
@@ -382,7 +382,7 @@ pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(repo: &d
     let insert = async |n| repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await.unwrap();
     assert_eq!(insert(3).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![ended(&last_moment)] });
-    assert!(!repo.find_by_id(over.id).await.unwrap().unwrap().is_revoked());
+    assert!(!crate::find_session(repo, over.id).await.unwrap().is_revoked());
 }
 
 fn touch(session: &Session, first: i64, last: i64, address: Option<&str>) -> Touch {
@@ -398,7 +398,7 @@ async fn assert_touched(repo: &dyn SessionRepository, sessions: &mut [Session], 
         if let Some(touch) = touches.iter().find(|touch| touch.session_id == session.id) {
             session.touch(touch);
         }
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&*session));
+        assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&*session));
     }
 }
 
@@ -482,11 +482,11 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
         session.name = name.map_or(session.name, |name| name.map(Into::into));
         session.metadata = edit.metadata.clone().map_or(session.metadata, |metadata| metadata.map(Into::into));
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(&session));
+        assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&session));
     }
     let nobodys = repo.edit(fixtures::session_number(404).id, &SessionEdit::default()).await.unwrap();
     assert_eq!(nobodys, None);
-    assert_eq!(repo.find_by_id(other.id).await.unwrap(), Some(other));
+    assert_eq!(crate::find_session(repo, other.id).await, Some(other));
 }
 
 /// Once by each user; the first session with it is found by it.
@@ -499,7 +499,7 @@ pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionReposi
     // Even where the limit has ended the session that the key made.
     let again = repo.insert(&with_key(4, "a key"), limit(1, OnLimit::EvictOldest)).await;
     assert!(matches!(again, Err(PortError::Conflict(_))), "{again:?}");
-    assert_eq!(repo.find_by_id(first.id).await.unwrap().as_ref(), Some(&first), "a conflict changes nothing");
+    assert_eq!(crate::find_session(repo, first.id).await.as_ref(), Some(&first), "a conflict changes nothing");
     let found = repo.find_by_idempotency_key(first.user_id, "a key").await.unwrap();
     assert_eq!(found, Some(first));
     let found = repo.find_by_idempotency_key(strangers.user_id, "a key").await.unwrap();
@@ -517,14 +517,14 @@ pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn S
     assert_eq!(repo.import(&sessions).await.unwrap(), 0);
     assert_eq!(repo.import(&[]).await.unwrap(), 0);
     for session in &sessions {
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().as_ref(), Some(session));
+        assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(session));
     }
 
     let renamed = Session { name: Some("there".into()), ..sessions[0].clone() };
     let revoked = Session { revocation: Some(revocation("meanwhile").into()), name: None, ..sessions[2].clone() };
     let again = Session { revocation: Some(revocation("again").into()), ..sessions[1].clone() };
     assert_eq!(repo.import(&[renamed, revoked.clone(), again]).await.unwrap(), 0);
-    let find = async |n: usize| repo.find_by_id(sessions[n].id).await.unwrap().unwrap();
+    let find = async |n: usize| crate::find_session(repo, sessions[n].id).await.unwrap();
     assert_eq!(find(0).await, sessions[0]);
     assert_eq!(find(1).await, sessions[1]);
     assert_eq!(find(2).await, Session { revocation: revoked.revocation, ..sessions[2].clone() });

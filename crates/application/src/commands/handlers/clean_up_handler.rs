@@ -4,20 +4,11 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use domain::ports::{Clock, PortError, SessionRetention};
-use thiserror::Error;
 
 use crate::commands::CleanUp;
 
 /// A backlog is counted up to here.
 const BACKLOG_LIMIT: u32 = 100_000;
-
-/// Why nothing was cleared away.
-#[derive(Debug, Error)]
-pub enum CleanUpError {
-    /// The store could not be read or written.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
 
 /// What one step cleared away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,8 +54,8 @@ impl CleanUpHandler {
     /// nothing](CleanedUp::is_nothing).
     ///
     /// # Errors
-    /// See [`CleanUpError`]. Trying again is safe.
-    pub async fn handle(&self, command: CleanUp) -> Result<CleanedUp, CleanUpError> {
+    /// [`PortError`] if the store could not be read or written. Trying again is safe.
+    pub async fn handle(&self, command: CleanUp) -> Result<CleanedUp, PortError> {
         let now = self.clock.now();
         let by = now - self.keep;
         Ok(CleanedUp {
@@ -77,10 +68,10 @@ impl CleanUpHandler {
     /// How many sessions wait to be cleared away; 100 000, if there are more.
     ///
     /// # Errors
-    /// See [`CleanUpError`].
-    pub async fn backlog(&self) -> Result<u64, CleanUpError> {
+    /// As for [`handle`](Self::handle).
+    pub async fn backlog(&self) -> Result<u64, PortError> {
         let now = self.clock.now();
-        Ok(self.retention.backlog(now, now - self.keep, BACKLOG_LIMIT).await?)
+        self.retention.backlog(now, now - self.keep, BACKLOG_LIMIT).await
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use domain::coherence::{Scope, Stamp};
+use domain::coherence::Scope;
 use domain::ports::{
-    Clock, DeviceEnricher, EndedSession, IdGenerator, Insertion, LocationEnricher, PortError, SessionListing,
+    Clock, DeviceEnricher, IdGenerator, Insertion, LocationEnricher, PortError, SessionKey, SessionListing,
     SessionRepository,
 };
 use domain::{Device, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent};
 use thiserror::Error;
 
+use crate::coherence::{Acknowledge, SessionRevoker};
 use crate::commands::CreateSession;
-use crate::{Acknowledge, SessionEnds};
 
 /// The most sessions of a user that are looked through for those that a repeated sign-in had ended.
 const EVICTED_AMONG: u32 = 1000;
@@ -36,7 +36,7 @@ pub struct CreatedSession {
     /// The new session.
     pub session: Session,
     /// Sessions that were ended to make room for it, the oldest first.
-    pub evicted: Vec<EndedSession>,
+    pub evicted: Vec<SessionKey>,
 }
 
 /// What fills in a new session what the backend does not say.
@@ -51,7 +51,7 @@ pub struct Enrichers {
 /// Makes a session of a sign-in.
 pub struct CreateSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
-    ends: Arc<SessionEnds>,
+    revoker: Arc<SessionRevoker>,
     enrichers: Enrichers,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGenerator>,
@@ -62,13 +62,13 @@ impl CreateSessionHandler {
     /// A handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
-        ends: Arc<SessionEnds>,
+        revoker: Arc<SessionRevoker>,
         enrichers: Enrichers,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdGenerator>,
         policy: SessionPolicy,
     ) -> Self {
-        Self { session_repo, ends, enrichers, clock, ids, policy }
+        Self { session_repo, revoker, enrichers, clock, ids, policy }
     }
 
     /// The new session, stored within the limit. Caches learn of it at its first read, and forget whom it evicted.
@@ -87,22 +87,22 @@ impl CreateSessionHandler {
         let limit = self.policy.limit(command.max_sessions);
         let session = self.session(command)?;
         // Within a limit, any of the user's sessions may have to make room.
-        let ending = self.ends.begin(limit.map(|_| Scope::User(session.user_id)));
+        let pending = self.revoker.begin(limit.map(|_| Scope::User(session.user_id)));
         match self.session_repo.insert(&session, limit).await {
             Ok(Insertion::LimitReached) => {
-                ending.nothing_happened();
+                pending.abort();
                 Err(CreateSessionError::LimitReached)
             }
             Ok(Insertion::Stored { evicted }) => {
                 if evicted.is_empty() {
-                    ending.nothing_happened();
+                    pending.abort();
                 } else {
-                    ending.done(&evicted, Acknowledge::WhenFinal).await;
+                    pending.committed(&evicted, Acknowledge::Effective).await;
                 }
                 Ok(CreatedSession { session, evicted })
             }
             Err(PortError::Conflict(source)) => {
-                ending.nothing_happened();
+                pending.abort();
                 // The same sign-in twice at once: the other one was first.
                 let repeated = match &session.idempotency_key {
                     Some(key) => self.repeated(session.user_id, key).await?,
@@ -113,7 +113,7 @@ impl CreateSessionHandler {
                     None => Err(PortError::Conflict(source).into()),
                 }
             }
-            Err(error) => Err(ending.failed(error).into()),
+            Err(error) => Err(pending.failed(error).into()),
         }
     }
 
@@ -141,15 +141,14 @@ impl CreateSessionHandler {
             metadata: command.metadata.map(Into::into),
             idempotency_key: command.idempotency_key.map(Into::into),
             revocation: None,
-            stamp: Stamp::default(),
         })
     }
 
     /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
     async fn acknowledge_repeated(&self, repeated: CreatedSession) -> CreatedSession {
         if !repeated.evicted.is_empty() {
-            let ending = self.ends.begin([Scope::User(repeated.session.user_id)]);
-            ending.done(&repeated.evicted, Acknowledge::WhenFinal).await;
+            let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
+            pending.committed(&repeated.evicted, Acknowledge::Effective).await;
         }
         repeated
     }
@@ -163,7 +162,7 @@ impl CreateSessionHandler {
         // It ended them at the moment of its own creation. The oldest first, as the first answer had them.
         let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
-        let evicted = page.iter().rev().map(|other| EndedSession { id: other.id, user_id });
+        let evicted = page.iter().rev().map(|other| SessionKey { id: other.id, user_id });
         Ok(Some(CreatedSession { evicted: evicted.collect(), session }))
     }
 }
@@ -174,12 +173,12 @@ mod tests {
 
     use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use chrono::TimeDelta;
-    use domain::ports::{SessionCache, SessionReader};
+    use domain::ports::SessionCache;
     use domain::{DeviceKind, OnLimit, USER_AGENT_MAX_BYTES};
     use testkit::{SequentialIds, fixtures};
 
     use super::*;
-    use crate::testing;
+    use crate::test_support;
 
     /// Knows one program and one address.
     struct Known;
@@ -217,9 +216,9 @@ mod tests {
             on_limit,
         };
         let ids = Arc::new(SequentialIds::default());
-        let ends = testing::ends(cache.clone());
+        let revoker = test_support::revoker(cache.clone());
         let enrichers = Enrichers { device: Arc::new(Known), location: Some(Arc::new(Known)) };
-        let handler = CreateSessionHandler::new(repo.clone(), ends, enrichers, fixtures::clock(), ids, policy);
+        let handler = CreateSessionHandler::new(repo.clone(), revoker, enrichers, fixtures::clock(), ids, policy);
         Setting { database, repo, cache, handler }
     }
 
@@ -240,7 +239,7 @@ mod tests {
         let s = setting(0, OnLimit::EvictOldest);
         let CreatedSession { session, evicted } = s.handler.handle(command()).await.unwrap();
 
-        assert_eq!(s.repo.find_by_id(session.id).await.unwrap(), Some(session.clone()));
+        assert_eq!(testkit::find_session(&*s.repo, session.id).await, Some(session.clone()));
         assert!(session.is_live(fixtures::now()) && evicted.is_empty());
         assert_eq!(session.created_at, fixtures::now());
         assert_eq!(session.last_activity_at, fixtures::now());
@@ -309,12 +308,12 @@ mod tests {
         let s = setting(2, OnLimit::EvictOldest);
         let first = s.handler.handle(command()).await.unwrap().session;
         s.handler.handle(command()).await.unwrap();
-        s.cache.set(&Arc::new(first.clone())).await;
+        s.cache.set(&Arc::new(first.clone()), &fixtures::read_version()).await;
 
         let created = s.handler.handle(command()).await.unwrap();
-        assert_eq!(created.evicted, [EndedSession { id: first.id, user_id: first.user_id }]);
+        assert_eq!(created.evicted, [SessionKey { id: first.id, user_id: first.user_id }]);
         assert!(s.cache.get(first.id, first.user_id).await.is_none());
-        assert!(s.repo.find_by_id(first.id).await.unwrap().unwrap().is_revoked());
+        assert!(testkit::find_session(&*s.repo, first.id).await.unwrap().is_revoked());
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::Session;
-use domain::ports::{EndedSession, PortError, SessionCache, SessionRepository};
+use domain::ports::{PortError, SessionCache, SessionKey, SessionRepository};
 use thiserror::Error;
 
 use crate::commands::EditSession;
@@ -40,21 +40,21 @@ impl EditSessionHandler {
     /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed; trying again is safe.
     pub async fn handle(&self, command: EditSession) -> Result<Session, EditSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
-        let session = session.ok_or(EditSessionError::SessionNotFound)?;
+        let session = session.ok_or(EditSessionError::SessionNotFound)?.session;
         if command.owner.is_some_and(|owner| owner != session.user_id) {
             return Err(EditSessionError::NotOwner);
         }
-        let edited = self.session_repo.edit(session.id, &command.edit).await?;
-        // Caches go on from what they read next.
-        self.session_cache.remove(&[EndedSession { id: session.id, user_id: session.user_id }]).await;
-        edited.ok_or(EditSessionError::SessionNotFound)
+        let edited = self.session_repo.edit(session.id, &command.edit).await;
+        // Whatever the outcome: caches go on from what they read next.
+        self.session_cache.remove(&[SessionKey { id: session.id, user_id: session.user_id }]).await;
+        edited?.ok_or(EditSessionError::SessionNotFound)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::{SessionEdit, SessionReader};
+    use domain::ports::SessionEdit;
     use testkit::fixtures;
 
     use super::*;
@@ -66,7 +66,7 @@ mod tests {
         let handler = EditSessionHandler::new(repo.clone(), cache.clone());
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
-        cache.set(&Arc::new(session.clone())).await;
+        cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
         let edit = SessionEdit { name: Some(Some("kitchen".into())), metadata: None };
         let command = |owner| EditSession { session_id: session.id, owner, edit: edit.clone() };
 
@@ -78,7 +78,7 @@ mod tests {
 
         let edited = handler.handle(command(Some(session.user_id))).await.unwrap();
         assert_eq!(edited, Session { name: Some("kitchen".into()), ..session.clone() });
-        assert_eq!(repo.find_by_id(session.id).await.unwrap(), Some(edited));
+        assert_eq!(testkit::find_session(&*repo, session.id).await, Some(edited));
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 }

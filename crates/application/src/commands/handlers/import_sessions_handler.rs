@@ -97,7 +97,7 @@ impl ImportSessionsHandler {
 mod tests {
     use adapters_memory::{MemoryDatabase, MemorySessionRepository};
     use async_trait::async_trait;
-    use domain::ports::{SessionReader, SourceSession};
+    use domain::ports::SourceSession;
     use testkit::fixtures;
 
     use super::*;
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(all, ImportedSessions { read: 5, new, never_expired: 0, over_at_birth: 1, last: None });
         }
         assert_eq!(database.session_count(), 5);
-        let cut = repo.find_by_id(fixtures::session_number(2).id).await.unwrap().unwrap();
+        let cut = testkit::find_session(&*repo, fixtures::session_number(2).id).await.unwrap();
         assert_eq!(cut.user_agent.map(|text| text.len()), Some(512));
     }
 }

@@ -7,8 +7,8 @@ use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
+use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllUserSessions;
-use crate::{Revoked, SessionEnds};
 
 /// Sessions that one statement ends: nearly always all of them, and so many as a store can end within its time-out.
 const BATCH: u32 = 10_000;
@@ -24,14 +24,14 @@ pub enum RevokeAllUserSessionsError {
 /// Ends all of a user's sessions but one that is excepted.
 pub struct RevokeAllUserSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
-    ends: Arc<SessionEnds>,
+    revoker: Arc<SessionRevoker>,
     clock: Arc<dyn Clock>,
 }
 
 impl RevokeAllUserSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
-        Self { session_repo, ends, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, revoker, clock }
     }
 
     /// Ends them, and answers how many nobody had ended before.
@@ -40,21 +40,21 @@ impl RevokeAllUserSessionsHandler {
     /// See [`RevokeAllUserSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
     pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, RevokeAllUserSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ending = self.ends.begin([Scope::User(command.user_id)]);
+        let pending = self.revoker.begin([Scope::User(command.user_id)]);
         let mut count = 0;
         loop {
             let ended = self.session_repo.revoke_all_of_user(command.user_id, command.except, BATCH, &revocation).await;
             let ended = match ended {
                 Ok(ended) => ended,
-                Err(error) => return Err(ending.failed(error).into()),
+                Err(error) => return Err(pending.failed(error).into()),
             };
             count += ended.len() as u64;
-            ending.forget(&ended).await;
+            pending.invalidate(&ended).await;
             if ended.len() < BATCH as usize {
                 break;
             }
         }
-        let effective_by = ending.done(&[], command.acknowledge).await;
+        let effective_by = pending.committed(&[], command.acknowledge).await;
         Ok(Revoked { count, effective_by })
     }
 }
@@ -63,35 +63,36 @@ impl RevokeAllUserSessionsHandler {
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use domain::Actor;
-    use domain::ports::{SessionCache, SessionReader};
+    use domain::ports::SessionCache;
     use testkit::fixtures;
 
     use super::*;
-    use crate::{Acknowledge, testing};
+    use crate::coherence::Acknowledge;
+    use crate::test_support;
 
     #[tokio::test]
     async fn all_but_the_excepted_one_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = testing::ends(cache.clone());
-        let handler = RevokeAllUserSessionsHandler::new(repo.clone(), ends, fixtures::clock());
+        let revoker = test_support::revoker(cache.clone());
+        let handler = RevokeAllUserSessionsHandler::new(repo.clone(), revoker, fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {
             repo.insert(session, None).await.unwrap();
-            cache.set(&Arc::new(session.clone())).await;
+            cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
         }
         let command = RevokeAllUserSessions {
             user_id: sessions[3].user_id,
             except: Some(sessions[3].id),
             reason: None,
             actor: Actor::User(sessions[3].user_id),
-            acknowledge: Acknowledge::WhenFinal,
+            acknowledge: Acknowledge::Effective,
         };
         assert_eq!(handler.handle(command.clone()).await.unwrap().count, 3);
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
-            assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked(), n != 3);
+            assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(), n != 3);
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use domain::Revocation;
-use domain::ports::{Clock, EndedSession, PortError, SessionRepository};
+use domain::ports::{Clock, PortError, SessionKey, SessionRepository};
 use fail::fail_point;
 use thiserror::Error;
 
+use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeSession;
-use crate::{Revoked, SessionEnds};
 
 /// Why a session was not ended.
 #[derive(Debug, Error)]
@@ -27,14 +27,14 @@ pub enum RevokeSessionError {
 /// Ends one session.
 pub struct RevokeSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
-    ends: Arc<SessionEnds>,
+    revoker: Arc<SessionRevoker>,
     clock: Arc<dyn Clock>,
 }
 
 impl RevokeSessionHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
-        Self { session_repo, ends, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, revoker, clock }
     }
 
     /// Ends the session. Ending it again is no error and changes nothing.
@@ -43,22 +43,22 @@ impl RevokeSessionHandler {
     /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended; trying again is safe, and tells.
     pub async fn handle(&self, command: RevokeSession) -> Result<Revoked, RevokeSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
-        let session = session.ok_or(RevokeSessionError::SessionNotFound)?;
+        let session = session.ok_or(RevokeSessionError::SessionNotFound)?.session;
         if command.owner.is_some_and(|owner| owner != session.user_id) {
             return Err(RevokeSessionError::NotOwner);
         }
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ending = self.ends.begin_sessions(&[session.id]);
+        let pending = self.revoker.begin_sessions(&[session.id]);
         match self.session_repo.revoke(&[session.id], &revocation).await {
-            Err(error) => Err(ending.failed(error).into()),
+            Err(error) => Err(pending.failed(error).into()),
             Ok(ended) => {
-                fail_point!("bug-second-end-at-once", ended.is_empty(), |_| Ok(Revoked {
+                fail_point!("bug-second-revocation-at-once", ended.is_empty(), |_| Ok(Revoked {
                     count: 0,
                     effective_by: None
                 }));
                 // Even if it was over already: an earlier end may not be final yet.
-                let session = EndedSession { id: session.id, user_id: session.user_id };
-                let effective_by = ending.done(&[session], command.acknowledge).await;
+                let session = SessionKey { id: session.id, user_id: session.user_id };
+                let effective_by = pending.committed(&[session], command.acknowledge).await;
                 Ok(Revoked { count: ended.len() as u64, effective_by })
             }
         }
@@ -68,22 +68,23 @@ impl RevokeSessionHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::{SessionCache, SessionReader};
+    use domain::ports::SessionCache;
     use domain::{Actor, Session};
     use testkit::fixtures;
 
     use super::*;
-    use crate::{Acknowledge, testing};
+    use crate::coherence::Acknowledge;
+    use crate::test_support;
 
     async fn setting(
         session: &Session,
     ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = testing::ends(cache.clone());
+        let revoker = test_support::revoker(cache.clone());
         repo.insert(session, None).await.unwrap();
-        cache.set(&Arc::new(session.clone())).await;
-        (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, ends, fixtures::clock()))
+        cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
+        (repo.clone(), cache.clone(), RevokeSessionHandler::new(repo, revoker, fixtures::clock()))
     }
 
     fn command(session: &Session) -> RevokeSession {
@@ -93,7 +94,7 @@ mod tests {
             owner: Some(session.user_id),
             reason,
             actor: Actor::User(session.user_id),
-            acknowledge: Acknowledge::WhenFinal,
+            acknowledge: Acknowledge::Effective,
         }
     }
 
@@ -105,7 +106,7 @@ mod tests {
 
         let reason = Some("lost phone".to_owned());
         let expected = Revocation { at: fixtures::now(), reason, actor: Some(Actor::User(session.user_id)) };
-        assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().revocation, Some(expected.into()));
+        assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().revocation, Some(expected.into()));
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 
@@ -114,11 +115,11 @@ mod tests {
         let session = fixtures::session();
         let (repo, cache, handler) = setting(&session).await;
         handler.handle(command(&session)).await.unwrap();
-        let first = repo.find_by_id(session.id).await.unwrap();
+        let first = testkit::find_session(&*repo, session.id).await;
 
-        cache.set(&Arc::new(session.clone())).await;
+        cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
         handler.handle(RevokeSession { reason: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
-        assert_eq!(repo.find_by_id(session.id).await.unwrap(), first);
+        assert_eq!(testkit::find_session(&*repo, session.id).await, first);
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 
@@ -128,7 +129,7 @@ mod tests {
         let (repo, cache, handler) = setting(&session).await;
         let stranger = RevokeSession { owner: Some(fixtures::another_user()), ..command(&session) };
         assert!(matches!(handler.handle(stranger).await, Err(RevokeSessionError::NotOwner)));
-        assert!(!repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked());
+        assert!(!testkit::find_session(&*repo, session.id).await.unwrap().is_revoked());
         assert!(cache.get(session.id, session.user_id).await.is_some());
 
         let unknown = RevokeSession { session_id: fixtures::session_number(404).id, ..command(&session) };
@@ -140,6 +141,6 @@ mod tests {
         let session = fixtures::session();
         let (repo, _, handler) = setting(&session).await;
         handler.handle(RevokeSession { owner: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
-        assert!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked());
+        assert!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked());
     }
 }

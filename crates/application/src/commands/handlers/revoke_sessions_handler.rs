@@ -6,8 +6,8 @@ use domain::Revocation;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
+use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeSessions;
-use crate::{Revoked, SessionEnds};
 
 /// Why sessions were not ended.
 #[derive(Debug, Error)]
@@ -20,14 +20,14 @@ pub enum RevokeSessionsError {
 /// Ends the sessions of a list.
 pub struct RevokeSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
-    ends: Arc<SessionEnds>,
+    revoker: Arc<SessionRevoker>,
     clock: Arc<dyn Clock>,
 }
 
 impl RevokeSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
-        Self { session_repo, ends, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, revoker, clock }
     }
 
     /// Ends them, and answers how many nobody had ended before.
@@ -36,11 +36,11 @@ impl RevokeSessionsHandler {
     /// See [`RevokeSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
     pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, RevokeSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ending = self.ends.begin_sessions(&command.session_ids);
+        let pending = self.revoker.begin_sessions(&command.session_ids);
         match self.session_repo.revoke(&command.session_ids, &revocation).await {
-            Err(error) => Err(ending.failed(error).into()),
+            Err(error) => Err(pending.failed(error).into()),
             Ok(ended) => {
-                let effective_by = ending.done(&ended, command.acknowledge).await;
+                let effective_by = pending.committed(&ended, command.acknowledge).await;
                 Ok(Revoked { count: ended.len() as u64, effective_by })
             }
         }
@@ -51,34 +51,35 @@ impl RevokeSessionsHandler {
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
     use domain::Actor;
-    use domain::ports::{SessionCache, SessionReader};
+    use domain::ports::SessionCache;
     use testkit::fixtures;
 
     use super::*;
-    use crate::{Acknowledge, testing};
+    use crate::coherence::Acknowledge;
+    use crate::test_support;
 
     #[tokio::test]
     async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
-        let ends = testing::ends(cache.clone());
-        let handler = RevokeSessionsHandler::new(repo.clone(), ends, fixtures::clock());
+        let revoker = test_support::revoker(cache.clone());
+        let handler = RevokeSessionsHandler::new(repo.clone(), revoker, fixtures::clock());
         let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
         for session in &sessions {
             repo.insert(session, None).await.unwrap();
-            cache.set(&Arc::new(session.clone())).await;
+            cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
         }
         let command = RevokeSessions {
             session_ids: sessions[..3].iter().map(|session| session.id).collect(),
             reason: None,
             actor: Actor::Service,
-            acknowledge: Acknowledge::WhenFinal,
+            acknowledge: Acknowledge::Effective,
         };
         assert_eq!(handler.handle(command.clone()).await.unwrap().count, 3);
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
-            assert_eq!(repo.find_by_id(session.id).await.unwrap().unwrap().is_revoked(), n != 3);
+            assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(), n != 3);
         }
     }
 }

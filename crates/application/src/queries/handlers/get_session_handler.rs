@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use domain::ports::{CachedSession, Layer, MonotonicClock, PortError, SessionCache, SessionReader};
+use domain::coherence::{ReadVersion, SessionRead};
+use domain::ports::{CachedSession, Layer, PortError, SessionCache, SessionRepository};
 use domain::{Session, SessionId, UserId};
 use thiserror::Error;
 
-use crate::denied_reads::{Denial, DeniedReads};
+use crate::activity::ActivityBuffer;
 use crate::queries::GetSession;
 
 /// Why a session was not answered.
@@ -62,27 +63,31 @@ pub struct SessionResult {
 /// A session that its owner may see, with the layer that had it.
 #[derive(Clone, Debug)]
 pub struct FoundSession {
-    /// The session. Its user agent is only there if the database answered.
+    /// The session, with the activity that only this node has yet. Its user agent is only there if the database answered.
     pub session: Arc<Session>,
+    /// What the read that found it had seen, if that is known.
+    pub version: Option<ReadVersion>,
     /// Where the answer came from.
     pub layer: Layer,
 }
 
 /// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on a miss.
 pub struct GetSessionHandler {
-    session_repo: Arc<dyn SessionReader>,
+    session_repo: Arc<dyn SessionRepository>,
     session_cache: Arc<dyn SessionCache>,
-    denied: DeniedReads,
+    pending_activity: Option<Arc<ActivityBuffer>>,
 }
 
 impl GetSessionHandler {
     /// A handler over its ports.
-    pub fn new(
-        session_repo: Arc<dyn SessionReader>,
-        session_cache: Arc<dyn SessionCache>,
-        clock: Arc<dyn MonotonicClock>,
-    ) -> Self {
-        Self { session_repo, session_cache, denied: DeniedReads::new(clock) }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, session_cache: Arc<dyn SessionCache>) -> Self {
+        Self { session_repo, session_cache, pending_activity: None }
+    }
+
+    /// The same, which adds the activity that `activity` has not written yet.
+    #[must_use]
+    pub fn with_pending_activity(self, activity: Arc<ActivityBuffer>) -> Self {
+        Self { pending_activity: Some(activity), ..self }
     }
 
     /// The session as data, whatever state it is in.
@@ -101,47 +106,37 @@ impl GetSessionHandler {
     /// As for [`handle`](Self::handle).
     pub async fn find(&self, query: GetSession) -> Result<FoundSession, GetSessionError> {
         // Step 1: try the cache first. It is looked up by session and user, so a hit is the owner's.
-        if let Some(CachedSession { session, layer }) = self.session_cache.get(query.session_id, query.user_id).await {
-            return Ok(FoundSession { session, layer });
-        }
-
-        // What was denied a moment ago is denied again, without asking
-        if let Some(denial) = self.denied.recall(&query) {
-            return Err(denial.into());
+        let cached = self.session_cache.get(query.session_id, query.user_id).await;
+        if let Some(CachedSession { session, version, layer }) = cached {
+            return Ok(self.found(session, Some(version), layer));
         }
 
         // Step 2: fall back to the database
-        let session = self.session_repo.find_by_id(query.session_id).await?;
+        let read = self.session_repo.find_by_id(query.session_id).await?;
 
         // Step 3: check found
-        let Some(session) = session.map(Arc::new) else { return Err(self.deny(query, Denial::NotFound)) };
+        let Some(SessionRead { session, version }) = read else { return Err(GetSessionError::SessionNotFound) };
 
         // Step 4: check ownership
         if session.user_id != query.user_id {
-            return Err(self.deny(query, Denial::NotOwner));
+            return Err(GetSessionError::NotOwner);
         }
 
         // Populate the cache on a miss (if found and not revoked); after the owner check, so that a stranger leaves no trace
-        if !session.is_revoked() {
-            self.session_cache.set(&session).await;
+        if let Some(version) = version.as_ref().filter(|_| !session.is_revoked()) {
+            self.session_cache.set(&session, version).await;
         }
 
         // Step 5: answer
-        Ok(FoundSession { session, layer: Layer::Database })
+        Ok(self.found(session, version, Layer::Database))
     }
 
-    fn deny(&self, query: GetSession, denial: Denial) -> GetSessionError {
-        self.denied.remember(query, denial);
-        denial.into()
-    }
-}
-
-impl From<Denial> for GetSessionError {
-    fn from(denial: Denial) -> Self {
-        match denial {
-            Denial::NotFound => Self::SessionNotFound,
-            Denial::NotOwner => Self::NotOwner,
-        }
+    fn found(&self, session: Arc<Session>, version: Option<ReadVersion>, layer: Layer) -> FoundSession {
+        let session = match &self.pending_activity {
+            Some(activity) => activity.with_pending_activity(session),
+            None => session,
+        };
+        FoundSession { session, version, layer }
     }
 }
 
@@ -166,15 +161,13 @@ impl From<&Session> for SessionResult {
 mod tests {
     use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
     use domain::Revocation;
-    use domain::ports::SessionRepository;
-    use testkit::{SteppingClock, fixtures};
+    use testkit::fixtures;
 
     use super::*;
 
     struct Setting {
         database: MemoryDatabase,
         cache: Arc<MemorySessionCache>,
-        clock: Arc<SteppingClock>,
         handler: GetSessionHandler,
     }
 
@@ -185,9 +178,8 @@ mod tests {
             repo.insert(session, None).await.unwrap();
         }
         let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
-        let clock = Arc::new(SteppingClock::default());
-        let handler = GetSessionHandler::new(repo, cache.clone(), clock.clone());
-        Setting { database, cache, clock, handler }
+        let handler = GetSessionHandler::new(repo, cache.clone());
+        Setting { database, cache, handler }
     }
 
     fn query(session: &Session) -> GetSession {
@@ -255,23 +247,6 @@ mod tests {
         assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
     }
 
-    /// Whether there is such a session or not, asking again asks nobody.
-    #[tokio::test]
-    async fn what_was_denied_is_denied_again_for_seconds_without_the_database() {
-        let session = fixtures::session();
-        let s = setting(&[&session]).await;
-        let unknown = GetSession { session_id: fixtures::session_number(404).id, ..query(&session) };
-        let stranger = GetSession { user_id: fixtures::another_user(), ..query(&session) };
-        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::SessionNotFound)));
-        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
-        s.database.take_down();
-        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::SessionNotFound)));
-        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::NotOwner)));
-        s.clock.advance(std::time::Duration::from_secs(5));
-        assert!(matches!(s.handler.handle(unknown).await, Err(GetSessionError::Port(_))));
-        assert!(matches!(s.handler.handle(stranger).await, Err(GetSessionError::Port(_))));
-    }
-
     #[tokio::test]
     async fn a_revoked_session_is_answered_as_data_and_never_cached() {
         let mut session = fixtures::session();
@@ -297,7 +272,7 @@ mod tests {
             Err(GetSessionError::Port(PortError::Unavailable(_)))
         ));
 
-        s.cache.set(&Arc::new(session.clone())).await;
+        s.cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
         assert!(s.handler.handle(query(&session)).await.is_ok());
     }
 }

@@ -6,6 +6,7 @@ use domain::Session;
 use domain::ports::{PortError, SessionRepository};
 use thiserror::Error;
 
+use crate::activity::ActivityBuffer;
 use crate::queries::InspectSession;
 
 /// Why a session was not answered to an operator.
@@ -23,20 +24,23 @@ pub enum InspectSessionError {
 /// user.
 pub struct InspectSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
+    activity: Arc<ActivityBuffer>,
 }
 
 impl InspectSessionHandler {
-    /// A handler over its port.
-    pub fn new(session_repo: Arc<dyn SessionRepository>) -> Self {
-        Self { session_repo }
+    /// A handler over its port, which adds the activity that `activity` has not written yet.
+    pub fn new(session_repo: Arc<dyn SessionRepository>, activity: Arc<ActivityBuffer>) -> Self {
+        Self { session_repo, activity }
     }
 
     /// The session, in whatever state it is.
     ///
     /// # Errors
     /// See [`InspectSessionError`].
-    pub async fn handle(&self, query: InspectSession) -> Result<Session, InspectSessionError> {
-        self.session_repo.find_by_id(query.session_id).await?.ok_or(InspectSessionError::SessionNotFound)
+    pub async fn handle(&self, query: InspectSession) -> Result<Arc<Session>, InspectSessionError> {
+        let read = self.session_repo.find_by_id(query.session_id).await?;
+        let read = read.ok_or(InspectSessionError::SessionNotFound)?;
+        Ok(self.activity.with_pending_activity(read.session))
     }
 }
 
@@ -46,20 +50,22 @@ mod tests {
     use testkit::fixtures;
 
     use super::*;
+    use crate::test_support;
 
     #[tokio::test]
     async fn an_operator_sees_any_session() {
         let repo = Arc::new(MemorySessionRepository::default());
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
-        let handler = InspectSessionHandler::new(repo);
+        let handler = InspectSessionHandler::new(repo, test_support::activity());
 
-        assert_eq!(handler.handle(InspectSession { session_id: session.id }).await.unwrap(), session);
+        assert_eq!(*handler.handle(InspectSession { session_id: session.id }).await.unwrap(), session);
     }
 
     #[tokio::test]
     async fn an_unknown_session_is_not_found() {
-        let handler = InspectSessionHandler::new(Arc::new(MemorySessionRepository::default()));
+        let handler =
+            InspectSessionHandler::new(Arc::new(MemorySessionRepository::default()), test_support::activity());
         let query = InspectSession { session_id: fixtures::session().id };
         assert!(matches!(handler.handle(query).await, Err(InspectSessionError::SessionNotFound)));
     }

@@ -7,7 +7,7 @@ use domain::Session;
 use domain::ports::{Clock, ListPosition, PortError, SessionListing, SessionRepository};
 use thiserror::Error;
 
-use crate::ActivityBuffer;
+use crate::activity::ActivityBuffer;
 use crate::queries::ListUserSessions;
 
 /// Why a list was not answered.
@@ -41,7 +41,7 @@ pub struct ListUserSessionsHandler {
 }
 
 impl ListUserSessionsHandler {
-    /// A handler over its ports, which shows the use that `activity` has not written yet.
+    /// A handler over its ports, which adds the activity that `activity` has not written yet.
     pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>, activity: Arc<ActivityBuffer>) -> Self {
         Self { session_repo, clock, activity }
     }
@@ -67,7 +67,7 @@ impl ListUserSessionsHandler {
         let position = |last: &Session| ListPosition { created_at: last.created_at, id: last.id };
         let next = page.sessions.last().filter(|_| more).map(position);
         let (total_count, active_count) = (page.total_count, page.active_count);
-        let refresh = |session| Arc::unwrap_or_clone(self.activity.refresh(Arc::new(session)));
+        let refresh = |session| Arc::unwrap_or_clone(self.activity.with_pending_activity(Arc::new(session)));
         let sessions = page.sessions.into_iter().map(refresh).collect();
         Ok(ListedSessions { sessions, total_count, active_count, next, now })
     }
@@ -79,6 +79,7 @@ mod tests {
     use testkit::fixtures;
 
     use super::*;
+    use crate::test_support;
 
     #[tokio::test]
     async fn the_last_page_says_that_it_is_the_last() {
@@ -86,8 +87,7 @@ mod tests {
         for n in 1..=5 {
             repo.insert(&fixtures::session_number(n), None).await.unwrap();
         }
-        let activity = Arc::new(ActivityBuffer::new(chrono::TimeDelta::seconds(60)));
-        let handler = ListUserSessionsHandler::new(repo, fixtures::clock(), activity);
+        let handler = ListUserSessionsHandler::new(repo, fixtures::clock(), test_support::activity());
         let first = ListUserSessions { user_id: fixtures::session().user_id, active_only: true, limit: 3, after: None };
         let page = handler.handle(first).await.unwrap();
         assert_eq!((page.sessions.len(), page.total_count, page.active_count), (3, 5, 5));

@@ -7,53 +7,53 @@ use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
 use thiserror::Error;
 
-use crate::commands::RevokeEverybody;
-use crate::{Revoked, SessionEnds};
+use crate::coherence::{Revoked, SessionRevoker};
+use crate::commands::RevokeAllSessions;
 
 /// Sessions that one statement ends.
 const BATCH: u32 = 2000;
 
 /// Why not everybody's sessions were ended.
 #[derive(Debug, Error)]
-pub enum RevokeEverybodyError {
+pub enum RevokeAllSessionsError {
     /// The store could not be written.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
 /// Ends every session there is.
-pub struct RevokeEverybodyHandler {
+pub struct RevokeAllSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
-    ends: Arc<SessionEnds>,
+    revoker: Arc<SessionRevoker>,
     clock: Arc<dyn Clock>,
 }
 
-impl RevokeEverybodyHandler {
+impl RevokeAllSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, ends: Arc<SessionEnds>, clock: Arc<dyn Clock>) -> Self {
-        Self { session_repo, ends, clock }
+    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+        Self { session_repo, revoker, clock }
     }
 
     /// Ends them batch by batch, and answers how many nobody had ended before. Whatever was there when it began is ended;
     /// of sessions that are made meanwhile, some are.
     ///
     /// # Errors
-    /// See [`RevokeEverybodyError`]. Some may be ended by then; trying again is safe.
-    pub async fn handle(&self, command: RevokeEverybody) -> Result<Revoked, RevokeEverybodyError> {
+    /// See [`RevokeAllSessionsError`]. Some may be ended by then; trying again is safe.
+    pub async fn handle(&self, command: RevokeAllSessions) -> Result<Revoked, RevokeAllSessionsError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
-        let ending = self.ends.begin([Scope::Everybody]);
+        let pending = self.revoker.begin([Scope::AllUsers]);
         let (mut after, mut count) = (None, 0);
         loop {
-            let ended = match self.session_repo.revoke_everybody(after, BATCH, &revocation).await {
+            let ended = match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await {
                 Ok(ended) => ended,
-                Err(error) => return Err(ending.failed(error).into()),
+                Err(error) => return Err(pending.failed(error).into()),
             };
             let Some(last) = ended.last() else { break };
             after = Some(last.id);
             count += ended.len() as u64;
-            ending.forget(&ended).await;
+            pending.invalidate(&ended).await;
         }
-        let effective_by = ending.done(&[], command.acknowledge).await;
+        let effective_by = pending.committed(&[], command.acknowledge).await;
         Ok(Revoked { count, effective_by })
     }
 }
@@ -61,30 +61,31 @@ impl RevokeEverybodyHandler {
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::{SessionCache, SessionReader};
+    use domain::ports::SessionCache;
     use domain::{Actor, Session, UserId};
     use testkit::fixtures;
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Acknowledge, testing};
+    use crate::coherence::Acknowledge;
+    use crate::test_support;
 
     #[tokio::test]
     async fn everybodys_sessions_are_ended_once_and_forgotten_by_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(5000, fixtures::clock()));
-        let ends = testing::ends(cache.clone());
-        let handler = RevokeEverybodyHandler::new(repo.clone(), ends, fixtures::clock());
+        let revoker = test_support::revoker(cache.clone());
+        let handler = RevokeAllSessionsHandler::new(repo.clone(), revoker, fixtures::clock());
         let count = u64::from(2 * BATCH) + 1;
         for n in 1..=count {
             let user_id = UserId(Uuid::from_u128(u128::from(n % 7)));
             repo.insert(&Session { user_id, ..fixtures::session_number(n) }, None).await.unwrap();
         }
-        let one = repo.find_by_id(fixtures::session_number(3).id).await.unwrap().unwrap();
-        cache.set(&Arc::new(one.clone())).await;
+        let one = testkit::find_session(&*repo, fixtures::session_number(3).id).await.unwrap();
+        cache.set(&Arc::new(one.clone()), &fixtures::read_version()).await;
 
-        let acknowledge = Acknowledge::WhenFinal;
-        let command = RevokeEverybody { reason: Some("breach".into()), actor: Actor::Service, acknowledge };
+        let acknowledge = Acknowledge::Effective;
+        let command = RevokeAllSessions { reason: Some("breach".into()), actor: Actor::Service, acknowledge };
         assert_eq!(handler.handle(command.clone()).await.unwrap().count, count);
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         assert!(cache.get(one.id, one.user_id).await.is_none());

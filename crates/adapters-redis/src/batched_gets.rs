@@ -1,23 +1,25 @@
+//! Batches reads of Redis.
+
+use batching::{BatchError, Batcher};
 use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Error, ErrorKind, KeysInterface, Pool};
-use gathering::{Gathering, Unanswered};
 
 use crate::connection::{COMMAND_TIMEOUT, options};
 
-/// `GET`s. While one is under way, whoever asks waits for the next, an `MGET` for all that wait.
-pub(crate) struct GatheredGets(Gathering<Bytes, Result<Option<Bytes>, Error>>);
+/// Batches `GET`s: those that come while one is in flight are one `MGET`.
+pub(crate) struct BatchedGets(Batcher<Bytes, Result<Option<Bytes>, Error>>);
 
-impl GatheredGets {
-    /// Of this pool, by a task of the present runtime that ends when this is dropped.
+impl BatchedGets {
+    /// Creates a batcher for this pool, by a task of the present runtime that ends when this is dropped.
     pub(crate) fn new(pool: Pool) -> Self {
-        Self(Gathering::new(move |keys| get_all(pool.clone(), keys)))
+        Self(Batcher::new(move |keys| get_all(pool.clone(), keys)))
     }
 
-    /// The value of the key.
+    /// Returns the value of the key.
     pub(crate) async fn get(&self, key: Bytes) -> Result<Option<Bytes>, Error> {
-        self.0.ask(key).await.map_err(|unanswered| match unanswered {
-            Unanswered::Refused => Error::new(ErrorKind::Backpressure, "too many questions"),
-            Unanswered::GivenUp => Error::new_canceled(),
+        self.0.load(key).await.map_err(|error| match error {
+            BatchError::QueueFull => Error::new(ErrorKind::Backpressure, "too many look-ups"),
+            BatchError::Cancelled => Error::new_canceled(),
         })?
     }
 }
