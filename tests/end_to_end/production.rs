@@ -202,8 +202,14 @@ async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
             assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
         }
     }
-    assert_eq!(node.page("/readyz").await.0, 503);
+    let (status, readiness) = node.page("/readyz").await;
+    assert!(status == 503 && readiness.contains("\"cached_sessions\":\"poll_too_old\""), "{readiness}");
     assert_eq!(node.page("/livez").await.0, 200);
+    let address = node.service.trim_start_matches("http://");
+    let settings = [("SESSIOND_SERVER__SERVICE_LISTEN", address), ("SESSIOND_STORE__URL", &database.url())];
+    let mut doctor = sessiond(node.dir.path(), &settings);
+    let text = String::from_utf8(run(doctor.arg("doctor")).stdout).unwrap();
+    assert!(text.contains("FAILED  caches") && text.contains("cannot poll the log of revocations"), "{text}");
 
     server.signal("CONT");
     let healed = Instant::now();

@@ -25,7 +25,7 @@ pub use postgres_event_outbox::PostgresEventOutbox;
 pub use postgres_revocation_feed::PostgresRevocationFeed;
 pub use postgres_session_repository::PostgresSessionRepository;
 pub use postgres_session_retention::PostgresSessionRetention;
-pub use schema::{Inspection, Migrated, SCHEMA_VERSION, inspect, migrate};
+pub use schema::{Inspection, Migrated, OpenTransaction, SCHEMA_VERSION, inspect, migrate};
 
 // sea-orm re-exports sqlx; the direct dependency only selects its TLS provider (docs/decisions/0002-one-crypto-provider.md).
 use sqlx as _;

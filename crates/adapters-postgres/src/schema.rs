@@ -35,7 +35,26 @@ pub struct Inspection {
     pub schema_version: Option<i32>,
     /// The server's wall clock.
     pub now: DateTime<Utc>,
+    /// The transaction that has been open for longest, as far as this user may see.
+    pub oldest_transaction: Option<OpenTransaction>,
 }
+
+/// A transaction that is open, in any database of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Whose: a process and its database, or a prepared transaction's name.
+    pub of: String,
+}
+
+/// Of those that have an id: the log of revocations is not pruned beyond them.
+const OLDEST_TRANSACTION: &str = "SELECT since, name FROM (
+        SELECT xact_start AS since, format('process %s of database %s (%s)', pid, datname, state) AS name
+        FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL
+        UNION ALL
+        SELECT prepared, format('prepared transaction %L of database %s', gid, database) FROM pg_prepared_xacts
+    ) AS transaction ORDER BY since LIMIT 1";
 
 /// Brings the database to [`SCHEMA_VERSION`]. Any number of nodes may do so at once: one works, the others wait for it.
 ///
@@ -86,7 +105,9 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
         .fetch_one(&mut connection)
         .await
         .map_err(OpenError::Connect)?;
-    let inspection = Inspection { server_version: row.get(0), schema_version, now: row.get(1) };
+    let oldest = sqlx::query(OLDEST_TRANSACTION).fetch_optional(&mut connection).await.map_err(OpenError::Connect)?;
+    let oldest_transaction = oldest.map(|row| OpenTransaction { since: row.get(0), of: row.get(1) });
+    let inspection = Inspection { server_version: row.get(0), schema_version, now: row.get(1), oldest_transaction };
     connection.close().await.map_err(OpenError::Connect)?;
     Ok(inspection)
 }

@@ -290,6 +290,8 @@ pub enum StoreInspection {
         schema_version: Option<i32>,
         /// The server's wall clock.
         now: DateTime<Utc>,
+        /// Since when the oldest transaction of the server has been open, and whose it is.
+        oldest_transaction: Option<(DateTime<Utc>, String)>,
     },
     /// A SQLite file that nobody else uses, with its schema's version if it has a schema.
     Sqlite {
@@ -311,7 +313,8 @@ pub async fn inspect_store(store: &StoreUrl) -> Result<StoreInspection> {
         StoreUrl::Postgres(url) => {
             let found = adapters_postgres::inspect(url.expose_secret()).await?;
             let (server_version, schema_version, now) = (found.server_version, found.schema_version, found.now);
-            Ok(StoreInspection::Postgres { server_version, schema_version, now })
+            let oldest_transaction = found.oldest_transaction.map(|transaction| (transaction.since, transaction.of));
+            Ok(StoreInspection::Postgres { server_version, schema_version, now, oldest_transaction })
         }
         StoreUrl::Sqlite(url) => {
             if !DatabaseFile::path_of(url)?.exists() {

@@ -85,7 +85,7 @@ async fn refusal(response: Response) -> anyhow::Error {
 }
 
 /// A node that listens on every address is reached on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         ip if ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),

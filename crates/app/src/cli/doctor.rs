@@ -1,10 +1,12 @@
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use chrono::TimeDelta;
 use clap::Args;
 use domain::ports::Clock;
 
+use super::client::reachable;
 use super::{print, table};
 use crate::auth::RemoteJwks;
 use crate::config::Settings;
@@ -13,6 +15,11 @@ use crate::wiring::{self, StoreInspection};
 
 /// The clocks of a node and its database may differ by this much: times of one are compared with the other's.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(1);
+
+/// A transaction that is open for longer deserves a look.
+const LONG_TRANSACTION: TimeDelta = TimeDelta::minutes(10);
+/// How long a running node may take to say how it is.
+const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -48,6 +55,7 @@ pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode
         None => Check::ok("redis", "not configured"),
         Some(_) => Check::of("redis", wiring::inspect_cache(settings).await.map(|()| "answers".to_owned())),
     });
+    checks.push(caches(settings).await);
     checks.push(token_keys(settings).await);
     checks.push(service_keys(settings));
 
@@ -83,7 +91,7 @@ async fn store(settings: &Settings) -> Vec<Check> {
         Ok(StoreInspection::Sqlite { schema_version }) => {
             vec![Check::ok("database", "SQLite; nobody uses the file"), schema(schema_version)]
         }
-        Ok(StoreInspection::Postgres { server_version, schema_version, now }) => {
+        Ok(StoreInspection::Postgres { server_version, schema_version, now, oldest_transaction }) => {
             let skew = SystemClock.now() - now;
             let text = format!("{} ms apart from the database's", skew.num_milliseconds().abs());
             let clock = if skew.abs() <= MAX_CLOCK_SKEW {
@@ -91,9 +99,46 @@ async fn store(settings: &Settings) -> Vec<Check> {
             } else {
                 Check::failed("clock", format!("{text}; synchronise both machines' clocks"))
             };
-            vec![Check::ok("database", format!("PostgreSQL {server_version}")), schema(schema_version), clock]
+            let transactions = match oldest_transaction {
+                Some((since, of)) if now - since > LONG_TRANSACTION => {
+                    let minutes = (now - since).num_minutes();
+                    Check::failed(
+                        "transactions",
+                        format!(
+                            "{of} has been open for {minutes} min; until it ends nothing is vacuumed, and the log of revocations is not pruned"
+                        ),
+                    )
+                }
+                _ => Check::ok("transactions", "none is open for long"),
+            };
+            let database = Check::ok("database", format!("PostgreSQL {server_version}"));
+            vec![database, schema(schema_version), clock, transactions]
         }
     }
+}
+
+/// Whether the running node that the configuration describes serves what it has cached; if not, why.
+async fn caches(settings: &Settings) -> Check {
+    const NAME: &str = "caches";
+    let address = reachable(settings.service_listen);
+    let asked = async {
+        let client = reqwest::Client::builder().timeout(NODE_TIMEOUT).build()?;
+        client.get(format!("http://{address}/readyz")).send().await?.json::<serde_json::Value>().await
+    };
+    let Ok(readiness) = asked.await else { return Check::ok(NAME, format!("no node answers at {address}")) };
+    let why = match readiness["cached_sessions"].as_str() {
+        Some("used") => return Check::ok(NAME, format!("used by the node at {address}")),
+        Some("poll_too_old") => "it cannot poll the log of revocations; is the database reachable, and no standby?",
+        Some("other_incarnation") => {
+            "they hold what was read in another database, or before a restore, crash or promotion"
+        }
+        Some("below_horizon") => {
+            "they hold what was read before the oldest revocation that the node has; was the log pruned by direct SQL?"
+        }
+        Some("revoked") => "sessions are revoked faster than they are read, or all users' were a moment ago",
+        _ => return Check::ok(NAME, format!("the node at {address} does not say")),
+    };
+    Check::failed(NAME, format!("not used by the node at {address}: {why}"))
 }
 
 async fn token_keys(settings: &Settings) -> Check {
