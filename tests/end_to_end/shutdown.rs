@@ -128,3 +128,25 @@ async fn interrupt_or_a_second_signal_skips_the_delay() {
         assert!(node.child.wait().unwrap().success());
     }
 }
+
+/// Background work that fails is a bug. A node that went on without it would serve nothing from its caches, or lose activity.
+#[tokio::test]
+async fn node_whose_background_work_fails_is_not_ready_any_more_and_exits_with_70() {
+    let mut node =
+        Node::start(&[("FAILPOINTS", "follower-panics=20*off->panic"), ("SESSIOND_SERVER__SHUTDOWN_DELAY", "1s")])
+            .await;
+    let started = Instant::now();
+    while node.page("/readyz").await.0 != 503 {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is ready without polling: {}", node.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let status = loop {
+        match node.child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(started.elapsed() < Duration::from_secs(30), "it does not stop: {}", node.log()),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(status.code(), Some(70));
+    assert!(node.log().contains("the background task follow_revocations ended"), "{}", node.log());
+}

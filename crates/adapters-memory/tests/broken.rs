@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionRepository};
+use adapters_memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository};
 use chrono::{DateTime, Utc};
-use domain::coherence::{Incarnation, SessionRead};
+use domain::coherence::{Incarnation, ReadVersion, SessionRead, Snapshot};
 use domain::ports::{
-    EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed, SessionEdit,
-    SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
+    CachedSession, EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed,
+    SessionCache, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
 };
 use domain::{Revocation, Session, SessionEvent, SessionId, SessionLimit, Touch, UserId};
 use testkit::conformance::{Stores, TwoNodes};
@@ -156,6 +156,37 @@ testkit::revocation_feed_of_two_nodes_contract!(
 );
 
 testkit::session_retention_contract!(stores(), must_fail);
+
+/// A cache that returns sessions as they were set, and another read version.
+struct ForgetsVersions(MemorySessionCache);
+
+#[async_trait::async_trait]
+impl SessionCache for ForgetsVersions {
+    async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
+        let cached = self.0.get(session_id, user_id).await?;
+        let snapshot = Snapshot::below(cached.version.snapshot.xmin());
+        Some(CachedSession { version: ReadVersion { snapshot, ..cached.version }, ..cached })
+    }
+
+    async fn set(&self, session: &Arc<Session>, version: &ReadVersion) {
+        self.0.set(session, version).await;
+    }
+
+    async fn remove(&self, sessions: &[SessionKey]) {
+        self.0.remove(sessions).await;
+    }
+}
+
+/// No node could serve what such a cache returns, or all could what they must not.
+#[test]
+fn cache_that_forgets_read_versions_is_reported() {
+    use testkit::conformance::{assert_fails, session_cache};
+
+    assert_fails("set_then_get_returns_the_read_version", || async {
+        let cache = ForgetsVersions(MemorySessionCache::new(100, testkit::fixtures::clock()));
+        session_cache::set_then_get_returns_the_read_version(&cache).await;
+    });
+}
 
 /// Ignores the cursor of every page: it begins at the beginning again.
 struct IgnoresCursors(MemorySessionRepository, MemoryEventOutbox);

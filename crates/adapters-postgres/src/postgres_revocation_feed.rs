@@ -22,6 +22,10 @@ const PAGE_LIMIT: i64 = 20_000;
 /// How long the server waits for peers, at most: less than the time-out of a statement.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
+/// How long a commit wait waits for others while one is in flight. Peers poll every 100 ms: with as many calls as can be in flight, there is
+/// one to begin at any time of that.
+const WAIT_LINGER: Duration = Duration::from_millis(25);
+
 const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
     ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats = node_lease.heartbeats + 1,
         applied = NULL, applied_life = NULL";
@@ -111,7 +115,7 @@ impl PostgresRevocationFeed {
         let polls = PostgresDatabase::open_beside(url, 1).await?;
         let wait_connections = Arc::new(PostgresDatabase::open_beside(url, batching::MAX_IN_FLIGHT as u32).await?);
         let connections = wait_connections.clone();
-        let waits = Batcher::new(move |milliseconds: Vec<i32>| {
+        let waits = Batcher::with_linger(WAIT_LINGER, move |milliseconds: Vec<i32>| {
             let connections = connections.clone();
             async move {
                 // The longest wait is long enough for all.

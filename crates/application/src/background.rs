@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use domain::coherence::{MonotonicInstant, Refusal};
 use domain::ports::{MonotonicClock, PortError, RevocationFeed};
+use fail::fail_point;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, Shared, join_all, select, select_all};
 use thiserror::Error;
@@ -169,6 +170,7 @@ async fn follow_revocations(
     let mut reported = None::<MonotonicInstant>;
     let mut in_trouble = None::<Refusal>;
     loop {
+        fail_point!("follower-panics");
         let again = match follower.poll().await {
             Ok(polled) => {
                 if std::mem::replace(&mut is_failing, false) {

@@ -60,8 +60,19 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Batcher<K
     where
         F: Future<Output = Vec<V>> + Send + 'static,
     {
+        Self::with_linger(MAX_LINGER, call)
+    }
+
+    /// The same, which lets a look-up wait for others for another time than [`MAX_LINGER`]: for calls that take their time.
+    ///
+    /// # Panics
+    /// As for [`new`](Self::new).
+    pub fn with_linger<F>(linger: Duration, call: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Vec<V>> + Send + 'static,
+    {
         let (sender, queue) = mpsc::channel(MAX_QUEUED);
-        tokio::spawn(run(queue, Arc::new(call)));
+        tokio::spawn(run(linger, queue, Arc::new(call)));
         Self(sender)
     }
 
@@ -110,8 +121,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Batch<K, V> {
     }
 }
 
-async fn run<K, V, F>(mut queue: mpsc::Receiver<LookUp<K, V>>, call: Arc<impl Fn(Vec<K>) -> F + Send + Sync + 'static>)
-where
+async fn run<K, V, F>(
+    linger: Duration,
+    mut queue: mpsc::Receiver<LookUp<K, V>>,
+    call: Arc<impl Fn(Vec<K>) -> F + Send + Sync + 'static>,
+) where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
     F: Future<Output = Vec<V>> + Send + 'static,
@@ -137,7 +151,7 @@ where
         let has_room = in_flight.len() < MAX_IN_FLIGHT;
         tokio::select! {
             _ = in_flight.join_next() => {}
-            () = tokio::time::sleep(MAX_LINGER), if has_room => {}
+            () = tokio::time::sleep(linger), if has_room => {}
         }
     }
 }
