@@ -638,20 +638,59 @@ mod tests {
     #[test]
     fn newer_entry_about_a_scope_is_not_dropped_with_the_older_one() {
         let mut map = map();
-        for minute in 0..=12 {
+        for minute in 0..=13 {
             let entries: &[_] = if minute == 0 || minute == 11 { &[(10 + minute, Scope::User(USER))] } else { &[] };
             map.apply(&below(11 + minute, entries), ms(minute * 60_000), MAX_STALENESS);
         }
         assert_eq!(map.len(), 1);
         let version = ReadVersion { incarnation: HERE, snapshot: Snapshot::below(21) };
-        assert_eq!(map.check(SESSION, USER, &version, ms(720_001)), Err(Refusal::Revoked));
+        assert_eq!(map.check(SESSION, USER, &version, ms(780_001)), Err(Refusal::Revoked));
+    }
+
+    /// Only the entries of the newest row of pages count: what is open between two of them does not matter.
+    #[test]
+    fn newer_entry_about_a_scope_takes_the_place_of_the_older_one() {
+        let mut map = map();
+        apply(&mut map, &below(13, &[(12, Scope::User(USER))]));
+        apply(&mut map, &page(Snapshot::new(21, [15]), &[(20, Scope::User(USER))]));
+        assert_eq!(check(&map, Snapshot::new(25, [15])), Ok(()));
+        assert_eq!(check(&map, Snapshot::new(25, [20])), Err(Refusal::Revoked));
+    }
+
+    #[test]
+    fn hash_tells_maps_apart_that_differ_in_what_is_servable() {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        let hash = |map: &RevocationMap| BuildHasherDefault::<DefaultHasher>::default().hash_one(map);
+        let mut hashes = vec![hash(&RevocationMap::default()), hash(&map())];
+        for scope in [session(1), session(2), Scope::User(USER), Scope::AllUsers] {
+            let (mut revoked, mut fenced, mut both) = (map(), map(), [map(), map()]);
+            apply(&mut revoked, &below(11, &[(10, scope)]));
+            let _ = fenced.fence(scope);
+            hashes.extend([hash(&revoked), hash(&fenced)]);
+            let entries = [(10, scope), (11, session(7))];
+            apply(&mut both[0], &below(12, &entries));
+            apply(&mut both[1], &below(12, &[entries[1], entries[0]]));
+            assert_eq!(hash(&both[0]), hash(&both[1]), "the order of the entries does not matter");
+        }
+        let count = hashes.len();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), count);
+    }
+
+    #[test]
+    fn reasons_of_refusals_are_the_labels_of_the_metric() {
+        let reasons = Refusal::ALL.map(Refusal::reason);
+        assert_eq!(reasons, ["poll_too_old", "other_incarnation", "below_horizon", "revoked"]);
+        assert!(Refusal::ALL.iter().enumerate().all(|(index, refusal)| *refusal as usize == index));
     }
 
     #[test]
     fn full_map_trusts_nothing_that_was_read_before_its_last_poll() {
         let mut map = map();
-        let entries: Vec<_> = (0..=RevocationMap::MAX_ENTRIES).map(|n| (12, session(n as u128 + 100))).collect();
-        let applied = apply(&mut map, &below(15, &entries));
+        let entries: Vec<_> = (0..RevocationMap::MAX_ENTRIES).map(|n| (12, session(n as u128 + 100))).collect();
+        assert!(!apply(&mut map, &below(15, &entries)).has_overflowed && !map.is_empty());
+        let applied = apply(&mut map, &below(15, &[(13, session(1))]));
         assert!(applied.has_overflowed && applied.is_complete && map.is_empty());
         assert_eq!(check(&map, Snapshot::below(14)), Err(Refusal::BelowHorizon));
         assert_eq!(check(&map, Snapshot::below(15)), Ok(()));
