@@ -7,9 +7,11 @@ use sea_orm::QueryResult;
 
 use crate::postgres_database::PostgresDatabase;
 
+/// By the hour, which is indexed, and then exactly.
 const NOTE_EXPIRED: &str = "WITH over AS MATERIALIZED (
         SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
-        ORDER BY ends_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+            AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint
+        ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <= $1";
 
@@ -27,7 +29,8 @@ const DELETE_EVENTS: &str = "WITH oldest AS MATERIALIZED (
     DELETE FROM session_events USING oldest WHERE session_events.id = oldest.id AND oldest.recorded_at <= $1";
 
 const BACKLOG: &str = "SELECT count(*) FROM (
-        (SELECT 1 FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1 LIMIT $3)
+        (SELECT 1 FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
+            AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint LIMIT $3)
         UNION ALL
         (SELECT 1 FROM sessions
             WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at, expired_at) <= $2 LIMIT $3)

@@ -324,3 +324,23 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     database.psql("DELETE FROM sessions");
     assert_eq!(logged(), before + 1);
 }
+
+/// Activity changes no index, so it is written in place and leaves nothing behind for vacuum to find.
+#[tokio::test]
+async fn activity_of_sessions_with_an_idle_time_out_is_written_in_place() {
+    let database = PostgresServer::shared().database();
+    migrate(&database.url()).await.unwrap();
+    database.psql(
+        "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, idle_timeout)
+         SELECT gen_random_uuid(), gen_random_uuid(), date_trunc('hour', now()), date_trunc('hour', now()), now() + '1 day', 7200000000
+         FROM generate_series(1, 2000)",
+    );
+    let updated = database.psql(
+        "WITH active AS (UPDATE sessions SET last_activity_at = last_activity_at + interval '1 second'
+            WHERE id IN (SELECT id FROM sessions ORDER BY id LIMIT 100) RETURNING 1)
+         SELECT count(*) FROM active;
+         SELECT pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)",
+    );
+    let in_place: u32 = updated.lines().last().unwrap().trim().parse().unwrap();
+    assert!(in_place > 80, "{in_place} of 100");
+}

@@ -13,6 +13,7 @@ mod m0008_merged_on_a_timeline;
 mod m0009_one_look_at_what_an_update_changed;
 mod m0010_in_any_surroundings;
 mod m0011_lives_of_a_database;
+mod m0012_room_for_activity;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_one_look_at_what_an_update_changed::Migration),
             Box::new(m0010_in_any_surroundings::Migration),
             Box::new(m0011_lives_of_a_database::Migration),
+            Box::new(m0012_room_for_activity::Migration),
         ]
     }
 }
