@@ -26,6 +26,9 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 /// one to begin at any time of that.
 const WAIT_LINGER: Duration = Duration::from_millis(25);
 
+/// Entries of an earlier life that one statement deletes, well within its time-out. Polls go on until all are gone.
+const MAX_DELETIONS: i32 = 20_000;
+
 const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
     ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats = node_lease.heartbeats + 1,
         applied = NULL, applied_life = NULL";
@@ -160,7 +163,11 @@ impl PostgresRevocationFeed {
             if let Some(position) = self.polls.query(&start_sql(), [], start).await?.pop() {
                 return Ok(position);
             }
-            self.polls.execute("SELECT sessiond_begin_life_v1()", []).await?;
+            let has_begun = |row: &QueryResult| row.try_get_by_index::<bool>(0);
+            let begin = "SELECT sessiond_begin_life_v1($1)";
+            if self.polls.write(begin, [MAX_DELETIONS.into()], has_begun).await?.first() != Some(&true) {
+                return Err(PortError::unavailable("the log of an earlier life of the database is being deleted"));
+            }
         }
         Err(PortError::unavailable("the life of the database that began has ended again"))
     }

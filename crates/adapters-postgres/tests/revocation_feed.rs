@@ -285,6 +285,27 @@ async fn neither_no_life_nor_strange_ones_break_polls_and_reads() {
     assert_is_another_life(&mut node, &session, &version, "a row that was restored").await;
 }
 
+/// However long the log is that an earlier life left, each poll takes some of it away, within the time-out of a statement.
+#[tokio::test]
+async fn life_begins_after_a_crash_however_long_the_log_is() {
+    let database = PostgresServer::shared().database();
+    let mut node = Node::start(&database, 1).await;
+    let session = node.sign_in(1).await;
+    node.poll().await;
+    database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, 50000)");
+    database.psql("DELETE FROM database_life");
+    let mut polls = 0;
+    while node.feed.poll(None, true).await.is_err() {
+        polls += 1;
+        assert!(polls < 10, "no life begins");
+    }
+    assert!(polls >= 2, "{polls} polls for 50 000 entries");
+    node.position = None;
+    assert_eq!(node.poll().await, 0);
+    let version = node.read_version(&session).await.unwrap();
+    assert!(node.is_servable(&session, &version));
+}
+
 /// A transaction that is open for hours, in another database of the server, and a prepared one that was forgotten.
 #[tokio::test]
 async fn open_transaction_elsewhere_costs_nothing() {

@@ -58,9 +58,10 @@ CREATE TABLE node_lease (
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON COLUMN node_lease.applied IS 'the snapshot of the last poll of the log that the node has merged, in that life';
 
-CREATE FUNCTION sessiond_begin_life_v1() RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION sessiond_begin_life_v1(max_deletions integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     present record;
+    deleted integer;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('sessiond life', 0));
     SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
@@ -71,16 +72,23 @@ BEGIN
     WHERE (system, database, sessions_table) = (present.system, present.database, present.sessions_table)
         AND xmin = written_by::xid;
     IF FOUND THEN
-        RETURN;
+        RETURN true;
     END IF;
     -- In this order: whoever deletes from the log while there is a life ends it.
     DELETE FROM database_life;
-    DELETE FROM revocation_log;
+    DELETE FROM revocation_log WHERE id IN (SELECT id FROM revocation_log ORDER BY id LIMIT max_deletions);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    IF deleted = max_deletions THEN
+        RETURN false;
+    END IF;
     INSERT INTO database_life (system, database, sessions_table, server_started, life, retained_from)
     VALUES (present.system, present.database, present.sessions_table, pg_postmaster_start_time(),
         ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint, '1');
+    RETURN true;
 END
 $$;
+COMMENT ON FUNCTION sessiond_begin_life_v1 IS
+    'begins a life of the database, unless there is one; false: the log of the life before is so long that it has to be called again';
 
 CREATE FUNCTION sessiond_note_pruning() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -172,7 +180,8 @@ BEGIN
 END
 $$;
 
-SELECT sessiond_begin_life_v1();
+DELETE FROM revocation_log;
+SELECT sessiond_begin_life_v1(1);
 
 UPDATE sessiond_schema SET version = 11;
 ";

@@ -53,7 +53,7 @@ impl CommitWait {
             if may_acknowledge(now, deadline) {
                 return;
             }
-            let left = deadline.0.saturating_sub(now.0) + Duration::from_nanos(1);
+            let left = deadline.0.saturating_sub(now.0);
             if let Ok(peers) = self.peers(left).await {
                 let Some(present) = self.deadline_for(&peers, committed) else { return };
                 if may_acknowledge(self.state.now(), present) {

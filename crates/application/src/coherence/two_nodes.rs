@@ -510,6 +510,56 @@ async fn dead_peer_is_removed_and_a_live_one_is_not() {
     assert_eq!(layer(&two.b, &session).await, Layer::Near);
 }
 
+/// However often a node looks at it meanwhile.
+#[tokio::test]
+async fn peer_that_stays_silent_is_removed() {
+    let two = TwoNodes::start().await;
+    let feed = || MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
+    let state = two.a.revocation_state.clone();
+    let commit_wait = Arc::new(CommitWait::new(Arc::new(feed()), two.monotonic.clone(), state));
+    let mut monitor = PeerMonitor::new(Arc::new(feed()), two.monotonic.clone(), commit_wait);
+    for staleness in 0..=10 {
+        assert_eq!(monitor.remove_dead_peers().await.unwrap(), [], "after {staleness} maximum stalenesses");
+        two.monotonic.advance(MAX_STALENESS);
+    }
+    assert_eq!(monitor.remove_dead_peers().await.unwrap().len(), 1);
+    assert_eq!(monitor.remove_dead_peers().await.unwrap(), []);
+}
+
+/// A node that has heard of a longer maximum staleness goes by it where the store cannot be asked, and only there.
+#[tokio::test]
+async fn longest_staleness_is_waited_for_where_the_store_cannot_say_who_the_peers_are() {
+    let mut two = TwoNodes::start().await;
+    let patient = MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(9));
+    let long = MAX_STALENESS * 8;
+    assert!(two.a.longest_commit_wait() < long);
+    patient.register(long).await.unwrap();
+    let effective_in = async |two: &TwoNodes| {
+        let session = two.sign_in(fixtures::another_user()).await;
+        let command = RevokeSession { acknowledge: Acknowledge::Committed, ..revoke(&session) };
+        let effective_by = two.a.revoke_session.handle(command).await.unwrap().effective_by;
+        (effective_by.unwrap() - two.clock.now()).to_std().unwrap()
+    };
+    assert!(effective_in(&two).await > long);
+    assert!(two.a.longest_commit_wait() > long);
+    patient.leave().await.unwrap();
+    // Until then a node may serve what it cached in an earlier life.
+    two.monotonic.advance(long * 2);
+    two.poll().await;
+    assert!(effective_in(&two).await < long / 2, "the store says that it is gone");
+    two.poll().await;
+    let began = two.monotonic.now();
+    two.database.take_down();
+    let revoker_waits = CommitWait::new(
+        Arc::new(MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1))),
+        two.monotonic.clone(),
+        two.a.revocation_state.clone(),
+    );
+    revoker_waits.wait(began).await;
+    let waited = two.monotonic.now().0 - began.0;
+    assert!(waited > MAX_STALENESS && waited < MAX_STALENESS * 2, "{waited:?}");
+}
+
 /// A lease is written where there is news, and twice per maximum staleness: not with each poll.
 #[tokio::test]
 async fn lease_is_not_written_with_each_poll() {
