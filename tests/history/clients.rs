@@ -11,7 +11,7 @@ use sessiond_tests::node::{Node, mint};
 use tokio::sync::Mutex;
 
 use crate::cluster::{Cluster, NODES, SECRET};
-use crate::ledger::{Answer, Asked, Id, Ledger};
+use crate::ledger::{ACTIVITY, Answer, Asked, Id, Ledger};
 
 pub(crate) const USERS: usize = 40;
 /// Live sessions that are kept.
@@ -127,7 +127,7 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
             }
             // Its answer says "live" too.
             2..4 => {
-                let asked = Asked::now(place, "activity");
+                let asked = Asked::now(place, ACTIVITY);
                 let url = format!("{}/service/v1/sessions/{id}/activity", node.service);
                 let reply = send(node.http.post(url).bearer_auth(node.service_key())).await;
                 scene.ledger.read(asked, &id, answer(&reply), None);

@@ -105,6 +105,9 @@ struct Trouble {
     mute: Option<usize>,
 }
 
+/// What a request is that records activity.
+pub(crate) const ACTIVITY: &str = "activity";
+
 /// A question, from when to when, to whom.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
@@ -283,7 +286,8 @@ impl Book {
     fn read(&mut self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
         self.counts.reads += 1;
         self.explained(asked, answer);
-        self.in_time("I14", asked, READ_LIMIT);
+        // Activity is a change, though it says whether the session is live.
+        self.in_time("I14", asked, if asked.what == ACTIVITY { END_LIMIT } else { READ_LIMIT });
         if self.restoring || self.counts_from.is_some_and(|since| asked.at <= since) {
             return;
         }

@@ -63,6 +63,6 @@ fn read(row: &QueryResult) -> Result<SessionRead, DbErr> {
     let snapshot: String = row.try_get("", "snapshot")?;
     let snapshot = Snapshot::parse(&snapshot).ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?;
     // Where no life is believed, nothing can be cached before the next poll.
-    let version = incarnation(row, 0)?.map(|incarnation| ReadVersion { incarnation, snapshot });
+    let version = incarnation(row, 0)?.map(|incarnation| ReadVersion { incarnation, snapshot: snapshot.limited() });
     Ok(SessionRead { session, version })
 }

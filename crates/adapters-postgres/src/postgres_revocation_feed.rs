@@ -42,24 +42,27 @@ const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM da
         AND xmin = written_by::xid";
 
 /// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same moment. It returns what the
-/// snapshot of the poll before did not see, whatever transaction is open elsewhere.
+/// snapshot of the poll before did not see: what came after it, and what was in progress. So it reads no more than that, whatever
+/// transaction is open elsewhere, and however long the log above it is.
 ///
 /// `$1` the node, `$2` whether this is a heartbeat, `$3` and `$4` what the node has merged and in which life, `$5` the snapshot since
 /// which to read, `$6` and `$7` the entry after which to go on, `$8` how many.
 fn poll_sql() -> String {
     format!(
         "WITH moment AS MATERIALIZED (
-            SELECT pg_current_snapshot() AS snapshot, $5::pg_snapshot AS since
+            SELECT pg_current_snapshot() AS snapshot
         ), life AS MATERIALIZED (
             {PRESENT_LIFE}
         ), lease AS (
             UPDATE node_lease SET heartbeats = heartbeats + 1, applied = $3::pg_snapshot, applied_life = $4
             WHERE node = $1 AND $2 RETURNING 1
         ), entry AS MATERIALIZED (
-            SELECT xid, id, session_id, user_id FROM revocation_log, moment
-            WHERE xid >= pg_snapshot_xmin(since) AND NOT pg_visible_in_snapshot(xid, since)
-                AND (xid, id) > ($6::text::xid8, $7)
-            ORDER BY xid, id LIMIT $8
+            SELECT * FROM (
+                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid >= pg_snapshot_xmax($5::pg_snapshot)
+                UNION ALL
+                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid IN (SELECT pg_snapshot_xip($5::pg_snapshot))
+            ) AS unseen
+            WHERE (xid, id) > ($6::text::xid8, $7) ORDER BY xid, id LIMIT $8
         )
         SELECT CASE WHEN $2 THEN EXISTS (SELECT FROM lease) ELSE EXISTS (SELECT FROM node_lease WHERE node = $1) END,
             system, database, life, retained_from::text::bigint, snapshot::text,
@@ -86,6 +89,11 @@ fn start_sql() -> String {
 }
 
 const AWAIT_PEERS: &str = "SELECT system, database, life, node, max_staleness_ms, heartbeats, is_caught_up FROM sessiond_await_peers_v1($1, $2)";
+
+/// Deletes entries of another server, which a data-only restore brought along: their numbers are still to come here. That ends the life
+/// and with it the rest of them.
+const PRUNE_FOREIGN: &str = "DELETE FROM revocation_log WHERE id IN (
+    SELECT id FROM revocation_log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1)";
 
 /// Deletes what is old and what every read has seen: an entry whose transaction some snapshot may not see yet has to stay. A trigger
 /// notes how far it went.
@@ -222,6 +230,7 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 
     async fn prune(&self, limit: u32) -> Result<u64, PortError> {
+        self.database.execute(PRUNE_FOREIGN, [i64::from(limit).into()]).await?;
         self.database.execute(PRUNE, [i64::from(limit).into()]).await
     }
 

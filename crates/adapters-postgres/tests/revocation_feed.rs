@@ -356,6 +356,74 @@ async fn revocation_that_commits_late_is_in_the_next_poll() {
     assert!(!node.is_servable(&a, &version));
 }
 
+/// A restore makes the triggers last. Before they are there, a revocation would go unlogged.
+#[tokio::test]
+async fn no_life_begins_before_the_triggers_are_there() {
+    let database = PostgresServer::shared().database();
+    let mut node = Node::start(&database, 1).await;
+    let session = node.sign_in(1).await;
+    for (table, trigger) in [
+        ("sessions", "sessions_note_updates"),
+        ("sessions", "sessions_log_deletions"),
+        ("sessions", "sessions_log_truncation"),
+        ("revocation_log", "revocation_log_note_pruning"),
+        ("revocation_log", "revocation_log_end_life"),
+    ] {
+        database.psql(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}; DELETE FROM database_life"));
+        assert!(node.feed.poll(None, true).await.is_err(), "{trigger}");
+        assert_eq!(node.read_version(&session).await, None, "{trigger}");
+        database.psql(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"));
+        node.position = None;
+        node.poll().await;
+        assert!(node.read_version(&session).await.is_some(), "{trigger}");
+    }
+}
+
+/// A data-only restore of the log of a server whose numbers are higher.
+#[tokio::test]
+async fn entries_of_another_server_are_deleted() {
+    let database = PostgresServer::shared().database();
+    let mut node = Node::start(&database, 1).await;
+    let session = node.sign_in(1).await;
+    node.poll().await;
+    database.psql("INSERT INTO revocation_log (xid) SELECT ('400000000' || n)::xid8 FROM generate_series(1, 50) AS n");
+    assert_eq!(node.poll().await, 50);
+    let version = node.read_version(&session).await.unwrap();
+    assert!(!node.is_servable(&session, &version), "one of them is about all users");
+    node.feed.prune(10).await.unwrap();
+    assert_eq!(node.poll().await, 0);
+    assert_eq!(database.psql("SELECT count(*) FROM revocation_log"), "0");
+    let version = node.read_version(&session).await.unwrap();
+    assert!(node.is_servable(&session, &version));
+}
+
+/// Hours of revocations lie above a transaction that stays open.
+#[tokio::test]
+async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
+    let server = Arc::new(PostgresServer::start());
+    let (database, elsewhere) = (server.database(), server.database());
+    let mut node = Node::start(&database, 1).await;
+    let mut peer = Node::start(&database, 2).await;
+    let _open = OpenTransaction::begin(&elsewhere, "");
+    database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, 300000)");
+    node.poll().await;
+    for _ in 0..2 {
+        peer.poll().await;
+    }
+    let session = node.sign_in(1).await;
+    node.revoke(&session).await;
+    let started = Instant::now();
+    assert_eq!(node.poll().await, 1);
+    let polled = started.elapsed();
+    assert!(!node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
+    for _ in 0..2 {
+        peer.poll().await;
+    }
+    assert!(node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
+    let all = started.elapsed();
+    assert!(polled < Duration::from_millis(100) && all < Duration::from_millis(400), "{polled:?}, {all:?}");
+}
+
 /// More entries than one page has, above a transaction that stays open.
 #[tokio::test]
 async fn very_many_entries_are_read_page_by_page_and_once() {

@@ -89,7 +89,8 @@ impl Background {
                 break;
             }
         }
-        Ok(())
+        // How long each peer serves what it has cached has to be known before the first revocation, in case the store fails then.
+        self.peer_monitor.remove_dead_peers().await.map(drop)
     }
 
     /// Runs until `shutdown` resolves. `spawn` starts a task on the caller's runtime: with tokio, `tokio::spawn`.

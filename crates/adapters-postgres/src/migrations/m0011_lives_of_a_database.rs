@@ -64,6 +64,12 @@ DECLARE
     deleted integer;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('sessiond life', 0));
+    -- A restore makes triggers last. Before that, revocations would go unlogged.
+    IF (SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('sessions'::regclass, 'revocation_log'::regclass) AND tgenabled IN ('O', 'A')
+        AND tgname IN ('sessions_note_updates', 'sessions_log_deletions', 'sessions_log_truncation',
+            'revocation_log_note_pruning', 'revocation_log_end_life')) < 5 THEN
+        RAISE EXCEPTION 'the triggers that log revocations are not all there' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     SELECT (SELECT system_identifier FROM pg_control_system()) AS system,
         (SELECT oid FROM pg_database WHERE datname = current_database()) AS database,
         'sessions'::regclass::oid AS sessions_table INTO present;
@@ -157,11 +163,13 @@ COMMENT ON FUNCTION sessiond_await_peers_v1 IS
     'the other nodes, as soon as all have merged every entry that was in the log when it was called, at the latest after wait_ms';
 
 CREATE FUNCTION sessiond_is_caught_up(applied pg_snapshot, applied_life bigint, target pg_snapshot)
-RETURNS boolean LANGUAGE sql STABLE AS $$
+RETURNS boolean LANGUAGE sql STABLE SET enable_seqscan = off AS $$
     SELECT EXISTS (SELECT FROM database_life WHERE life = applied_life AND xmin = written_by::xid
             AND retained_from <= pg_snapshot_xmin(applied))
-        AND NOT EXISTS (SELECT FROM revocation_log WHERE xid >= pg_snapshot_xmin(applied)
-            AND NOT pg_visible_in_snapshot(xid, applied) AND pg_visible_in_snapshot(xid, target))
+        AND NOT EXISTS (SELECT FROM revocation_log
+            WHERE xid >= pg_snapshot_xmax(applied) AND pg_visible_in_snapshot(xid, target))
+        AND NOT EXISTS (SELECT FROM revocation_log
+            WHERE xid IN (SELECT pg_snapshot_xip(applied)) AND pg_visible_in_snapshot(xid, target))
 $$;
 
 DO $$
@@ -179,7 +187,6 @@ BEGIN
     END LOOP;
 END
 $$;
-
 DELETE FROM revocation_log;
 SELECT sessiond_begin_life_v1(1);
 

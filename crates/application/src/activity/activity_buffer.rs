@@ -280,7 +280,7 @@ impl ActivityBuffer {
 pub(super) struct TakenActivity<'a> {
     buffer: &'a ActivityBuffer,
     touches: Vec<Touch>,
-    written: usize,
+    settled: usize,
     batch: usize,
 }
 
@@ -288,26 +288,33 @@ impl<'a> TakenActivity<'a> {
     /// In the order of ids: several nodes may write the same sessions, and one order prevents deadlocks.
     fn new(buffer: &'a ActivityBuffer, mut touches: Vec<Touch>) -> Self {
         touches.sort_unstable_by_key(|touch| touch.session_id);
-        Self { buffer, touches, written: 0, batch: 0 }
+        Self { buffer, touches, settled: 0, batch: 0 }
     }
 
     /// Returns the next touches to write, at most so many; `None`: all are written.
     pub(super) fn next_batch(&mut self, limit: usize) -> Option<&[Touch]> {
-        self.batch = (self.touches.len() - self.written).min(limit);
-        (self.batch > 0).then(|| &self.touches[self.written..self.written + self.batch])
+        self.batch = (self.touches.len() - self.settled).min(limit);
+        (self.batch > 0).then(|| &self.touches[self.settled..self.settled + self.batch])
     }
 
     /// The store has written the last batch.
     pub(super) fn batch_is_written(&mut self) {
-        let end = self.written + std::mem::take(&mut self.batch);
-        self.buffer.settle(&self.touches[self.written..end], true);
-        self.written = end;
+        let end = self.settled + std::mem::take(&mut self.batch);
+        self.buffer.settle(&self.touches[self.settled..end], true);
+        self.settled = end;
+    }
+
+    /// The store has not written the last batch, or nobody knows: it is tried again soon.
+    pub(super) fn batch_failed(&mut self) {
+        let end = self.settled + std::mem::take(&mut self.batch);
+        self.buffer.settle(&self.touches[self.settled..end], false);
+        self.settled = end;
     }
 }
 
 impl Drop for TakenActivity<'_> {
     fn drop(&mut self) {
-        self.buffer.settle(&self.touches[self.written..], false);
+        self.buffer.settle(&self.touches[self.settled..], false);
     }
 }
 

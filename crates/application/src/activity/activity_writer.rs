@@ -8,6 +8,8 @@ use super::ActivityBuffer;
 
 /// Sessions that one statement writes.
 const BATCH: usize = 2000;
+/// Batches of one round that may fail, for example because a row is locked, before the others wait for the next round too.
+const MAX_FAILURES: u32 = 3;
 
 /// Writes the activity that an [`ActivityBuffer`] has recorded.
 pub struct ActivityWriter {
@@ -47,12 +49,20 @@ impl ActivityWriter {
 
     async fn write(&self, is_all: bool) -> Result<usize, PortError> {
         let mut taken = if is_all { self.buffer.take_all() } else { self.buffer.take_due() };
-        let mut written = 0;
-        while let Some(batch) = taken.next_batch(BATCH) {
-            self.session_repo.touch(batch).await?;
-            written += batch.len();
-            taken.batch_is_written();
+        let (mut written, mut failures, mut result) = (0, 0, Ok(()));
+        while let Some(batch) = taken.next_batch(BATCH).filter(|_| failures < MAX_FAILURES) {
+            match self.session_repo.touch(batch).await {
+                Ok(()) => {
+                    written += batch.len();
+                    taken.batch_is_written();
+                }
+                Err(error) => {
+                    failures += 1;
+                    result = Err(error);
+                    taken.batch_failed();
+                }
+            }
         }
-        Ok(written)
+        result.map(|()| written)
     }
 }

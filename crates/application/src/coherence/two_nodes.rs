@@ -283,6 +283,23 @@ async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
     }
 }
 
+/// What it evicted cannot be listed any more: it was deleted, or is one of very many. It may be served all the same.
+#[tokio::test]
+async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are_effective() {
+    let two = TwoNodes::start().await;
+    let session = two.cached_session().await;
+    let sign_in = CreateSession {
+        max_sessions: NonZeroU32::new(1),
+        idempotency_key: Some("key".into()),
+        ..CreateSession::of(session.user_id)
+    };
+    drop(begun(Box::pin(two.a.create_session.handle(sign_in.clone()))).await);
+    two.database.forget(session.id);
+    assert!(two.serves_as_live(&two.b, &session).await);
+    assert_eq!(two.a.create_session.handle(sign_in).await.unwrap().evicted, []);
+    two.assert_is_gone(&session, "a repeated sign-in").await;
+}
+
 /// Another caller has revoked it a moment ago, and waits: the second revocation has to wait as well.
 #[tokio::test]
 async fn second_revocation_is_acknowledged_once_the_first_is_effective() {

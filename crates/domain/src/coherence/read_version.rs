@@ -22,7 +22,7 @@ pub struct Incarnation {
 pub struct ReadVersion {
     /// Where it read.
     pub incarnation: Incarnation,
-    /// Which transactions it could see.
+    /// Which transactions it could see, [limited](Snapshot::limited).
     pub snapshot: Snapshot,
 }
 

@@ -37,7 +37,7 @@ pub struct LogPage {
     pub incarnation: Incarnation,
     /// The entries: those that the snapshot before did not see, in any order.
     pub entries: Vec<RevocationEntry>,
-    /// What a node has seen once it has merged the last page of the row.
+    /// What a node has seen once it has merged the last page of the row. Exact, however many transactions are in progress.
     pub snapshot: Snapshot,
     /// Whether this is the last page of the row.
     pub is_last: bool,
@@ -281,11 +281,16 @@ impl Log {
     fn insert(&mut self, entry: RevocationEntry) -> bool {
         let sequence = entry.sequence;
         let mut newest = Newest { row: self.row, oldest: sequence, newest: sequence };
+        let is_same = |known: &Newest| (known.oldest, known.newest) == (sequence, sequence);
         let known = match entry.scope {
             Scope::Session(id) => self.sessions.insert(id, newest),
             Scope::User(id) => self.users.insert(id, newest),
             Scope::AllUsers => self.all_users.replace(newest),
         };
+        if known.as_ref().is_some_and(is_same) {
+            // It is in the order already.
+            return false;
+        }
         if let Some(known) = known.filter(|known| known.row == self.row) {
             newest.oldest = newest.oldest.min(known.oldest);
             newest.newest = newest.newest.max(known.newest);
@@ -306,15 +311,16 @@ impl Log {
             Scope::User(id) => self.users.get(&id).copied(),
             Scope::AllUsers => self.all_users,
         };
-        newest == Some(entry)
+        newest.is_some_and(|newest| (newest.oldest, newest.newest) == (entry.oldest, entry.newest))
     }
 
     fn overflow(&mut self, snapshot: &Snapshot) {
         self.horizon = snapshot.clone();
-        self.sessions = HashMap::new();
-        self.users = HashMap::new();
-        self.all_users = None;
-        self.order = VecDeque::new();
+        let is_unseen = |entry: &Newest| !snapshot.sees_all(entry.oldest, entry.newest);
+        self.sessions.retain(|_, entry| is_unseen(entry));
+        self.users.retain(|_, entry| is_unseen(entry));
+        self.all_users = self.all_users.filter(is_unseen);
+        self.order.retain(|(_, entry)| is_unseen(entry));
         self.notes = VecDeque::new();
     }
 
@@ -695,5 +701,35 @@ mod tests {
         assert_eq!(check(&map, Snapshot::below(14)), Err(Refusal::BelowHorizon));
         assert_eq!(check(&map, Snapshot::below(15)), Ok(()));
         assert!(!apply(&mut map, &below(16, &[(15, session(1))])).has_overflowed);
+    }
+
+    /// With more transactions in progress than a limited snapshot names, and with entries that the row's first page had not seen.
+    #[test]
+    fn full_map_keeps_what_its_horizon_has_not_seen() {
+        let mut map = map();
+        let many_open = Snapshot::new(5000, 100..150);
+        let version = many_open.clone().limited();
+        apply(&mut map, &page(Snapshot::new(5001, 100..150), &[(4999, Scope::Session(SESSION))]));
+        assert_eq!(check(&map, version.clone()), Err(Refusal::Revoked));
+        let entries: Vec<_> = (0..=RevocationMap::MAX_ENTRIES).map(|n| (4000, session(n as u128 + 100))).collect();
+        let late = (5001, Scope::User(USER));
+        let full = page(Snapshot::new(5001, 100..150), &[&entries[..], &[late]].concat());
+        assert!(apply(&mut map, &full).has_overflowed);
+        assert!(check(&map, version).is_err(), "it was revoked, whatever was dropped");
+        assert_eq!(map.len(), 1);
+        assert_eq!(check(&map, Snapshot::new(5001, 100..150)), Err(Refusal::Revoked), "what the page had not seen");
+        assert_eq!(check(&map, Snapshot::new(5002, 100..150)), Ok(()));
+    }
+
+    /// Rows that a restore brought from a server with higher numbers are returned by every poll.
+    #[test]
+    fn entry_that_is_returned_again_and_again_takes_no_more_room() {
+        let mut map = map();
+        for poll in 0..10 {
+            let applied = apply(&mut map, &below(20, &[(4_000_000, session(1)), (12, Scope::User(USER))]));
+            assert_eq!(applied.has_news, poll == 0);
+        }
+        assert_eq!(map.log.as_ref().unwrap().order.len(), 2);
+        assert_eq!(check(&map, Snapshot::below(12)), Err(Refusal::Revoked));
     }
 }

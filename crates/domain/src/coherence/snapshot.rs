@@ -6,9 +6,7 @@
 /// `xmax` is visible, but those of transactions that were in progress. A store that numbers its writes one by one has none in
 /// progress: `(n, n, [])`.
 ///
-/// At most [`MAX_IN_PROGRESS`](Self::MAX_IN_PROGRESS) ids in progress are kept. With more, `xmax` is lowered to the first that is
-/// left out, so the snapshot claims to see less than it did, never more; and a transaction that stays open, whose id is low, is
-/// kept exactly.
+/// A snapshot of the log is exact. One that travels with a cached session is [limited](Self::limited).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     xmax: u64,
@@ -17,17 +15,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Ids in progress that are kept.
-    pub const MAX_IN_PROGRESS: usize = 8;
+    /// Ids in progress that a [limited](Self::limited) snapshot keeps.
+    pub const MAX_IN_PROGRESS: usize = 32;
 
     /// Returns the snapshot that sees every id below `xmax` but those of `in_progress`, in any order.
     pub fn new(xmax: u64, in_progress: impl IntoIterator<Item = u64>) -> Self {
         let mut ids: Vec<u64> = in_progress.into_iter().filter(|id| *id < xmax).collect();
         ids.sort_unstable();
         ids.dedup();
-        let xmax = ids.get(Self::MAX_IN_PROGRESS).copied().unwrap_or(xmax);
-        ids.truncate(Self::MAX_IN_PROGRESS);
         Self { xmax, in_progress: ids.into() }
+    }
+
+    /// Keeps at most [`MAX_IN_PROGRESS`](Self::MAX_IN_PROGRESS) ids in progress. With more, `xmax` is lowered to the first that is
+    /// left out, so the snapshot claims to see less than it did, never more; and transactions that stay open, whose ids are low, are
+    /// kept exactly.
+    #[must_use]
+    pub fn limited(self) -> Self {
+        let Some(first_left_out) = self.in_progress.get(Self::MAX_IN_PROGRESS).copied() else { return self };
+        Self { xmax: first_left_out, in_progress: self.in_progress[..Self::MAX_IN_PROGRESS].into() }
     }
 
     /// Returns the snapshot that sees exactly the ids below `xmax`.
@@ -112,13 +117,15 @@ mod tests {
 
     /// However many transactions are in progress, a snapshot never claims to see one that it did not.
     #[test]
-    fn snapshot_of_many_transactions_in_progress_claims_to_see_less_never_more() {
-        let busy = Snapshot::new(100, (10..30).chain([3]));
-        assert_eq!((busy.xmin(), busy.xmax(), busy.in_progress().len()), (3, 17, Snapshot::MAX_IN_PROGRESS));
-        let seen: Vec<_> = (0..110).filter(|id| busy.sees(*id)).collect();
+    fn limited_snapshot_of_many_transactions_in_progress_claims_to_see_less_never_more() {
+        let exact = Snapshot::new(1000, (10..100).chain([3]));
+        let busy = exact.clone().limited();
+        assert_eq!((busy.xmin(), busy.xmax(), busy.in_progress().len()), (3, 41, Snapshot::MAX_IN_PROGRESS));
+        let seen: Vec<_> = (0..1100).filter(|id| busy.sees(*id)).collect();
         assert_eq!(seen, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
-        let exact = Snapshot::new(100, 1..=Snapshot::MAX_IN_PROGRESS as u64);
-        assert_eq!((exact.xmax(), exact.sees(9)), (100, true));
+        assert!(exact.covers(&busy) && !busy.covers(&exact) && exact.sees(500));
+        let few = Snapshot::new(1000, 1..=Snapshot::MAX_IN_PROGRESS as u64);
+        assert_eq!(few.clone().limited(), few);
     }
 
     #[test]

@@ -146,10 +146,9 @@ impl CreateSessionHandler {
 
     /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
     async fn acknowledge_repeated(&self, repeated: CreatedSession) -> CreatedSession {
-        if !repeated.evicted.is_empty() {
-            let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
-            pending.committed(&repeated.evicted, Acknowledge::Effective).await;
-        }
+        // Also if it finds none: they may have been deleted since, or be too many to list.
+        let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
+        pending.committed(&repeated.evicted, Acknowledge::Effective).await;
         repeated
     }
 
