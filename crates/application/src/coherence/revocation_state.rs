@@ -228,7 +228,7 @@ impl Drop for Fence {
 
 #[cfg(test)]
 mod tests {
-    use domain::coherence::Snapshot;
+    use domain::coherence::{RevocationEntry, Snapshot};
     use testkit::{SteppingClock, fixtures};
     use uuid::Uuid;
 
@@ -309,6 +309,31 @@ mod tests {
     }
 
     #[test]
+    fn fence_is_about_its_scope_and_no_other_also_once_it_is_released() {
+        let f = fixture();
+        let fence = f.state.fence([Scope::Session(fixtures::session_number(2).id)]);
+        assert!(f.is_servable());
+        fence.release();
+        assert!(f.is_servable());
+    }
+
+    #[test]
+    fn entries_are_counted() {
+        let f = fixture();
+        assert_eq!(f.state.entry_count(), 0);
+        let entry = |n| RevocationEntry { sequence: 8, scope: Scope::Session(fixtures::session_number(n).id) };
+        let page = LogPage {
+            incarnation: HERE,
+            entries: (1..=3).map(entry).collect(),
+            snapshot: Snapshot::below(11),
+            is_last: true,
+            starts_over: None,
+        };
+        f.state.apply(&page, f.clock.now());
+        assert_eq!(f.state.entry_count(), 3);
+    }
+
+    #[test]
     fn refusals_are_counted_by_reason() {
         let f = fixture();
         let counts = || f.state.refused().map(|(_, count)| count);
@@ -340,6 +365,16 @@ mod tests {
         fence.abort();
         f.state.note_shares();
         assert_eq!(f.state.trouble(), Some(Refusal::Revoked), "until something shows that it is over");
+        check(FEW_CHECKS * 10);
+        f.state.note_shares();
+        assert_eq!(f.state.trouble(), None);
+        // However many were served before; and half of them is not more than half.
+        let fence = f.state.fence([Scope::AllUsers]);
+        check(FEW_CHECKS);
+        f.state.note_shares();
+        assert_eq!(f.state.trouble(), Some(Refusal::Revoked));
+        check(FEW_CHECKS);
+        fence.abort();
         check(FEW_CHECKS);
         f.state.note_shares();
         assert_eq!(f.state.trouble(), None);

@@ -356,6 +356,16 @@ async fn activity_of_a_revoked_session_is_not_written_any_more() {
     assert_eq!(two.a.activity_writer.write_all().await.unwrap(), 0);
 }
 
+/// A sign-in that revokes nothing leaves the caches as they are, at once.
+#[tokio::test]
+async fn sign_in_that_evicts_nobody_leaves_the_users_sessions_cached() {
+    let two = TwoNodes::start().await;
+    let session = two.cached_session().await;
+    let sign_in = CreateSession { max_sessions: NonZeroU32::new(5), ..CreateSession::of(session.user_id) };
+    assert_eq!(two.a.create_session.handle(sign_in).await.unwrap().evicted, []);
+    assert_eq!(layer(&two.a, &session).await, Layer::Near);
+}
+
 /// A node's own fence: from before the write on it serves nothing of the user from its caches, and from the next poll on again.
 #[tokio::test]
 async fn node_that_revokes_stops_serving_from_its_caches_before_the_write() {
