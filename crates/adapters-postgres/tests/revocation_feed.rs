@@ -184,7 +184,11 @@ async fn copy_of_a_database_is_another_life() {
 #[tokio::test]
 async fn restore_in_place_begins_a_life() {
     let server = PostgresServer::shared();
-    for (how, options) in [("clean", &["--clean"][..]), ("data only", &["--data-only", "--disable-triggers"])] {
+    for (how, options) in [
+        ("clean", &["--clean"][..]),
+        ("data only", &["--data-only", "--disable-triggers"]),
+        ("one table", &["--clean", "--table=sessions"]),
+    ] {
         let database = server.database();
         let mut node = Node::start(&database, 1).await;
         let session = node.sign_in(1).await;
@@ -511,6 +515,10 @@ async fn what_a_node_has_merged_in_one_life_says_nothing_about_another() {
     assert!(caught_up);
     database.psql("DELETE FROM database_life");
     assert_eq!(is_caught_up(&node).await, (None, false));
+    // The log of the new life is empty; but the peer goes on in the old one.
+    node.position = None;
+    node.poll().await;
+    assert!(!is_caught_up(&node).await.1);
     peer.poll().await;
     let (after, caught_up) = is_caught_up(&node).await;
     assert!(after.is_some() && after != before && !caught_up);
