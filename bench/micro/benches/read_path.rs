@@ -28,7 +28,7 @@ fn handler(criterion: &mut Criterion) {
     let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
     // Nobody polls while it is measured, so the one poll is good for long.
     let state = Arc::new(RevocationState::new(monotonic.clone(), Duration::from_secs(3600)));
-    RevocationFollower::new(Arc::new(feed), monotonic, state.clone()).poll().now_or_never();
+    RevocationFollower::new(Arc::new(feed), state.clone()).poll().now_or_never();
     let now = clock.now();
     let session = domain::Session {
         created_at: now,

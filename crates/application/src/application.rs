@@ -112,7 +112,7 @@ impl Application {
         ));
         let clean_up = || CleanUpHandler::new(ports.session_retention.clone(), clock.clone(), policies.retention);
         let background = Background {
-            follower: RevocationFollower::new(feed.clone(), monotonic_clock.clone(), state.clone()),
+            follower: RevocationFollower::new(feed.clone(), state.clone()),
             peer_monitor: PeerMonitor::new(feed.clone(), monotonic_clock.clone(), commit_wait.clone()),
             activity_writer: activity_writer.clone(),
             clean_up: clean_up(),

@@ -316,7 +316,7 @@ async fn clean_up_regularly(handler: CleanUpHandler, interval: Duration, pace: P
     }
 }
 
-/// Cleans up step by step until there is nothing to do. `progress` is told what is done so far.
+/// Cleans up step by step until there is nothing to do. Calls `progress` with what is done so far.
 ///
 /// # Errors
 /// [`PortError`] if the store could not be read or written. What was done stays done.

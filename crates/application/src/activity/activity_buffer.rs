@@ -304,7 +304,7 @@ impl<'a> TakenActivity<'a> {
         self.settled = end;
     }
 
-    /// The store has not written the last batch, or nobody knows: it is tried again soon.
+    /// The store has not written the last batch, or the outcome is unknown: it is tried again soon.
     pub(super) fn batch_failed(&mut self) {
         let end = self.settled + std::mem::take(&mut self.batch);
         self.buffer.settle(&self.touches[self.settled..end], false);
@@ -424,7 +424,7 @@ mod tests {
         }
     }
 
-    /// Whether the store refused it, or nobody waited for the store.
+    /// Whether the store refused it, or the writer was cancelled.
     #[test]
     fn activity_that_was_not_written_is_tried_again_with_what_came_since() {
         let (f, session) = (fixture(), fixtures::session());

@@ -116,7 +116,7 @@ mod tests {
         shared.set(&session, &version.unwrap()).await;
         let feed = Arc::new(MemoryRevocationFeed::new(database, MemoryNodes::default(), Uuid::from_u128(1)));
         let state = Arc::new(RevocationState::new(clock.clone(), MAX_STALENESS));
-        RevocationFollower::new(feed, clock.clone(), state.clone()).poll().await.unwrap();
+        RevocationFollower::new(feed, state.clone()).poll().await.unwrap();
         let get = async |near: Option<Arc<dyn SessionCache>>| {
             let cache = CoherentSessionCache::new(near, Some(shared.clone()), state.clone());
             cache.get(session.id, session.user_id).await.is_some()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::coherence::MonotonicInstant;
-use domain::ports::{LogPosition, MonotonicClock, PortError, RevocationFeed};
+use domain::ports::{LogPosition, PortError, RevocationFeed};
 use fail::fail_point;
 
 use super::RevocationState;
@@ -28,7 +28,6 @@ pub struct Polled {
 /// turn the caches off, and be busier still.
 pub struct RevocationFollower {
     feed: Arc<dyn RevocationFeed>,
-    clock: Arc<dyn MonotonicClock>,
     state: Arc<RevocationState>,
     is_registered: bool,
     position: Option<LogPosition>,
@@ -41,17 +40,8 @@ pub struct RevocationFollower {
 
 impl RevocationFollower {
     /// Creates the follower of a node that has not polled.
-    pub fn new(feed: Arc<dyn RevocationFeed>, clock: Arc<dyn MonotonicClock>, state: Arc<RevocationState>) -> Self {
-        Self {
-            feed,
-            clock,
-            state,
-            is_registered: false,
-            position: None,
-            row_sent: None,
-            has_news: false,
-            reported: None,
-        }
+    pub fn new(feed: Arc<dyn RevocationFeed>, state: Arc<RevocationState>) -> Self {
+        Self { feed, state, is_registered: false, position: None, row_sent: None, has_news: false, reported: None }
     }
 
     /// Polls once.
@@ -106,8 +96,7 @@ impl RevocationFollower {
 
     /// Returns when a poll was sent; by an injected bug, when it was answered.
     fn sent_or_injected_bug(&self, sent: MonotonicInstant) -> MonotonicInstant {
-        fail_point!("bug-poll-counts-from-its-arrival", |_| self.clock.now());
-        let _ = &self.clock;
+        fail_point!("bug-poll-counts-from-its-arrival", |_| self.state.now());
         sent
     }
 }
@@ -193,7 +182,7 @@ mod tests {
             registered: Mutex::default(),
         });
         let state = Arc::new(RevocationState::new(clock.clone(), MAX_STALENESS));
-        let follower = RevocationFollower::new(feed.clone(), clock.clone(), state.clone());
+        let follower = RevocationFollower::new(feed.clone(), state.clone());
         Fixture { clock, feed, state, follower }
     }
 

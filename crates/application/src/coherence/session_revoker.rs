@@ -79,7 +79,7 @@ impl PendingRevocation<'_> {
     /// The store has revoked these, if any, and is not told more. Returns once that is effective on every node; or at once, with the
     /// moment at which it will be.
     ///
-    /// Also where nothing was revoked: somebody else may have done so a moment ago, and this is an acknowledgement all the same.
+    /// Also where nothing was revoked: another caller may have revoked them a moment ago, and this is an acknowledgement all the same.
     pub async fn committed(self, revoked: &[SessionKey], acknowledge: Acknowledge) -> Option<DateTime<Utc>> {
         let committed = self.fence.release();
         self.revoker.invalidate(revoked).await;
@@ -105,7 +105,7 @@ impl PendingRevocation<'_> {
         self.fence.abort();
     }
 
-    /// The store did not do it, or not all of it, or nobody knows. Nothing is acknowledged, so this node need not know more than any
+    /// The store did not do it, or not all of it, or the outcome is unknown. Nothing is acknowledged, so this node need not know more than any
     /// other: if it was done after all, the next poll tells.
     pub fn failed(self, error: PortError) -> PortError {
         self.fence.release();

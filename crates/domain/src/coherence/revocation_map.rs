@@ -124,7 +124,7 @@ struct Log {
 /// The newest entries about one scope.
 ///
 /// Snapshots of one database contain one another. So a read that saw an entry of one row of pages has seen all entries of the rows
-/// before, and only the newest row counts. Within a row nobody knows the order of commits: there a read must have seen all.
+/// before, and only the newest row counts. Within a row the order of commits is unknown: there a read must have seen all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Newest {
     row: u64,
@@ -214,7 +214,7 @@ impl RevocationMap {
             None => {
                 applied.is_reset = true;
                 self.rewound = None;
-                // A page that goes on from somewhere else leaves out nobody knows what: it is all taken for missing.
+                // What a page leaves out that goes on from another place is unknown: it is all taken for missing.
                 let horizon = page.starts_over.clone().unwrap_or_else(|| page.snapshot.clone());
                 self.log.insert(Log::new(page.incarnation, horizon))
             }
@@ -495,7 +495,7 @@ mod tests {
             assert!(apply(&mut map, &below(14, &[(11, scope)])).has_news);
             assert_eq!(check(&map, Snapshot::new(13, [11])), Err(Refusal::Revoked));
             assert_eq!(check(&map, Snapshot::below(14)), Ok(()));
-            // In one page, where nobody knows the order, both count; and so in the pages of one row.
+            // In one page, where the order is unknown, both count; and so in the pages of one row.
             let mut map = self::map();
             apply(&mut map, &below(14, &[(11, scope), (12, scope)]));
             assert_eq!(check(&map, Snapshot::new(13, [11])), Err(Refusal::Revoked));

@@ -45,7 +45,7 @@ pub struct Peers {
 
 /// Reads the log of revocations, and knows which nodes do (`docs/coherence.md`).
 ///
-/// The store writes the log in the transaction that revokes, by triggers, whoever changes a session.
+/// The store writes the log in the transaction that revokes, by triggers, so that direct SQL is logged too.
 ///
 /// - `revocation_is_in_the_next_poll`: a session that was revoked, evicted, deleted, or whose life was shortened; by a session, a
 ///   user or all users.
