@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs everything that has to be green, in phases: formatting, lints, documentation, every test. Installs PostgreSQL, Redis and
-# openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
+# Runs everything that has to be green, in phases: formatting, lints, documentation, every test. Installs PostgreSQL, PgBouncer,
+# Redis and openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ have_postgres || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v git >/dev/null || missing+=(git)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)

@@ -252,6 +252,13 @@ impl Node {
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
+    /// Revokes a session as the backend, and waits until that is effective.
+    pub async fn revoke(&self, session: &str) {
+        let url = format!("{}/service/v1/sessions/{session}", self.service);
+        let answer = self.http.delete(url).bearer_auth(&self.service_key).send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+
     /// Ends a session, and does not wait until that is final; answers status and body.
     pub async fn revoke_without_waiting(&self, session: &str) -> (u16, Value) {
         let request = self.http.delete(format!("{}/service/v1/sessions/{session}", self.service));

@@ -35,8 +35,8 @@ fn block(document: &str, start: &str) -> String {
     found.remove(0).text
 }
 
-/// What a block may be marked as: commands, code of this repository, or neither.
-const LANGUAGES: [&str; 4] = ["sh", "rust", "mermaid", ""];
+/// What a block may be marked as: commands, code of this repository, a configuration, or neither.
+const LANGUAGES: [&str; 5] = ["sh", "rust", "toml", "mermaid", ""];
 
 /// Blocks that no test runs, for they need more than Debian has: this one writes a file that is here already.
 const NOT_RUN: [(&str, &str); 1] = [("crates/adapters-maxmind/tests/README.md", "python")];
@@ -64,6 +64,20 @@ fn every_command_block_is_run_by_a_test() {
     for (document, start, test) in COMMAND_BLOCKS {
         block(document, start);
         assert!(tests.contains(&format!("fn {test}()")), "there is no test {test}");
+    }
+}
+
+/// A `toml` block is a configuration that sessiond takes.
+#[test]
+fn configurations_on_the_pages_are_accepted() {
+    let mut found = blocks();
+    found.retain(|block| block.language == "toml");
+    assert!(found.len() >= 2, "found {} only", found.len());
+    for block in found {
+        let dir = TemporaryDir::new();
+        std::fs::write(dir.path().join("sessiond.toml"), &block.text).unwrap();
+        let shown = run(Command::new(binary()).args(["config", "show"]).current_dir(dir.path()));
+        assert!(shown.status.success(), "{}:\n{}\n{shown:?}", block.document.display(), block.text);
     }
 }
 

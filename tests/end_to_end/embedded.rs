@@ -97,7 +97,7 @@ async fn the_session_verbs_talk_to_the_running_node() {
     let (code, list, _) = command(&["session", "list", "--user", ALICE, "--limit", "1"]);
     assert!(code == Some(0) && list.ends_with("2 in all, 2 live; there are more than are shown\n"), "{list}");
     let (code, text, _) = command(&["session", "revoke", id, "--reason", "lost phone"]);
-    assert_eq!((code, text), (Some(0), format!("{id} is ended\n")));
+    assert_eq!((code, text), (Some(0), format!("session {id} revoked\n")));
     let (_, table, _) = command(&["session", "get", id]);
     assert!(table.contains("revoked_reason    lost phone"), "{table}");
     let all = ["session", "revoke-all", "--user", ALICE, "--json"];

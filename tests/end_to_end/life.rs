@@ -61,7 +61,7 @@ async fn a_whole_life(node: &Node) {
 
     // In the end the operator signs everybody out.
     let said = node.command(&["session", "revoke-all", "--yes", "--reason", "maintenance"]);
-    assert_eq!(said, "sessions ended: 1\n");
+    assert_eq!(said, "sessions revoked: 1\n");
     assert_eq!(node.read("current", &strangers).await.status, 401);
 }
 

@@ -10,6 +10,7 @@ mod events;
 mod keys;
 mod life;
 mod openssl;
+mod pgbouncer;
 mod production;
 mod retention;
 mod shutdown;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository};
 use adapters_redis::cached_value::{self, Signer};
-use app::auth::{TokenRules, TokenVerifier};
+use app::auth::{Issuer, Subject, TokenRules, TokenVerifier};
 use app::system::{SystemClock, SystemMonotonicClock};
 use application::coherence::{CoherentSessionCache, RevocationFollower, RevocationState};
 use application::queries::GetSession;
@@ -76,12 +76,13 @@ fn check(criterion: &mut Criterion) {
 fn token(criterion: &mut Criterion) {
     const SECRET: &[u8] = b"a secret of the bench, thirty-two characters";
     let rules = || TokenRules {
-        issuers: Vec::new(),
+        issuer: None,
+        subject: Subject::Uuid,
         audiences: Vec::new(),
         session_claim: "sid".into(),
         types: vec!["at+jwt".into(), "jwt".into()],
     };
-    let verifier = || TokenVerifier::new(rules(), fixtures::clock()).with_secret(SECRET);
+    let verifier = || TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], fixtures::clock());
     let session = sessiond_bench::session(1);
     let token = |n: i64| {
         let claims = json!({

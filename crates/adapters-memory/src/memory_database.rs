@@ -141,7 +141,7 @@ impl Tables {
     fn record_end(&mut self, session: &Session, revocation: &Revocation) {
         let evicted = revocation.actor == Some(Actor::System) && revocation.reason.as_deref() == Some(EVICTED_BY_LIMIT);
         let kind = if evicted { SessionEventKind::Evicted } else { SessionEventKind::Revoked };
-        self.record(session, kind, revocation.at, revocation.reason.clone(), revocation.actor);
+        self.record(session, kind, revocation.at, revocation.reason.clone(), revocation.actor.clone());
     }
 
     fn record(

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::coherence::{Scope, SessionRead};
 use domain::ports::{
-    HealthCheck, Insertion, ListPosition, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository,
+    EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit, SessionKey,
+    SessionListing, SessionPage, SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
@@ -56,7 +56,7 @@ impl SessionRepository for MemorySessionRepository {
 
     async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
         let mut tables = self.database.tables()?;
-        let sign_in = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key));
+        let sign_in = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key.text));
         let key_is_taken = sign_in(session)
             .is_some_and(|wanted| tables.sessions.values().any(|other| sign_in(other).as_ref() == Some(&wanted)));
         if key_is_taken || tables.sessions.contains_key(&session.id) {
@@ -86,7 +86,8 @@ impl SessionRepository for MemorySessionRepository {
         let mut own: Vec<_> = tables.sessions.values().filter(|session| session.user_id == listing.user_id).collect();
         own.sort_by_key(|session| Reverse((session.created_at, session.id)));
         let is_active = |session: &&&Session| session.is_live(listing.now);
-        let (total_count, active_count) = (own.len() as u64, own.iter().filter(is_active).count() as u64);
+        let counted = |count: usize| (count as u64).min(MAX_COUNTED);
+        let (total_count, active_count) = (counted(own.len()), counted(own.iter().filter(is_active).count()));
         let is_after = |session: &&&Session| {
             let older = |ListPosition { created_at, id }| (session.created_at, session.id) < (created_at, id);
             listing.after.is_none_or(older)
@@ -97,11 +98,20 @@ impl SessionRepository for MemorySessionRepository {
     }
 
     async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
-        let is_it = |session: &&Session| session.user_id == user_id && session.idempotency_key.as_deref() == Some(key);
+        let is_it = |session: &&Session| {
+            let own = session.idempotency_key.as_ref().map(|key| &*key.text);
+            session.user_id == user_id && own == Some(key)
+        };
         Ok(self.database.tables()?.sessions.values().find(is_it).cloned())
     }
 
     async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+        let mut tables = self.database.tables()?;
+        let is_expected =
+            |session: &Session| edit.only_if.as_ref().is_none_or(|expected| EditableFields::of(session) == *expected);
+        if !tables.sessions.get(&session_id).is_some_and(is_expected) {
+            return Ok(None);
+        }
         let change = |session: &mut Session| {
             if let Some(name) = &edit.name {
                 session.name = name.as_deref().map(Into::into);
@@ -110,7 +120,7 @@ impl SessionRepository for MemorySessionRepository {
                 session.metadata = metadata.clone().map(Into::into);
             }
         };
-        Ok(self.database.tables()?.update(session_id, change))
+        Ok(tables.update(session_id, change))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {

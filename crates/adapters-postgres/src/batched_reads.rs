@@ -7,7 +7,7 @@ use batching::Batcher;
 use domain::coherence::{ReadVersion, SessionRead, Snapshot};
 use domain::ports::PortError;
 use domain::{Session, SessionId};
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::error::port_error;
@@ -48,9 +48,9 @@ impl BatchedReads {
 
 async fn find_all(database: Arc<PostgresDatabase>, ids: Vec<Uuid>) -> Vec<Found> {
     let find = statement(&FIND, [ids.clone().into()]);
-    let id = |row: QueryResult| Ok((row.try_get::<Uuid>("", "id")?, row));
-    let find = || async { database.pool().query_all_raw(find.clone()).await?.into_iter().map(id).collect() };
-    let rows: HashMap<Uuid, QueryResult> = match database.read(find).await {
+    let id = |row: QueryResult| Ok((row.try_get::<Uuid>("", "id").map_err(port_error)?, row));
+    let rows = database.read(find).await.and_then(|rows| rows.into_iter().map(id).collect());
+    let rows: HashMap<Uuid, QueryResult> = match rows {
         Ok(rows) => rows,
         Err(error) => return vec![Err(Arc::new(error)); ids.len()],
     };

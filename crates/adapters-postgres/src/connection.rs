@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
-use sea_orm::sqlx::{self, Connection, Row};
+use sea_orm::sqlx::{self, ConnectOptions as _, Connection, Row};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 use thiserror::Error;
 
@@ -49,6 +49,14 @@ pub enum OpenError {
         found: i32,
         /// The oldest version that may work with it.
         needed: i32,
+        /// The version of this binary.
+        known: i32,
+    },
+    /// The schema is not this build's, and migrating is switched off.
+    #[error("the database has {}, and this sessiond needs version {known}: run `sessiond migrate`, or set store.migrate", found.map_or("no schema".to_owned(), |found| format!("schema version {found}")))]
+    OldSchema {
+        /// The version of the database, if it has a schema.
+        found: Option<i32>,
         /// The version of this binary.
         known: i32,
     },
@@ -107,6 +115,16 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
     }
 }
 
+/// How statements are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Statements {
+    /// Prepared once a connection, by name, with the settings of the session.
+    Prepared,
+    /// Each in a transaction of its own, which prepares it and makes the settings that it depends on: for a pooler that
+    /// hands out connections by transaction.
+    ByTransaction,
+}
+
 /// What a commit waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -132,6 +150,14 @@ const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read c
         ELSE current_setting('synchronous_commit') END, false),
     pg_is_in_recovery()";
 
+/// The same for one transaction, whose connection may be another client's a moment later: names of prepared statements are
+/// that client's too, and are freed first. Isolation comes before anything else.
+pub(crate) const TRANSACTION_SET_UP: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DEALLOCATE ALL;
+    SET LOCAL lock_timeout = '250ms';
+    SET LOCAL statement_timeout = '700ms';
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
 /// Makes a new connection of a pool fit for use.
 ///
 /// # Errors
@@ -156,6 +182,7 @@ pub(crate) async fn connect_pool(
     pool_size: u32,
     health: Arc<PoolHealth>,
     durability: Durability,
+    statements: Statements,
 ) -> Result<DatabaseConnection, OpenError> {
     let at_release = health.clone();
     let mut options = ConnectOptions::new(normalised(url));
@@ -168,18 +195,22 @@ pub(crate) async fn connect_pool(
         .test_before_acquire(false)
         .sqlx_logging(false)
         .set_application_name("sessiond")
+        .map_sqlx_postgres_opts(move |options| through_poolers(options, statements))
         .map_sqlx_postgres_before_acquire(move |connection, meta| {
             let ping = health.must_ping_before_use(meta.idle_for);
             Box::pin(async move { if ping { bounded_ping(connection).await } else { Ok(true) } })
         })
         .map_sqlx_postgres_pool_opts(move |options| {
             let health = at_release.clone();
-            options.after_connect(move |connection, _| Box::pin(set_up(connection, durability))).after_release(
-                move |connection, _| {
-                    let silent = health.silent.load(Ordering::Relaxed);
-                    Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
-                },
-            )
+            // Otherwise each transaction makes its own settings.
+            let has_session = statements == Statements::Prepared;
+            let options = options.after_connect(move |connection, _| {
+                Box::pin(async move { if has_session { set_up(connection, durability).await } else { Ok(()) } })
+            });
+            options.after_release(move |connection, _| {
+                let silent = health.silent.load(Ordering::Relaxed);
+                Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
+            })
         });
     Ok(Database::connect(options).await?)
 }
@@ -191,7 +222,8 @@ pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnecti
         .max_connections(1)
         .acquire_timeout(START_TIMEOUT)
         .sqlx_logging(false)
-        .set_application_name("sessiond migrate");
+        .set_application_name("sessiond migrate")
+        .map_sqlx_postgres_opts(|options| through_poolers(options, Statements::Prepared));
     Ok(Database::connect(options).await?)
 }
 
@@ -210,8 +242,25 @@ pub(crate) async fn connect_for_reading(url: &str) -> Result<DatabaseConnection,
     Ok(Database::connect(options).await?)
 }
 
+/// Connects with what this URL says from now on; open connections stay.
+pub(crate) fn set_url(pool: &DatabaseConnection, url: &str, statements: Statements) -> Result<(), OpenError> {
+    let options = through_poolers(parse(url)?, statements).application_name("sessiond").disable_statement_logging();
+    pool.get_postgres_connection_pool().set_connect_options(options);
+    Ok(())
+}
+
 fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
-    url.parse().map_err(OpenError::Url)
+    let options: PgConnectOptions = url.parse().map_err(OpenError::Url)?;
+    // PgBouncer refuses a start-up parameter that it does not know; no value here has a fraction.
+    Ok(options.extra_float_digits(None))
+}
+
+fn through_poolers(options: PgConnectOptions, statements: Statements) -> PgConnectOptions {
+    let options = options.extra_float_digits(None);
+    match statements {
+        Statements::Prepared => options,
+        Statements::ByTransaction => options.statement_cache_capacity(0),
+    }
 }
 
 /// sea-orm knows `postgres://` only; libpq's users write `postgresql://` as well.
@@ -252,7 +301,7 @@ mod tests {
         }
         for (durability, commits) in [(Durability::Disk, "on"), (Durability::Memory, "off")] {
             let health = Arc::new(PoolHealth::default());
-            let pool = connect_pool(&database.url(), 1, health, durability).await.unwrap();
+            let pool = connect_pool(&database.url(), 1, health, durability, Statements::Prepared).await.unwrap();
             let settings = "SELECT concat_ws(' ', current_setting('synchronous_commit'), \
                 current_setting('transaction_isolation'), current_setting('lock_timeout'), \
                 current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'))";

@@ -41,6 +41,14 @@ pub(crate) fn port_error(error: DbErr) -> PortError {
         {
             PortError::corrupt(error)
         }
+        _ if is_refused_value(&error) => PortError::corrupt(error),
         _ => PortError::unavailable(error),
     }
+}
+
+/// Whether the database refuses a value, which no later attempt changes: class 22 (data exception) and
+/// class 23 (integrity constraint violation).
+fn is_refused_value(error: &DbErr) -> bool {
+    let code = driver_error(error).and_then(|error| error.as_database_error()?.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }

@@ -20,7 +20,7 @@ mod session_row;
 
 pub use connection::OpenError;
 pub use dashtam_sessions::DashtamSessions;
-pub use postgres_database::PostgresDatabase;
+pub use postgres_database::{Options, PostgresDatabase};
 pub use postgres_event_outbox::PostgresEventOutbox;
 pub use postgres_revocation_feed::PostgresRevocationFeed;
 pub use postgres_session_repository::PostgresSessionRepository;

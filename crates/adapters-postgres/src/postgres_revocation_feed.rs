@@ -138,6 +138,15 @@ impl PostgresRevocationFeed {
         Ok(Self { database, polls, wait_connections, waits, node })
     }
 
+    /// Connects with what this URL says from now on, such as another password. Open connections stay.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] if it is none.
+    pub fn set_url(&self, url: &str) -> Result<(), OpenError> {
+        self.polls.set_url(url)?;
+        self.wait_connections.set_url(url)
+    }
+
     /// Closes its own connections.
     pub async fn close(&self) {
         self.polls.close().await;

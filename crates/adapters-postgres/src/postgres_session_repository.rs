@@ -3,27 +3,35 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::SessionRead;
-use domain::ports::{Insertion, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository};
+use domain::ports::{
+    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
+    ColumnTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+    QueryTrait, Value,
 };
 use uuid::Uuid;
 
 use crate::batched_reads::BatchedReads;
+use crate::error::port_error;
 use crate::postgres_database::{PostgresDatabase, statement};
-use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, actor_text, placeholder};
+use crate::session_row::{self, COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, placeholder};
 
-const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > $2)
-    FROM sessions WHERE user_id = $1";
+/// Counts to `$3` at most.
+const COUNT: &str = "SELECT
+    (SELECT count(*) FROM (SELECT FROM sessions WHERE user_id = $1 LIMIT $3) AS own),
+    (SELECT count(*) FROM (
+        SELECT FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 LIMIT $3
+    ) AS active)";
 
 const FIND_BY_KEY: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempotency_key = $2";
 
 const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
         metadata = CASE WHEN $4 THEN $5 ELSE metadata END
-    WHERE id = $1 RETURNING id";
+    WHERE id = $1 AND (NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8))";
 
 /// Whoever locks several sessions does so by ascending id: nobody then waits for anybody in a circle.
 const REVOKE: &str = "WITH doomed AS MATERIALIZED (
@@ -125,17 +133,12 @@ impl SessionRepository for PostgresSessionRepository {
             page = page.filter(columns.lt(Expr::tuple([position.created_at.into(), position.id.0.into()])));
         }
         let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
-        let limited = newest_first.limit(u64::from(listing.limit));
-        let pool = self.database.pool();
-        let count = statement(COUNT, [user_id.into(), listing.now.into()]);
-        let (rows, counts) = self
-            .database
-            .read(|| async {
-                let rows = limited.clone().all(pool).await?;
-                Ok((rows, counts(pool.query_one_raw(count.clone()).await?)?))
-            })
-            .await?;
-        let sessions = rows.into_iter().map(Session::from).collect();
+        let limited = newest_first.limit(u64::from(listing.limit)).build(DbBackend::Postgres);
+        let count = statement(COUNT, [user_id.into(), listing.now.into(), MAX_COUNTED.cast_signed().into()]);
+        let rows = self.database.read(limited).await?;
+        let counts = counts(self.database.read(count).await?.first()).map_err(port_error)?;
+        let session = |row: &QueryResult| Ok(Model::from_query_result(row, "").map_err(port_error)?.into());
+        let sessions = rows.iter().map(session).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
     }
 
@@ -155,8 +158,13 @@ impl SessionRepository for PostgresSessionRepository {
             edit.name.clone().flatten().into(),
             edit.metadata.is_some().into(),
             edit.metadata.clone().flatten().map(Json::Object).into(),
+            edit.only_if.is_some().into(),
+            edit.only_if.as_ref().and_then(|fields| fields.name.clone()).into(),
+            edit.only_if.as_ref().and_then(|fields| fields.metadata.clone()).map(Json::Object).into(),
         ];
-        self.database.execute(EDIT, values).await?;
+        if self.database.execute(EDIT, values).await? == 0 {
+            return Ok(None);
+        }
         Ok(self.find_by_id(session_id).await?.map(session))
     }
 
@@ -243,7 +251,7 @@ fn import_sql(rows: usize) -> String {
 }
 
 /// The counts of [`COUNT`].
-fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
+fn counts(row: Option<&QueryResult>) -> Result<(u64, u64), DbErr> {
     let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
     let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
     Ok((total.unsigned_abs(), active.unsigned_abs()))

@@ -9,7 +9,7 @@ use crate::connection::{OpenError, connect_for_migrations, connect_once};
 use crate::migrations::Migrator;
 
 /// The schema that this build makes and expects: the number of its migrations.
-pub const SCHEMA_VERSION: i32 = 12;
+pub const SCHEMA_VERSION: i32 = 13;
 
 /// How long one node waits for another to finish migrating.
 const MIGRATION_WAIT: Duration = Duration::from_secs(120);
@@ -92,6 +92,23 @@ pub async fn migrate(url: &str) -> Result<Migrated, OpenError> {
     guard.execute("COMMIT").await.map_err(OpenError::Connect)?;
     guard.close().await.map_err(OpenError::Connect)?;
     Ok(Migrated { from, to: from.unwrap_or_default().max(SCHEMA_VERSION) })
+}
+
+/// Requires that the schema is this build's, or one that it can work with.
+///
+/// # Errors
+/// [`OpenError::OldSchema`], [`OpenError::NewerSchema`], or that the database cannot be asked.
+pub(crate) async fn require_current(url: &str) -> Result<(), OpenError> {
+    let mut connection = connect_once(url).await?;
+    let version = version(&mut connection).await?;
+    connection.close().await.map_err(OpenError::Connect)?;
+    match version {
+        Some((found, needed)) if needed > SCHEMA_VERSION => {
+            Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION })
+        }
+        Some((found, _)) if found >= SCHEMA_VERSION => Ok(()),
+        other => Err(OpenError::OldSchema { found: other.map(|(found, _)| found), known: SCHEMA_VERSION }),
+    }
 }
 
 /// Looks at the database and changes nothing.

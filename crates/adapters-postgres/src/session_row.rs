@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Device, DeviceKind, Revocation, Session, SessionId, UserId};
+use domain::{Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, IpNetwork, Json,
@@ -35,6 +35,7 @@ pub struct Model {
     renewal: Option<i64>,
     metadata: Option<Json>,
     idempotency_key: Option<String>,
+    idempotency_hash: Option<Vec<u8>>,
     revoked_at: Option<DateTime<Utc>>,
     revoked_reason: Option<String>,
     revoked_by: Option<String>,
@@ -67,7 +68,7 @@ impl From<Model> for Session {
             metadata: row
                 .metadata
                 .and_then(|json| if let Json::Object(object) = json { Some(object.into()) } else { None }),
-            idempotency_key: shared(row.idempotency_key),
+            idempotency_key: idempotency_key(row.idempotency_key, row.idempotency_hash),
             // The table refuses a reason without a time.
             revocation: row.revoked_at.map(|at| {
                 Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
@@ -81,13 +82,18 @@ fn shared(text: Option<String>) -> Option<Arc<str>> {
     text.map(Into::into)
 }
 
+/// `None` where there is no hash: the sign-in was before hashes were kept.
+fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<IdempotencyKey> {
+    Some(IdempotencyKey { text: text?.into(), request_hash: hash?.try_into().ok()? })
+}
+
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
     last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
-    idempotency_key, revoked_at, revoked_reason, revoked_by";
+    idempotency_key, idempotency_hash, revoked_at, revoked_reason, revoked_by";
 
 /// How many columns that are.
-pub(crate) const COLUMN_COUNT: usize = 21;
+pub(crate) const COLUMN_COUNT: usize = 22;
 
 /// The placeholder of a column of [`COLUMNS`], where the statement's first values are [`values`].
 ///
@@ -120,7 +126,8 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         session.idle_timeout.and_then(|timeout| timeout.num_microseconds()).into(),
         session.renewal.and_then(|renewal| renewal.num_microseconds()).into(),
         session.metadata.as_deref().cloned().map(Json::Object).into(),
-        session.idempotency_key.as_deref().into(),
+        session.idempotency_key.as_ref().map(|key| &*key.text).into(),
+        session.idempotency_key.as_ref().map(|key| key.request_hash.to_vec()).into(),
         revocation.map(|revocation| revocation.at).into(),
         revocation.and_then(|revocation| revocation.reason.clone()).into(),
         revocation.and_then(actor_text).into(),
@@ -128,5 +135,5 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
 }
 
 pub(crate) fn actor_text(revocation: &Revocation) -> Option<String> {
-    revocation.actor.map(|actor| actor.to_string())
+    revocation.actor.as_ref().map(|actor| actor.to_string())
 }

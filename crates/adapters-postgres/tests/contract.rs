@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use adapters_postgres::{
-    PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository, PostgresSessionRetention,
+    Options, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
+    PostgresSessionRetention,
 };
 use testkit::conformance::{Stores, TwoNodes};
 use testkit::servers::{PostgresServer, TestDatabase};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 async fn database() -> (TestDatabase, Arc<PostgresDatabase>) {
     let database = PostgresServer::shared().database();
-    let open = PostgresDatabase::open(&database.url(), 4).await.unwrap();
+    let open = PostgresDatabase::open(Options::to(&database.url(), 4)).await.unwrap();
     (database, Arc::new(open))
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters_postgres::{
-    Migrated, OpenError, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository, PostgresSessionRetention,
-    SCHEMA_VERSION, inspect, migrate,
+    Migrated, OpenError, Options, PostgresDatabase, PostgresEventOutbox, PostgresSessionRepository,
+    PostgresSessionRetention, SCHEMA_VERSION, inspect, migrate,
 };
 use chrono::TimeDelta;
 use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository, SessionRetention};
@@ -17,7 +17,7 @@ use testkit::fixtures;
 use testkit::servers::{PostgresServer, TestDatabase};
 
 async fn connect(database: &TestDatabase) -> Arc<PostgresDatabase> {
-    Arc::new(PostgresDatabase::open(&database.url(), 4).await.unwrap())
+    Arc::new(PostgresDatabase::open(Options::to(&database.url(), 4)).await.unwrap())
 }
 
 async fn open(database: &TestDatabase) -> PostgresSessionRepository {
@@ -76,7 +76,7 @@ async fn a_newer_schema_is_refused_only_if_it_says_so() {
     assert_eq!(inspect(&database.url()).await.unwrap().schema_version, Some(99));
 
     database.psql("UPDATE sessiond_schema SET oldest_able = 98");
-    let error = PostgresDatabase::open(&database.url(), 4).await.err().unwrap();
+    let error = PostgresDatabase::open(Options::to(&database.url(), 4)).await.err().unwrap();
     assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
     assert!(error.to_string().contains("install a newer sessiond"));
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adapters_postgres::{PostgresDatabase, PostgresRevocationFeed, PostgresSessionRepository};
+use adapters_postgres::{Options, PostgresDatabase, PostgresRevocationFeed, PostgresSessionRepository};
 use domain::coherence::{MonotonicInstant, ReadVersion, RevocationMap};
 use domain::ports::{LogPosition, Poll, RevocationFeed, SessionRepository};
 use domain::{Actor, Revocation, Session};
@@ -27,7 +27,7 @@ struct Node {
 
 impl Node {
     async fn start(database: &TestDatabase, n: u128) -> Self {
-        let open = Arc::new(PostgresDatabase::open(&database.url(), 2).await.unwrap());
+        let open = Arc::new(PostgresDatabase::open(Options::to(&database.url(), 2)).await.unwrap());
         let feed = PostgresRevocationFeed::open(open.clone(), &database.url(), Uuid::from_u128(n)).await.unwrap();
         feed.register(MAX_STALENESS).await.unwrap();
         let repository = PostgresSessionRepository::new(open);

@@ -1,30 +1,41 @@
+//! Keeps commands away from a server that does not answer.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Consecutive failures after which Redis is left alone for a while.
+/// Failures in a row, without a success between them, before which the breaker never opens.
 pub(crate) const FAILURES_TO_OPEN: u32 = 5;
-/// How long it is left alone before one call tries again.
+/// How long a server must have answered nothing before the breaker opens: more than a pause of a healthy one.
+pub(crate) const SILENCE_TO_OPEN: Duration = Duration::from_millis(100);
+/// How long the server is left alone before one command tries again.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(250);
 
 /// Keeps calls away from a server that does not answer, so that a request does not wait for it each time.
 ///
-/// Closed: every call goes. After [`FAILURES_TO_OPEN`] failures in a row it is open: one call in [`PROBE_EVERY`] goes, as a
-/// probe; the first success closes it.
+/// It counts commands, not the requests that share one: a late answer to many is one failure. Closed: every
+/// call goes. After [`FAILURES_TO_OPEN`] failures in a row, the first of them [`SILENCE_TO_OPEN`] ago, it is
+/// open: one call in [`PROBE_EVERY`] goes, as a probe; the first success closes it.
 #[derive(Default)]
 pub(crate) struct CircuitBreaker {
+    /// 0 while all is well, which is all that the healthy path looks at.
+    failures: AtomicU32,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    failures: u32,
+    first_failure: Option<Instant>,
     next_probe: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    /// Whether a call may go now. Every call that went must report [`success`](Self::success) or
+    /// Whether a call may go now. Each command that goes must report [`success`](Self::success) or
     /// [`failure`](Self::failure).
     pub(crate) fn allows_call(&self, now: Instant) -> bool {
+        if self.is_healthy() {
+            return true;
+        }
         let mut state = self.state();
         match state.next_probe {
             None => true,
@@ -36,23 +47,34 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the last call succeeded: while it did not, only calls that somebody waits for should go.
+    /// Whether the last command succeeded: while it did not, only calls that somebody waits for should go.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.state().failures == 0
+        self.failures.load(Ordering::Relaxed) == 0
     }
 
-    /// A call was answered. True if that closed the breaker.
+    /// Whether calls are kept away.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_healthy() && self.state().next_probe.is_some()
+    }
+
+    /// A command was answered. Returns whether that closed the breaker.
     pub(crate) fn success(&self) -> bool {
-        let was_open = self.state().next_probe.is_some();
-        *self.state() = State::default();
-        was_open
+        if self.is_healthy() {
+            return false;
+        }
+        let mut state = self.state();
+        self.failures.store(0, Ordering::Relaxed);
+        std::mem::take(&mut *state).next_probe.is_some()
     }
 
-    /// A call was not answered. True if that opened the breaker.
+    /// A command was not answered. Returns whether that opened the breaker.
     pub(crate) fn failure(&self, now: Instant) -> bool {
         let mut state = self.state();
-        state.failures = state.failures.saturating_add(1);
-        let opens = state.failures == FAILURES_TO_OPEN;
+        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+        self.failures.store(failures, Ordering::Relaxed);
+        let first = *state.first_failure.get_or_insert(now);
+        let is_silent = now.saturating_duration_since(first) >= SILENCE_TO_OPEN;
+        let opens = failures >= FAILURES_TO_OPEN && is_silent && state.next_probe.is_none();
         if opens {
             state.next_probe = Some(now + PROBE_EVERY);
         }
@@ -69,44 +91,55 @@ impl CircuitBreaker {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_opens_after_five_failures_in_a_row() {
-        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+    /// Opens the breaker; returns when that was.
+    fn open(breaker: &CircuitBreaker) -> Instant {
+        let start = Instant::now();
         for _ in 1..FAILURES_TO_OPEN {
-            assert!(!breaker.failure(now));
-            assert!(breaker.allows_call(now));
+            assert!(!breaker.failure(start));
+            assert!(breaker.allows_call(start));
         }
-        assert!(breaker.failure(now));
-        assert!(!breaker.allows_call(now));
+        let later = start + SILENCE_TO_OPEN;
+        assert!(breaker.failure(later));
+        later
     }
 
     #[test]
-    fn a_success_starts_the_count_anew() {
+    fn it_opens_after_failures_in_a_row_and_a_silence() {
+        let breaker = CircuitBreaker::default();
+        let opened = open(&breaker);
+        assert!(breaker.is_open() && !breaker.allows_call(opened));
+    }
+
+    #[test]
+    fn many_failures_within_a_pause_do_not_open_it() {
         let (breaker, now) = (CircuitBreaker::default(), Instant::now());
-        for _ in 0..3 {
-            for _ in 1..FAILURES_TO_OPEN {
-                breaker.failure(now);
-            }
-            assert!(!breaker.is_healthy());
-            assert!(!breaker.success());
-            assert!(breaker.is_healthy());
+        for milliseconds in 0..SILENCE_TO_OPEN.as_millis() as u64 {
+            assert!(!breaker.failure(now + Duration::from_millis(milliseconds)));
         }
-        assert!(breaker.allows_call(now));
+        assert!(!breaker.is_open());
+        breaker.success();
+        assert!(!breaker.failure(now + SILENCE_TO_OPEN), "the count begins with the last success");
+    }
+
+    #[test]
+    fn few_failures_with_long_pauses_do_not_open_it() {
+        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        for n in 1..FAILURES_TO_OPEN {
+            assert!(!breaker.failure(now + n * SILENCE_TO_OPEN));
+        }
+        assert!(!breaker.is_open() && !breaker.is_healthy());
     }
 
     #[test]
     fn an_open_breaker_lets_one_probe_through_at_a_time_and_a_success_closes_it() {
-        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
-        for _ in 0..FAILURES_TO_OPEN {
-            breaker.failure(now);
-        }
-        let later = now + PROBE_EVERY;
+        let breaker = CircuitBreaker::default();
+        let later = open(&breaker) + PROBE_EVERY;
         assert!(breaker.allows_call(later));
         assert!(!breaker.allows_call(later), "one probe is enough");
         assert!(!breaker.failure(later), "it was open already");
         assert!(breaker.allows_call(later + PROBE_EVERY));
 
-        assert!(breaker.success());
-        assert!(breaker.allows_call(later) && breaker.allows_call(later));
+        assert!(breaker.success() && !breaker.success());
+        assert!(breaker.is_healthy() && breaker.allows_call(later) && breaker.allows_call(later));
     }
 }

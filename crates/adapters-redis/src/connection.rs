@@ -1,6 +1,12 @@
+//! Connections to Redis, and what this process may do there.
+
 use std::time::Duration;
 
-use fred::prelude::{Builder, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Options, Pool, ReconnectPolicy};
+use fred::bytes::Bytes;
+use fred::prelude::{
+    Builder, Client, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Expiration, KeysInterface, Options, Pool,
+    ReconnectPolicy,
+};
 use fred::types::config::{PerformanceConfig, TcpConfig, UnresponsiveConfig};
 use thiserror::Error;
 
@@ -28,6 +34,9 @@ pub enum OpenError {
     /// Redis wants another user or password.
     #[error("Redis refused the credentials: {0}")]
     Credentials(String),
+    /// Redis does not let the user do what the cache does.
+    #[error("Redis refuses what sessiond needs: {0}; docs/operating.md has the rights that suffice")]
+    Rights(String),
     /// The server's certificate is not to be trusted.
     #[error("no trusted TLS connection to Redis: {0}")]
     Tls(String),
@@ -37,15 +46,19 @@ pub enum OpenError {
 ///
 /// # Errors
 /// [`OpenError`] for what trying again will not mend.
-pub(crate) async fn connect_pool(url: &str) -> Result<Pool, OpenError> {
+///
+/// Also returns what the user may do there, if that could be found out.
+pub(crate) async fn connect_pool(url: &str, key_prefix: &str) -> Result<(Pool, Option<Rights>), OpenError> {
     let config = parse(url)?;
-    if let Err(error) = try_once(&config).await {
+    let tried = try_once(&config, key_prefix).await;
+    if let Err(error) = &tried {
         match error.kind() {
-            ErrorKind::Auth => return Err(OpenError::Credentials(one_line(&error))),
-            ErrorKind::Tls => return Err(OpenError::Tls(one_line(&error))),
+            _ if error.details().contains("NOPERM") => return Err(OpenError::Rights(one_line(error))),
+            ErrorKind::Auth => return Err(OpenError::Credentials(one_line(error))),
+            ErrorKind::Tls => return Err(OpenError::Tls(one_line(error))),
             // fred hands on what rustls said as text only.
-            _ if error.details().contains("InvalidCertificate") => return Err(OpenError::Tls(one_line(&error))),
-            _ => tracing::warn!(error = %one_line(&error), "redis does not answer; reads ask the database meanwhile"),
+            _ if error.details().contains("InvalidCertificate") => return Err(OpenError::Tls(one_line(error))),
+            _ => tracing::warn!(error = %one_line(error), "redis cannot be used yet; reads ask the database meanwhile"),
         }
     }
 
@@ -57,16 +70,43 @@ pub(crate) async fn connect_pool(url: &str) -> Result<Pool, OpenError> {
     pool.connect_pool();
     // Best effort: the first reads of a process should find its cache.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, pool.wait_for_connect()).await;
-    Ok(pool)
+    Ok((pool, tried.ok()))
 }
 
-/// One connection without a second try, for the sake of its error.
-async fn try_once(config: &Config) -> Result<(), Error> {
+/// What a user may do beyond what the cache cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// `MGET`; without it, concurrent reads are pipelines of `GET`.
+    pub mget: bool,
+}
+
+/// Runs each command of the cache on a key that no session has.
+///
+/// # Errors
+/// What the server said to the first command that it refused, with the command's name.
+pub(crate) async fn check_rights(client: &Client, key_prefix: &str) -> Result<Rights, Error> {
+    let client = client.with_options(&options());
+    let named = |name: &'static str| {
+        move |error: Error| Error::new(error.kind().clone(), format!("{name}: {}", error.details()))
+    };
+    let key = format!("{key_prefix}check");
+    let expire = Some(Expiration::PX(1_000));
+    client.set::<(), _, _>(&key, "1", expire, None, false).await.map_err(named("SET"))?;
+    client.get::<Option<Bytes>, _>(&key).await.map_err(named("GET"))?;
+    let mget = client.mget::<Vec<Option<Bytes>>, _>(vec![key.clone()]).await.is_ok();
+    client.unlink::<(), _>(&key).await.map_err(named("UNLINK"))?;
+    Ok(Rights { mget })
+}
+
+/// One connection without a second try, for the sake of its error: it connects, and does what the cache does. A server
+/// that refuses only for now, because it is full or a replica, is no error.
+async fn try_once(config: &Config, key_prefix: &str) -> Result<Rights, Error> {
     let client = builder(Config { fail_fast: true, ..config.clone() }).build()?;
     let timeout = |_| Error::new(ErrorKind::Timeout, "no answer in time");
     tokio::time::timeout(START_TIMEOUT, client.init()).await.map_err(timeout)??;
+    let rights = tokio::time::timeout(START_TIMEOUT, check_rights(&client, key_prefix)).await.map_err(timeout)?;
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, client.quit()).await;
-    Ok(())
+    rights
 }
 
 /// The schemes that say which kind of Redis there is; fred itself takes any other for a single server.

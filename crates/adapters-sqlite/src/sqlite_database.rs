@@ -159,8 +159,20 @@ fn port_error(error: DbErr) -> PortError {
         {
             PortError::corrupt(error)
         }
+        _ if is_refused_value(&error) => PortError::corrupt(error),
         _ => PortError::unavailable(error),
     }
+}
+
+/// Whether the database refuses a value, which no later attempt changes: SQLITE_CONSTRAINT (but not of uniqueness, which is a
+/// conflict), SQLITE_MISMATCH, SQLITE_TOOBIG, SQLITE_RANGE, each with its extended codes.
+fn is_refused_value(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) = error else {
+        return false;
+    };
+    let code = source.as_database_error().and_then(|error| error.code());
+    let primary = code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+    matches!(primary, Some(18 | 19 | 20 | 25))
 }
 
 #[async_trait]

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::{ReadVersion, SessionRead, Snapshot};
-use domain::ports::{Insertion, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository};
+use domain::ports::{
+    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+};
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
@@ -16,8 +18,12 @@ use crate::sqlite_database::{NEXT_SEQUENCE, SqliteDatabase, bounded, statement};
 /// Rows or ids of one statement. SQLite has no arrays, and bounds the parameters of a statement.
 const CHUNK: usize = 500;
 
-const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE revoked_at IS NULL AND ends_at > ?)
-    FROM sessions WHERE user_id = ?";
+/// Counts to `?3` at most.
+const COUNT: &str = "SELECT
+    (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE user_id = ?1 LIMIT ?3)),
+    (SELECT count(*) FROM (
+        SELECT 1 FROM sessions WHERE user_id = ?1 AND revoked_at IS NULL AND ends_at > ?2 LIMIT ?3
+    ))";
 
 const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
     WHERE user_id = ? AND revoked_at IS NULL AND ends_at > ? ORDER BY created_at, id";
@@ -25,7 +31,8 @@ const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
 const FIND_BY_KEY: &str = "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
 
 const EDIT: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
-    metadata = CASE WHEN ? THEN ? ELSE metadata END WHERE id = ?";
+    metadata = CASE WHEN ? THEN ? ELSE metadata END
+    WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
 
 const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? WHERE revoked_at IS NULL";
 
@@ -99,7 +106,7 @@ impl SessionRepository for SqliteSessionRepository {
         let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit));
         let readers = self.database.readers();
-        let count = statement(COUNT, [now.into(), user_id.into()]);
+        let count = statement(COUNT, [user_id.into(), now.into(), MAX_COUNTED.cast_signed().into()]);
         let (rows, counts) = bounded(async {
             let rows = limited.all(readers).await?;
             Ok((rows, counts(readers.query_one_raw(count).await?)?))
@@ -124,8 +131,13 @@ impl SessionRepository for SqliteSessionRepository {
             edit.metadata.is_some().into(),
             edit.metadata.clone().flatten().as_ref().map(metadata_text).into(),
             session_id.0.into(),
+            edit.only_if.is_some().into(),
+            edit.only_if.as_ref().and_then(|fields| fields.name.clone()).into(),
+            edit.only_if.as_ref().and_then(|fields| fields.metadata.as_ref()).map(metadata_text).into(),
         ];
-        self.database.execute(EDIT, values).await?;
+        if self.database.execute(EDIT, values).await? == 0 {
+            return Ok(None);
+        }
         Ok(self.find_by_id(session_id).await?.map(session))
     }
 

@@ -6,7 +6,9 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod http;
+mod loopback;
 pub mod system;
 mod telemetry;
 pub mod wiring;

@@ -26,10 +26,13 @@ use domain::ports::{
     Clock, EventOutbox, HealthCheck, IdGenerator, LocationEnricher, RevocationFeed, SessionCache, SessionRepository,
     SessionRetention,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::{DevKeys, RemoteJwks, ServiceKeys, TokenRules, TokenVerifier, VerificationKey};
-use crate::config::{AuthSettings, Settings, StoreUrl};
+use crate::auth::{
+    DevKeys, Issuer, KeySet, RemoteJwks, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier,
+    VerificationKey,
+};
+use crate::config::{self, AuthSettings, IssuerSettings, ServiceKeySettings, Settings, StoreUrl, SubjectMapping};
 use crate::http::Health;
 use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
 
@@ -51,9 +54,26 @@ pub struct Node {
     /// What remembers them, in words.
     pub cache_description: &'static str,
     adapters: Vec<Arc<dyn Close>>,
+    postgres: Option<Postgres>,
+    location: Option<Arc<MaxMindLocationEnricher>>,
 }
 
 impl Node {
+    /// Gives the adapters what was read again: the GeoIP file, and the database's URL, whose password may be another one.
+    ///
+    /// # Errors
+    /// If one cannot be used; the adapter goes on with what it had.
+    pub fn reload(&self, settings: &Settings) -> Result<()> {
+        if let (Some(location), Some(path)) = (&self.location, &settings.geoip_file) {
+            location.reload(path).context("enrich.geoip_file")?;
+        }
+        if let (Some((database, feed)), StoreUrl::Postgres(url)) = (&self.postgres, &settings.store_url) {
+            database.set_url(url.expose_secret()).context("store.url")?;
+            feed.set_url(direct_url(settings, url).expose_secret()).context("store.direct_url")?;
+        }
+        Ok(())
+    }
+
     /// Closes every connection, orderly.
     pub async fn close(&self) {
         for adapter in &self.adapters {
@@ -92,15 +112,31 @@ struct Store {
     description: String,
     cache_key: [u8; 32],
     connections: Vec<Arc<dyn Close>>,
+    /// For another password.
+    postgres: Option<Postgres>,
+}
+
+type Postgres = (Arc<PostgresDatabase>, Arc<PostgresRevocationFeed>);
+
+/// Where what needs a session of its own goes: past a pooler, if there is one.
+fn direct_url<'a>(settings: &'a Settings, url: &'a SecretString) -> &'a SecretString {
+    settings.direct_url.as_ref().unwrap_or(url)
 }
 
 impl Store {
     async fn open(settings: &Settings) -> Result<Self> {
         match &settings.store_url {
             StoreUrl::Postgres(url) => {
-                let open = PostgresDatabase::open(url.expose_secret(), settings.pool_size).await;
-                let database = Arc::new(open.context("store.url")?);
-                let feed = PostgresRevocationFeed::open(database.clone(), url.expose_secret(), SystemIds.next_id());
+                let direct_url = direct_url(settings, url).expose_secret();
+                let options = adapters_postgres::Options {
+                    url: url.expose_secret(),
+                    direct_url,
+                    pool_size: settings.pool_size,
+                    prepared: settings.prepared,
+                    migrate: settings.migrate,
+                };
+                let database = Arc::new(PostgresDatabase::open(options).await.context("store.url")?);
+                let feed = PostgresRevocationFeed::open(database.clone(), direct_url, SystemIds.next_id());
                 let feed = Arc::new(feed.await.context("store.url")?);
                 Ok(Self {
                     revocation_feed: feed.clone(),
@@ -110,11 +146,21 @@ impl Store {
                     health: database.clone(),
                     description: "PostgreSQL".to_owned(),
                     cache_key: database.cache_key().await.context("store.url")?,
-                    connections: vec![feed, database],
+                    connections: vec![feed.clone(), database.clone()],
+                    postgres: Some((database, feed)),
                 })
             }
             StoreUrl::Sqlite(url) => {
                 let file = DatabaseFile::lock(url).context("store.url")?;
+                if !settings.migrate {
+                    let found = adapters_sqlite::inspect(&file).await.context("store.url")?;
+                    let known = adapters_sqlite::SCHEMA_VERSION;
+                    if found.is_none_or(|found| found < known) {
+                        bail!(
+                            "store.url: the schema is not version {known}: run `sessiond migrate`, or set store.migrate"
+                        );
+                    }
+                }
                 let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
                 let readers = settings.pool_size.min(MAX_SQLITE_READERS);
                 let database = Arc::new(SqliteDatabase::open(file, readers).await.context("store.url")?);
@@ -127,6 +173,7 @@ impl Store {
                     description: path.display().to_string(),
                     cache_key: database.cache_key().await.context("store.url")?,
                     connections: vec![database],
+                    postgres: None,
                 })
             }
         }
@@ -134,13 +181,9 @@ impl Store {
 }
 
 /// What fills in a new session what the backend does not say.
-fn enrichers(geoip_file: Option<&Path>) -> Result<Enrichers> {
+fn enrichers(geoip_file: Option<&Path>) -> Result<(Arc<UaParserDeviceEnricher>, Option<Arc<MaxMindLocationEnricher>>)> {
     let open = |path| MaxMindLocationEnricher::open(path).context("enrich.geoip_file");
-    let location = geoip_file.map(open).transpose()?;
-    Ok(Enrichers {
-        device: Arc::new(UaParserDeviceEnricher::new()?),
-        location: location.map(|location| Arc::new(location) as Arc<dyn LocationEnricher>),
-    })
+    Ok((Arc::new(UaParserDeviceEnricher::new()?), geoip_file.map(open).transpose()?.map(Arc::new)))
 }
 
 /// Connects the adapters that the configuration names, and builds the application on them.
@@ -181,6 +224,7 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
         (None, None) => "none",
     };
 
+    let (device, location) = enrichers.await??;
     let ports = Ports {
         session_repo: store.session_repo,
         near_cache,
@@ -188,7 +232,10 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
         revocation_feed: store.revocation_feed,
         event_outbox: store.event_outbox,
         session_retention: store.session_retention,
-        enrichers: enrichers.await??,
+        enrichers: Enrichers {
+            device,
+            location: location.clone().map(|location| location as Arc<dyn LocationEnricher>),
+        },
         clock: clock.clone(),
         monotonic_clock: Arc::new(SystemMonotonicClock::default()),
         ids: Arc::new(SystemIds),
@@ -203,6 +250,8 @@ pub async fn wire(settings: &Settings) -> Result<Node> {
         store_description: store.description,
         cache_description,
         adapters,
+        postgres: store.postgres,
+        location,
     })
 }
 
@@ -226,9 +275,10 @@ pub struct Migrated {
 ///
 /// # Errors
 /// If the database cannot be used.
-pub async fn migrate(store: &StoreUrl) -> Result<Migrated> {
-    match store {
+pub async fn migrate(settings: &Settings) -> Result<Migrated> {
+    match &settings.store_url {
         StoreUrl::Postgres(url) => {
+            let url = direct_url(settings, url);
             let migrated = adapters_postgres::migrate(url.expose_secret()).await.context("store.url")?;
             Ok(Migrated { from: migrated.from, to: migrated.to })
         }
@@ -308,9 +358,10 @@ pub enum StoreInspection {
 ///
 /// # Errors
 /// If it cannot be used.
-pub async fn inspect_store(store: &StoreUrl) -> Result<StoreInspection> {
-    match store {
+pub async fn inspect_store(settings: &Settings) -> Result<StoreInspection> {
+    match &settings.store_url {
         StoreUrl::Postgres(url) => {
+            let url = direct_url(settings, url);
             let found = adapters_postgres::inspect(url.expose_secret()).await?;
             let (server_version, schema_version, now) = (found.server_version, found.schema_version, found.now);
             let oldest_transaction = found.oldest_transaction.map(|transaction| (transaction.since, transaction.of));
@@ -328,21 +379,25 @@ pub async fn inspect_store(store: &StoreUrl) -> Result<StoreInspection> {
     }
 }
 
-/// Asks the configured shared cache for a sign of life.
+/// Runs every command that a node runs on the configured shared cache; returns what there is to know.
 ///
 /// # Errors
-/// If it gives none.
-pub async fn inspect_cache(settings: &Settings) -> Result<()> {
-    let Some(url) = &settings.cache.url else { return Ok(()) };
-    // It is only asked for a sign of life, so any key will do.
+/// If one is refused, or not answered.
+pub async fn inspect_cache(settings: &Settings) -> Result<&'static str> {
+    let Some(url) = &settings.cache.url else { return Ok("not configured") };
+    // Nothing of it is read, so any key will do.
     let (prefix, clock) = (&settings.cache.key_prefix, Arc::new(SystemClock));
     let cache = RedisSessionCache::open(url.expose_secret(), prefix, &[0; 32], clock).await?;
-    let checked = cache.check().await;
+    let rights = cache.inspect().await;
     cache.close().await;
-    if checked.is_err() {
-        bail!("Redis does not answer; reads ask the database meanwhile");
+    match rights {
+        Ok(rights) if rights.mget => Ok("answers GET, MGET, SET and UNLINK"),
+        Ok(_) => Ok("answers GET, SET and UNLINK; MGET is refused, and concurrent reads are slower for it"),
+        Err(error) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            bail!("Redis cannot be used ({source}); reads ask the database meanwhile")
+        }
     }
-    Ok(())
 }
 
 /// Who callers are, and whether development keys say so.
@@ -362,46 +417,112 @@ pub struct Credentials {
 /// # Errors
 /// If a key file cannot be read or made.
 pub fn credentials(settings: &Settings) -> Result<Credentials> {
-    let (auth, dev_keys) = (&settings.auth, dev_keys(settings)?);
+    let auth = &settings.auth;
     let dev_token_secret = !auth.has_token_keys();
-    let secret = if dev_token_secret { Some(dev_keys.token_secret()?) } else { auth.hs256_secret.clone() };
-    let mut tokens = token_verifier(auth)?;
-    if let Some(secret) = secret {
-        tokens = tokens.with_secret(secret.expose_secret().as_bytes());
-    }
-
-    let dev_service_key = auth.service_key_hashes.is_empty();
-    let service_keys = if dev_service_key {
-        ServiceKeys::from_key(dev_keys.service_key()?.expose_secret())
-    } else {
-        ServiceKeys::from_hashes(auth.service_key_hashes.clone())
+    let issuers = match dev_token_secret {
+        true => vec![development_issuer(auth, &dev_keys(settings)?.token_secret()?)],
+        false => auth.issuers.iter().map(issuer).collect::<Result<_>>()?,
     };
-    Ok(Credentials { tokens, service_keys, dev_token_secret, dev_service_key })
+    for issuer in &issuers {
+        issuer.keep_keys_fresh();
+    }
+    let dev_service_key = auth.service_keys.is_empty();
+    let service_keys = match dev_service_key {
+        true => vec![ServiceKey::of(dev_keys(settings)?.service_key()?.expose_secret())],
+        false => auth.service_keys.iter().map(service_key).collect(),
+    };
+    Ok(Credentials {
+        tokens: TokenVerifier::new(issuers, Arc::new(SystemClock)),
+        service_keys: ServiceKeys::new(service_keys),
+        dev_token_secret,
+        dev_service_key,
+    })
 }
 
-/// A verifier with the configured public keys.
-pub(crate) fn token_verifier(auth: &AuthSettings) -> Result<TokenVerifier> {
-    let rules = TokenRules {
-        issuers: auth.issuers.clone(),
-        audiences: auth.audiences.clone(),
-        session_claim: auth.session_claim.clone(),
-        types: auth.types.clone(),
+/// A verifier with the configured keys, or with the development secret where there are none. Makes no file,
+/// and fetches nothing yet.
+///
+/// # Errors
+/// If a key file cannot be read.
+pub(crate) fn token_verifier(settings: &Settings) -> Result<TokenVerifier> {
+    let auth = &settings.auth;
+    let issuers = if auth.has_token_keys() {
+        auth.issuers.iter().map(issuer).collect::<Result<_>>()?
+    } else {
+        vec![development_issuer(auth, &DevKeys::read(&dev_keys(settings)?.token_secret_path())?)]
     };
-    let mut tokens = TokenVerifier::new(rules, Arc::new(SystemClock));
-    if let Some(path) = &auth.public_key_file {
-        tokens = tokens.with_keys([VerificationKey::from_pem_file(path).context("auth.jwt.public_key_file")?]);
+    Ok(TokenVerifier::new(issuers, Arc::new(SystemClock)))
+}
+
+/// What makes development tokens: the rules of `auth.jwt.*`, which may be set without a key.
+fn development_issuer(auth: &AuthSettings, secret: &SecretString) -> Issuer {
+    Issuer::new(rules(&auth.development)).with_secret(secret.expose_secret().as_bytes())
+}
+
+fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
+    let mut issuer = Issuer::new(rules(settings));
+    if let Some(secret) = &settings.hs256_secret {
+        issuer = issuer.with_secret(secret.expose_secret().as_bytes());
     }
-    if let Some(path) = &auth.jwks_file {
-        let text =
-            std::fs::read(path).with_context(|| format!("auth.jwt.jwks_file: cannot read {}", path.display()))?;
-        let keys =
-            VerificationKey::from_jwk_set(&text).with_context(|| format!("auth.jwt.jwks_file: {}", path.display()))?;
-        tokens = tokens.with_keys(keys);
+    if let Some(path) = &settings.public_key_file {
+        issuer = issuer.with_keys([VerificationKey::from_pem_file(path).context("auth.jwt.public_key_file")?]);
     }
-    if let Some(url) = &auth.jwks_url {
-        tokens = tokens.with_remote_keys(RemoteJwks::new(url.clone())?);
+    if let Some(path) = &settings.jwks_file {
+        let set = read_jwks_file(path)?;
+        if !set.unusable.is_empty() {
+            tracing::warn!(file = %path.display(), unusable = ?set.unusable, "passed over keys of a JWK Set");
+        }
+        issuer = issuer.with_keys(set.keys);
     }
-    Ok(tokens)
+    if let Some(url) = &settings.jwks_url {
+        if settings.issuer.is_none() || settings.audiences.is_empty() {
+            tracing::warn!(
+                "tokens of any issuer or audience are accepted, ID tokens too, if a key at jwks_url signs them: \
+                 set issuer and audience"
+            );
+        }
+        issuer = issuer.with_remote_keys(RemoteJwks::new(url.clone())?);
+    }
+    Ok(issuer)
+}
+
+/// Reads a JWK Set that has keys in it: one without is a mistake where a person has written it.
+///
+/// # Errors
+/// If it cannot be read, or has no key that can be used.
+pub(crate) fn read_jwks_file(path: &Path) -> Result<KeySet> {
+    let shown = path.display();
+    let text = std::fs::read(path).with_context(|| format!("auth.jwt.jwks_file: cannot read {shown}"))?;
+    let set = KeySet::parse(&text).with_context(|| format!("auth.jwt.jwks_file: {shown}"))?;
+    if set.keys.is_empty() {
+        bail!(
+            "auth.jwt.jwks_file: {shown} has no RSA, EC P-256 or Ed25519 key for signatures ({})",
+            set.unusable.join("; ")
+        );
+    }
+    Ok(set)
+}
+
+fn rules(settings: &IssuerSettings) -> TokenRules {
+    TokenRules {
+        issuer: settings.issuer.clone(),
+        audiences: settings.audiences.clone(),
+        subject: match settings.subject {
+            SubjectMapping::Uuid => Subject::Uuid,
+            SubjectMapping::Uuid5 => Subject::Uuid5,
+        },
+        session_claim: settings.session_claim.clone(),
+        types: settings.types.clone(),
+    }
+}
+
+fn service_key(settings: &ServiceKeySettings) -> ServiceKey {
+    let config::Scopes { read, write, operate } = settings.scopes;
+    ServiceKey {
+        name: settings.name.as_deref().map(Into::into),
+        sha256: settings.sha256,
+        scopes: Scopes { read, write, operate },
+    }
 }
 
 /// Where development keys are: beside the SQLite file, or in the working directory.

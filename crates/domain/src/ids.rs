@@ -25,6 +25,15 @@ impl fmt::Display for UserId {
     }
 }
 
+impl UserId {
+    /// Returns the id of the user whom a token issuer calls `subject`: UUIDv5(UUIDv5(URL, issuer),
+    /// subject), RFC 9562 section 5.5. The same subject of two issuers is two users.
+    pub fn of_subject(issuer: &str, subject: &str) -> Self {
+        let namespace = Uuid::new_v5(&Uuid::NAMESPACE_URL, issuer.as_bytes());
+        Self(Uuid::new_v5(&namespace, subject.as_bytes()))
+    }
+}
+
 impl FromStr for SessionId {
     type Err = uuid::Error;
 
@@ -50,6 +59,18 @@ fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The figures are those of Python's `uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, issuer), subject)`.
+    #[test]
+    fn subject_of_an_issuer_has_one_id_and_another_issuers_has_another() {
+        let id = |issuer: &str, subject: &str| UserId::of_subject(issuer, subject).to_string();
+        assert_eq!(
+            id("https://tenant.eu.auth0.com/", "auth0|5f7c8ec7c33c6c004bbafe82"),
+            "242ca730-d11d-55a4-86a8-b2279f882593"
+        );
+        assert_eq!(id("https://accounts.google.com", "110169484474386276334"), "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3");
+        assert_ne!(id("https://accounts.google.com/", "110169484474386276334"), "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3");
+    }
 
     #[test]
     fn only_the_hyphenated_spelling_is_an_id() {

@@ -7,22 +7,26 @@
 //! clause in `testkit::conformance`; implement it in an adapter, whose `tests/contract.rs` runs the suite in one line.
 
 mod activity;
+mod address;
 pub mod coherence;
 mod device;
 mod ids;
 mod metadata;
+mod name;
 mod policy;
 pub mod ports;
 mod session;
 mod session_event;
 
 pub use activity::Touch;
+pub use address::parse_ip_address;
 pub use device::{Device, DeviceKind};
 pub use ids::{SessionId, UserId};
 pub use metadata::{METADATA_MAX_BYTES, Metadata, metadata_text};
+pub use name::{NAME_MAX_CHARS, NameError, parse_name};
 pub use policy::{OnLimit, SessionLimit, SessionPolicy};
 pub use session::{
-    Actor, NAME_MAX_CHARS, REASON_MAX_CHARS, Revocation, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
-    truncated_user_agent,
+    Actor, IDEMPOTENCY_KEY_MAX_BYTES, IdempotencyKey, REASON_MAX_CHARS, Revocation, SERVICE_NAME_MAX_BYTES, Session,
+    SessionError, SessionStatus, USER_AGENT_MAX_BYTES, truncated_user_agent,
 };
 pub use session_event::{EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, SessionEvent, SessionEventKind};

@@ -11,8 +11,11 @@ use crate::{Device, Metadata, SessionId, Touch, UserId};
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
 pub const USER_AGENT_MAX_BYTES: usize = 512;
 
-/// The longest name that a user may give a device, in characters.
-pub const NAME_MAX_CHARS: usize = 64;
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
+
+/// The longest name of a service key, in bytes.
+pub const SERVICE_NAME_MAX_BYTES: usize = 32;
 
 /// The longest reason for ending a session, in characters.
 pub const REASON_MAX_CHARS: usize = 255;
@@ -56,9 +59,18 @@ pub struct Session {
     /// What the application's backend keeps with the session. Kept by repositories, left out by caches.
     pub metadata: Option<Arc<Metadata>>,
     /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by caches.
-    pub idempotency_key: Option<Arc<str>>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Present once the session was ended by somebody.
     pub revocation: Option<Box<Revocation>>,
+}
+
+/// What makes a sign-in repeatable: the key that the backend gave it, and what it was given for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The key, at most [`IDEMPOTENCY_KEY_MAX_BYTES`]; unique per user.
+    pub text: Arc<str>,
+    /// SHA-256 of the request: another request with the same key is a mistake of the caller.
+    pub request_hash: [u8; 32],
 }
 
 /// That a session was ended before its time: when, why and by whom.
@@ -73,12 +85,14 @@ pub struct Revocation {
 }
 
 /// Who ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// An end user, on the public listener.
     User(UserId),
-    /// The application's backend or an operator, with a service key.
+    /// The application's backend or an operator, with a service key that has no name.
     Service,
+    /// The holder of the service key with this name, at most [`SERVICE_NAME_MAX_BYTES`].
+    NamedService(Arc<str>),
     /// sessiond itself, to keep a limit.
     System,
 }
@@ -88,6 +102,7 @@ impl fmt::Display for Actor {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
             Self::Service => f.write_str("service"),
+            Self::NamedService(name) => write!(f, "service:{name}"),
             Self::System => f.write_str("system"),
         }
     }
@@ -97,12 +112,13 @@ impl FromStr for Actor {
     type Err = uuid::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("user:") {
-            Some(id) => id.parse().map(Self::User),
+        match text.split_once(':') {
             None if text == "service" => Ok(Self::Service),
             None if text == "system" => Ok(Self::System),
+            Some(("service", name)) if !name.is_empty() => Ok(Self::NamedService(name.into())),
+            Some(("user", id)) => id.parse().map(Self::User),
             // None of the forms, of which a bare id is not one either. The error is that of an id which is none.
-            None => "none of the forms".parse().map(Self::User),
+            _ => "none of the forms".parse().map(Self::User),
         }
     }
 }
@@ -309,10 +325,13 @@ mod tests {
 
     #[test]
     fn an_actor_is_read_as_it_is_written() {
-        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, Actor::System] {
+        let named = Actor::NamedService("billing".into());
+        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, named, Actor::System] {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
-        for none in ["somebody", "00000000-0000-4000-8000-00000000000a", "user:", "user:service", ""] {
+        for none in
+            ["somebody", "00000000-0000-4000-8000-00000000000a", "user:", "user:service", "service:", "system:", ""]
+        {
             assert!(none.parse::<Actor>().is_err(), "{none}");
         }
     }

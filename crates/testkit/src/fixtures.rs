@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use domain::coherence::{Incarnation, ReadVersion, Snapshot};
-use domain::{Device, DeviceKind, Metadata, Session, SessionId, UserId};
+use domain::{Device, DeviceKind, IdempotencyKey, Metadata, Session, SessionId, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -84,4 +84,9 @@ pub fn bare_session() -> Session {
 /// Somebody who owns none of the fixtures.
 pub fn another_user() -> UserId {
     UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00bb))
+}
+
+/// An idempotency key of this text, given for the one request that tests make with it.
+pub fn idempotency_key(text: &str) -> IdempotencyKey {
+    IdempotencyKey { text: text.into(), request_hash: [7; 32] }
 }

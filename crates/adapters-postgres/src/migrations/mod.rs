@@ -14,6 +14,7 @@ mod m0009_one_look_at_what_an_update_changed;
 mod m0010_in_any_surroundings;
 mod m0011_lives_of_a_database;
 mod m0012_room_for_activity;
+mod m0013_what_an_idempotency_key_was_given_for;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_in_any_surroundings::Migration),
             Box::new(m0011_lives_of_a_database::Migration),
             Box::new(m0012_room_for_activity::Migration),
+            Box::new(m0013_what_an_idempotency_key_was_given_for::Migration),
         ]
     }
 }

@@ -1,6 +1,8 @@
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+//! Keys for trying things out.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -50,10 +52,14 @@ impl DevKeys {
     /// # Errors
     /// If the file cannot be read.
     pub fn read(path: &Path) -> Result<SecretString> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let shown = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+        refuse_others(&file, path)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).with_context(|| format!("cannot read {shown}"))?;
         let key = text.trim();
         if key.len() < 32 {
-            bail!("{} holds no development key; remove it, and sessiond makes a new one", path.display());
+            bail!("{shown} holds no development key (at least 32 characters)");
         }
         Ok(key.to_owned().into())
     }
@@ -62,7 +68,7 @@ impl DevKeys {
 /// Of several processes that start at once, one makes the file, whole, and all read it.
 fn read_or_make(path: &Path) -> Result<SecretString> {
     if !path.exists() {
-        let temporary = path.with_extension(std::process::id().to_string());
+        let temporary = path.with_extension(&random_hex()?[..16]);
         let made =
             write_private(&temporary, &random_hex()?).and_then(|()| match std::fs::hard_link(&temporary, path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -75,8 +81,27 @@ fn read_or_make(path: &Path) -> Result<SecretString> {
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{text}")
+}
+
+/// Refuses a key that another user can have chosen, or can read: it would be their key.
+fn refuse_others(file: &File, path: &Path) -> Result<()> {
+    let metadata = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    let (shown, owner, own) = (path.display(), metadata.uid(), rustix::process::geteuid().as_raw());
+    if !metadata.is_file() {
+        bail!("{shown} is no file");
+    }
+    if owner != own {
+        bail!(
+            "{shown} belongs to the user {owner} and not to {own}, who runs this: remove it, and sessiond makes a new one"
+        );
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("{shown} is open to other users (mode {mode:03o}): if you trust it, run: chmod 600 {shown}");
+    }
+    Ok(())
 }
 
 /// 256 random bits.
@@ -88,7 +113,7 @@ fn random_hex() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs::Permissions;
 
     use secrecy::ExposeSecret;
     use testkit::TemporaryDir;
@@ -112,7 +137,26 @@ mod tests {
     fn an_emptied_file_is_an_error_not_an_empty_key() {
         let dir = TemporaryDir::new();
         let keys = DevKeys::beside(dir.path().to_owned());
-        std::fs::write(keys.service_key_path(), "\n").unwrap();
+        write_private(&keys.service_key_path(), "").unwrap();
         assert!(keys.service_key().unwrap_err().to_string().contains("holds no development key"));
+    }
+
+    #[test]
+    fn key_that_another_user_can_have_chosen_or_read_is_refused() {
+        let dir = TemporaryDir::new();
+        let keys = DevKeys::beside(dir.path().to_owned());
+        let path = keys.service_key_path();
+        write_private(&path, &"x".repeat(64)).unwrap();
+        for mode in [0o666, 0o644, 0o640, 0o602] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert!(keys.service_key().unwrap_err().to_string().contains("chmod 600"), "{mode:o}");
+        }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(keys.service_key().is_ok());
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert!(keys.service_key().unwrap_err().to_string().contains("belongs to the user 65534"));
+        }
     }
 }

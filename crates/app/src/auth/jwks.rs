@@ -1,3 +1,5 @@
+//! The keys that a token issuer publishes.
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -6,16 +8,19 @@ use jsonwebtoken::Algorithm;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::verification_key::VerificationKey;
+use super::verification_key::{KeySet, VerificationKey};
+use crate::loopback::is_loopback;
 
-/// Keys this old are fetched again, in the background.
-const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
+/// How often the keys are fetched, whether or not anybody needs them.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How soon a fetch that failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Keys this old are used no more: an issuer that was unreachable for so long may have withdrawn them.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The least time between two fetches, however many unknown key ids are presented.
+/// The least time between two fetches that requests ask for, however many unknown key ids are presented.
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
-/// The same while there are no keys at all.
-const MIN_INTERVAL_WITHOUT_KEYS: Duration = Duration::from_secs(1);
+/// The same after a fetch that failed.
+const MIN_INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one request waits for a fetch; the fetch goes on.
@@ -23,8 +28,12 @@ const REQUEST_WAIT: Duration = Duration::from_millis(900);
 /// The largest JWK Set that is read.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The keys that a token issuer publishes at a URL (RFC 7517 section 5): cached, refreshed ahead, fetched again when a token
-/// names an unknown key, by one task at a time.
+/// The keys that a token issuer publishes at a URL (RFC 7517 section 5): cached, refreshed by a timer, and
+/// fetched again when a token names an unknown key, by one task at a time.
+///
+/// What the issuer publishes replaces what it had published before, also where none of it can be used: a
+/// key that is gone was withdrawn. Only an issuer that cannot be asked leaves its last keys in use, for
+/// a day at most.
 #[derive(Clone)]
 pub struct RemoteJwks(Arc<Shared>);
 
@@ -48,8 +57,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     published: Arc<PublishedKeys>,
+    unusable: Vec<String>,
     fetched_at: Option<Instant>,
     tried_at: Option<Instant>,
+    has_failed: bool,
 }
 
 impl RemoteJwks {
@@ -58,76 +69,111 @@ impl RemoteJwks {
     /// # Errors
     /// If no HTTP client can be made.
     pub fn new(url: String) -> Result<Self> {
-        let client = reqwest::Client::builder()
+        let is_loopback = reqwest::Url::parse(&url).is_ok_and(|url| is_loopback(&url));
+        let builder = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
             // A redirect could lead anywhere; the operator names the place.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("cannot make an HTTP client")?;
+            .redirect(reqwest::redirect::Policy::none());
+        let builder = if is_loopback { builder.no_proxy() } else { builder };
+        let client = builder.build().context("cannot make an HTTP client")?;
         Ok(Self(Arc::new(Shared { url, client, state: RwLock::default(), fetching: Mutex::default() })))
     }
 
-    /// The present keys, among them one that fits if the issuer has one; `None` if there are none that may be used.
+    /// Fetches the keys now and every five minutes, until nobody else has them any more.
+    pub async fn keep_fresh(self) {
+        let shared = Arc::downgrade(&self.0);
+        drop(self);
+        while let Some(shared) = shared.upgrade() {
+            let remote = Self(shared);
+            let has_failed = !remote.refresh(Duration::ZERO).await;
+            remote.report_age();
+            drop(remote);
+            tokio::time::sleep(if has_failed { RETRY_INTERVAL } else { REFRESH_INTERVAL }).await;
+        }
+    }
+
+    /// Returns the present keys, among them one that fits if the issuer has one; `None` if it cannot be
+    /// known which keys it has.
     pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<PublishedKeys>> {
-        let present = self.present();
-        if present.as_ref().is_some_and(|present| present.keys.iter().any(|key| key.fits(algorithm, key_id))) {
-            return present;
+        let fits = |present: &Arc<PublishedKeys>| present.keys.iter().any(|key| key.fits(algorithm, key_id));
+        if let Some(present) = self.present().filter(fits) {
+            return Some(present);
         }
+        let interval = if self.has_failed() { MIN_INTERVAL_AFTER_FAILURE } else { MIN_INTERVAL };
         // In a task of its own: a caller who goes away does not cancel what others wait for.
-        let _ = tokio::time::timeout(REQUEST_WAIT, tokio::spawn(self.clone().refresh())).await;
-        self.present()
+        let refresh = tokio::spawn({
+            let remote = self.clone();
+            async move { remote.refresh(interval).await }
+        });
+        let has_answered =
+            tokio::time::timeout(REQUEST_WAIT, refresh).await.is_ok_and(|joined| joined.unwrap_or(false));
+        // A key that is unknown here may be the issuer's newest: without its word nobody can say.
+        self.present().filter(|present| has_answered || fits(present))
     }
 
-    /// The present keys, if they may be used. Old ones are fetched again, in the background.
+    /// Returns the present keys, if they may be used.
     pub fn present(&self) -> Option<Arc<PublishedKeys>> {
-        let (published, age) = {
-            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-            (state.published.clone(), state.fetched_at?.elapsed())
-        };
-        // One task, not one a request: whoever finds it fetching leaves it alone.
-        if age >= REFRESH_AFTER && self.may_fetch() && self.0.fetching.try_lock().is_ok() {
-            tokio::spawn(self.clone().refresh());
-        }
-        (age < MAX_AGE).then_some(published)
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.fetched_at?.elapsed() < MAX_AGE).then(|| state.published.clone())
     }
 
-    /// Fetches the keys once, whatever is there already: for the operator's `doctor`.
+    /// Fetches the keys once, and returns how many can be used, and which cannot: for the operator's `doctor`.
     ///
     /// # Errors
     /// If the issuer does not answer, or with something else.
-    pub async fn fetch(&self) -> Result<usize> {
-        let keys = self.download().await?;
-        Ok(keys.len())
+    pub async fn fetch(&self) -> Result<KeySet> {
+        self.download().await
     }
 
-    /// Whether the last fetch is long enough ago.
-    fn may_fetch(&self) -> bool {
-        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-        let interval = if state.fetched_at.is_some() { MIN_INTERVAL } else { MIN_INTERVAL_WITHOUT_KEYS };
-        state.tried_at.is_none_or(|at| at.elapsed() >= interval)
+    fn has_failed(&self) -> bool {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner).has_failed
     }
 
-    /// Fetches the keys unless somebody did a moment ago. Whoever comes while one fetches waits for its outcome.
-    async fn refresh(self) {
+    /// Fetches the keys unless that was done less than `interval` ago. A caller who comes while another one
+    /// fetches waits for the outcome. Returns whether the last fetch brought a set.
+    async fn refresh(&self, interval: Duration) -> bool {
         let _fetching = self.0.fetching.lock().await;
-        if !self.may_fetch() {
-            return;
+        {
+            let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+            if state.tried_at.is_some_and(|at| at.elapsed() < interval) {
+                return !state.has_failed;
+            }
         }
         let fetched = self.download().await;
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         state.tried_at = Some(now);
+        state.has_failed = fetched.is_err();
         match fetched {
-            Ok(keys) => {
-                tracing::info!(keys = keys.len(), "fetched the token issuer's keys");
-                state.published = Arc::new(PublishedKeys { keys, number: state.published.number + 1 });
+            Ok(set) => {
+                if set.unusable != state.unusable {
+                    tracing::warn!(unusable = ?set.unusable, "passed over keys that the token issuer publishes");
+                }
+                if set.keys.is_empty() {
+                    tracing::warn!("the token issuer publishes no key that can be used: its tokens are refused");
+                } else {
+                    tracing::debug!(keys = set.keys.len(), "fetched the token issuer's keys");
+                }
+                state.unusable = set.unusable;
+                state.published = Arc::new(PublishedKeys { keys: set.keys, number: state.published.number + 1 });
                 state.fetched_at = Some(now);
             }
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot fetch the token issuer's keys"),
+            Err(error) => {
+                metrics::counter!("sessiond_jwks_fetch_failures_total").increment(1);
+                tracing::warn!(error = format!("{error:#}"), "cannot fetch the token issuer's keys");
+            }
+        }
+        !state.has_failed
+    }
+
+    fn report_age(&self) {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = state.fetched_at {
+            metrics::gauge!("sessiond_jwks_age_seconds").set(at.elapsed().as_secs_f64());
         }
     }
 
-    async fn download(&self) -> Result<Vec<VerificationKey>> {
+    async fn download(&self) -> Result<KeySet> {
         let response = self.0.client.get(&self.0.url).send().await.map_err(reqwest::Error::without_url)?;
         let mut response = response.error_for_status().map_err(reqwest::Error::without_url)?;
         let mut body = Vec::new();
@@ -137,7 +183,7 @@ impl RemoteJwks {
                 bail!("the JWK Set is larger than {MAX_BYTES} bytes");
             }
         }
-        VerificationKey::from_jwk_set(&body)
+        KeySet::parse(&body)
     }
 }
 
@@ -151,7 +197,8 @@ mod tests {
 
     use super::*;
 
-    /// A token issuer that publishes one Ed25519 key under this id, or nothing if it is empty.
+    /// A token issuer that publishes one Ed25519 key under this id, no key if the id is "-", or that
+    /// answers 503 if it is empty.
     struct Issuer {
         key_id: Arc<std::sync::Mutex<String>>,
         fetches: Arc<AtomicUsize>,
@@ -170,7 +217,8 @@ mod tests {
                     let _ = stream.read(&mut [0; 4096]);
                     let (id, x) = (key_id.lock().unwrap().clone(), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
                     let status = if id.is_empty() { "503 Service Unavailable" } else { "200 OK" };
-                    let body = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x }] }).to_string();
+                    let kind = if id == "-" { "oct" } else { "OKP" };
+                    let body = json!({ "keys": [{ "kty": kind, "crv": "Ed25519", "kid": id, "x": x }] }).to_string();
                     let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", body.len());
                     let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
                 }
@@ -187,7 +235,7 @@ mod tests {
         }
     }
 
-    /// Whether there are keys, and one with this id among them.
+    /// Whether there is a key with this id; `None` if that cannot be known.
     async fn has(remote: &RemoteJwks, key_id: &str) -> Option<bool> {
         let published = remote.keys_for(Algorithm::EdDSA, Some(key_id)).await?;
         Some(published.keys.iter().any(|key| key.fits(Algorithm::EdDSA, Some(key_id))))
@@ -200,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rotated_key_is_found_when_it_is_asked_for_and_the_old_one_is_withdrawn() {
+    async fn rotated_key_is_found_when_a_token_names_it_and_the_old_one_is_withdrawn() {
         let (issuer, remote) = Issuer::start();
         issuer.publish("old");
         assert_eq!(has(&remote, "old").await, Some(true));
@@ -210,22 +258,55 @@ mod tests {
 
         pass(MIN_INTERVAL).await;
         assert_eq!(has(&remote, "new").await, Some(true));
-        assert_eq!((has(&remote, "old").await, issuer.fetches()), (Some(false), 2));
+        assert_eq!(remote.present().unwrap().keys.len(), 1);
+        assert!(remote.present().unwrap().keys[0].fits(Algorithm::EdDSA, Some("new")));
     }
 
     #[tokio::test]
-    async fn keys_are_refreshed_ahead_in_the_background() {
+    async fn unknown_key_is_not_known_to_be_wrong_while_the_issuer_is_down() {
         let (issuer, remote) = Issuer::start();
         issuer.publish("old");
         assert_eq!(has(&remote, "old").await, Some(true));
+        issuer.publish("");
+        pass(MIN_INTERVAL).await;
+        for _ in 0..3 {
+            assert_eq!(has(&remote, "new").await, None);
+            assert_eq!(has(&remote, "old").await, Some(true), "known ones are good as before");
+        }
+        assert_eq!(issuer.fetches(), 2);
         issuer.publish("new");
-        pass(REFRESH_AFTER).await;
-        // Answered at once from what is there; fetched meanwhile.
+        pass(MIN_INTERVAL_AFTER_FAILURE).await;
+        assert_eq!(has(&remote, "new").await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn set_without_usable_keys_withdraws_the_earlier_ones() {
+        let (issuer, remote) = Issuer::start();
+        issuer.publish("old");
         assert_eq!(has(&remote, "old").await, Some(true));
-        while has(&remote, "old").await == Some(true) {
+        issuer.publish("-");
+        pass(MIN_INTERVAL).await;
+        assert_eq!(has(&remote, "new").await, Some(false));
+        assert_eq!(has(&remote, "old").await, Some(false));
+    }
+
+    #[tokio::test]
+    async fn keys_are_refreshed_by_a_timer_and_no_longer_than_they_are_used() {
+        let (issuer, remote) = Issuer::start();
+        issuer.publish("old");
+        let refreshing = tokio::spawn(remote.clone().keep_fresh());
+        while remote.present().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!((has(&remote, "new").await, issuer.fetches()), (Some(true), 2));
+        issuer.publish("-");
+        pass(REFRESH_INTERVAL).await;
+        while !remote.present().unwrap().keys.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(issuer.fetches(), 2);
+        drop(remote);
+        pass(REFRESH_INTERVAL).await;
+        refreshing.await.unwrap();
     }
 
     #[tokio::test]
@@ -233,7 +314,7 @@ mod tests {
         let (issuer, remote) = Issuer::start();
         assert_eq!(has(&remote, "only").await, None, "never had any");
         issuer.publish("only");
-        pass(MIN_INTERVAL_WITHOUT_KEYS).await;
+        pass(MIN_INTERVAL_AFTER_FAILURE).await;
         assert_eq!(has(&remote, "only").await, Some(true));
         issuer.publish("");
         pass(MAX_AGE - Duration::from_secs(60)).await;

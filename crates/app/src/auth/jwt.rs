@@ -1,73 +1,64 @@
+//! Verifies end users' tokens: JSON Web Tokens (RFC 7519, RFC 9068).
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use domain::UserId;
 use domain::ports::Clock;
-use domain::{SessionId, UserId};
+use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use thiserror::Error;
 
 use super::jwks::RemoteJwks;
+use super::token::{Refusal, TokenError, VerifiedToken};
 use super::verification_key::VerificationKey;
-use super::verified_tokens::{Validity, VerifiedTokens};
+use super::verified_tokens::{Publication, Validity, VerifiedTokens};
 
-/// Longer tokens are refused unread.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// How many keys are tried for one token.
+/// Longer tokens are refused unread: a request's head holds no longer one.
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// How many keys are tried for a token that names none.
 const MAX_CANDIDATES: usize = 8;
+/// The longest `sub` that stands for a user, in bytes; OpenID Connect allows 255 characters.
+const MAX_SUBJECT_BYTES: usize = 1024;
 
-/// A token that was verified: whose it is, and which session it speaks for.
+/// How a token's `sub` names a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VerifiedToken {
-    /// `sub`
-    pub user_id: UserId,
-    /// The session claim.
-    pub session_id: SessionId,
+pub enum Subject {
+    /// It is the user's id.
+    Uuid,
+    /// It is any text; [`UserId::of_subject`] makes an id of it and the issuer.
+    Uuid5,
 }
 
-/// Why a token was not accepted.
-#[derive(Debug, Error)]
-pub enum TokenError {
-    /// It is no good. The reason is for the log; callers are told one and the same thing.
-    #[error("token refused: {0}")]
-    Invalid(&'static str),
-    /// It could not be found out: there are no keys to verify it with, for now.
-    #[error("the token issuer's keys are unavailable")]
-    KeysUnavailable,
-}
-
-/// What a token has to say, apart from being signed.
+/// What a token of an issuer has to say, apart from being signed.
 pub struct TokenRules {
-    /// Accepted `iss`; any, if empty.
-    pub issuers: Vec<String>,
+    /// The accepted `iss`; any, if absent.
+    pub issuer: Option<String>,
     /// Accepted `aud`; any, if empty.
     pub audiences: Vec<String>,
+    /// How `sub` names a user.
+    pub subject: Subject,
     /// The claim with the session's id.
     pub session_claim: String,
     /// Accepted `typ` headers, in lower case.
     pub types: Vec<String>,
 }
 
-/// Verifies end users' tokens (RFC 7519, RFC 9068), with the algorithms HS256, RS256, ES256 and EdDSA and no others.
-///
-/// A key is used with its own algorithm only, so a public key is never taken for a secret. Keys come from the configuration
-/// alone: `jku`, `jwk`, `x5u` and `x5c` headers are ignored.
-pub struct TokenVerifier {
+/// A token issuer: its rules and its own keys, which verify nobody else's tokens.
+pub struct Issuer {
+    rules: TokenRules,
     secret: Option<DecodingKey>,
     keys: Vec<VerificationKey>,
     remote: Option<RemoteJwks>,
-    rules: TokenRules,
-    clock: Arc<dyn Clock>,
-    verified: VerifiedTokens,
 }
 
-impl TokenVerifier {
-    /// A verifier without keys, which refuses everything.
-    pub fn new(rules: TokenRules, clock: Arc<dyn Clock>) -> Self {
-        Self { secret: None, keys: Vec::new(), remote: None, rules, clock, verified: VerifiedTokens::default() }
+impl Issuer {
+    /// An issuer without keys, whose tokens are all refused.
+    pub fn new(rules: TokenRules) -> Self {
+        Self { rules, secret: None, keys: Vec::new(), remote: None }
     }
 
     /// Also accepts HS256 tokens made with this secret.
@@ -91,99 +82,175 @@ impl TokenVerifier {
         self
     }
 
-    /// Whose token this is. Nothing is believed before the signature is verified, but the choice of the key.
-    ///
-    /// # Errors
-    /// [`TokenError::Invalid`] for a token that is no good; [`TokenError::KeysUnavailable`] if its issuer's keys cannot be
-    /// had.
-    pub async fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::Invalid("too long"));
+    /// Fetches published keys from now on, by a timer, for as long as the issuer is used.
+    pub fn keep_keys_fresh(&self) {
+        if let Some(remote) = &self.remote {
+            tokio::spawn(remote.clone().keep_fresh());
         }
-        let published = || Some(self.remote.as_ref()?.present()?.number);
-        if let Some(verified) = self.verified.recall(token, self.clock.now(), published) {
-            return Ok(verified);
-        }
-        let header =
-            decode_header(token).map_err(|_| TokenError::Invalid("not a token, or of an unknown algorithm"))?;
-        self.check_header(&header)?;
-        let (claims, publication) = self.claims(token, &header).await?;
-        let verified = self.whose(&claims)?;
-        let validity = Validity::of(&claims.0, publication)?;
-        validity.check(self.clock.now())?;
-        self.verified.remember(token, verified, validity);
-        Ok(verified)
     }
 
-    fn check_header(&self, header: &Header) -> Result<(), TokenError> {
+    fn check_header(&self, header: &Header) -> Result<(), Refusal> {
         if header.crit.is_some() {
-            // RFC 7515 section 4.1.11: what is critical and not understood makes a token invalid. We understand none.
-            return Err(TokenError::Invalid("critical header"));
+            return Err(Refusal::CriticalHeader);
         }
         // RFC 7515 section 4.1.9: "application/" may be left out.
         let kind = header.typ.as_deref().unwrap_or("jwt").to_lowercase();
         let kind = kind.strip_prefix("application/").unwrap_or(&kind);
         if !self.rules.types.iter().any(|accepted| accepted == kind) {
-            return Err(TokenError::Invalid("type not accepted"));
+            return Err(Refusal::Type);
         }
         Ok(())
     }
 
-    /// The claims, once one of the keys has verified the signature; and which publication of the issuer's that key is from, if it is
-    /// from one.
+    /// Returns the claims once one of the issuer's keys has verified the signature, and which publication
+    /// that key is from, if it is from one.
     async fn claims(&self, token: &str, header: &Header) -> Result<(Claims, Option<u64>), TokenError> {
         let (algorithm, key_id) = (header.alg, header.kid.as_deref());
         match algorithm {
             Algorithm::HS256 => {
-                let secret = self.secret.as_ref().ok_or(TokenError::Invalid("algorithm not accepted"))?;
-                self.decode(token, algorithm, secret).map(|claims| (claims, None))
+                let secret = self.secret.as_ref().ok_or(Refusal::Algorithm)?;
+                let claims = verified_claims(token, algorithm, secret).ok_or(Refusal::Signature)?;
+                Ok((claims, None))
             }
             Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
-                let local = self.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
-                for key in local {
-                    if let Ok(claims) = self.decode(token, algorithm, key.key()) {
-                        return Ok((claims, None));
-                    }
-                }
-                let Some(remote) = &self.remote else { return Err(TokenError::Invalid("no key verifies it")) };
+                let refusal = match tried(&self.keys, token, algorithm, key_id) {
+                    Ok(claims) => return Ok((claims, None)),
+                    Err(refusal) => refusal,
+                };
+                let Some(remote) = &self.remote else { return Err(refusal.into()) };
                 let published = remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
-                let fitting = published.keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES);
-                let mut decoded = fitting.map(|key| self.decode(token, algorithm, key.key()));
-                let claims = decoded.find_map(Result::ok).ok_or(TokenError::Invalid("no key verifies it"))?;
+                let claims = tried(&published.keys, token, algorithm, key_id)?;
                 Ok((claims, Some(published.number)))
             }
-            _ => Err(TokenError::Invalid("algorithm not accepted")),
+            _ => Err(Refusal::Algorithm.into()),
         }
     }
 
-    fn decode(&self, token: &str, algorithm: Algorithm, key: &DecodingKey) -> Result<Claims, TokenError> {
-        let mut validation = Validation::new(algorithm);
-        validation.required_spec_claims.clear();
-        // Times are checked below, by the Clock port.
-        validation.validate_exp = false;
-        validation.validate_aud = !self.rules.audiences.is_empty();
-        if !self.rules.audiences.is_empty() {
-            validation.set_audience(&self.rules.audiences);
-            validation.required_spec_claims.insert("aud".to_owned());
-        }
-        if !self.rules.issuers.is_empty() {
-            validation.set_issuer(&self.rules.issuers);
-            validation.required_spec_claims.insert("iss".to_owned());
-        }
-        let data = decode::<Claims>(token, key, &validation).map_err(|_| TokenError::Invalid("signature or claims"))?;
-        Ok(data.claims)
+    fn check_audience(&self, claims: &Claims) -> Result<(), Refusal> {
+        let accepted = |audience: &Value| {
+            audience.as_str().is_some_and(|audience| self.rules.audiences.iter().any(|accepted| accepted == audience))
+        };
+        let is_accepted = match claims.0.get("aud") {
+            _ if self.rules.audiences.is_empty() => true,
+            Some(Value::Array(audiences)) => audiences.iter().any(accepted),
+            Some(audience) => accepted(audience),
+            None => false,
+        };
+        if is_accepted { Ok(()) } else { Err(Refusal::Audience) }
     }
 
-    fn whose(&self, claims: &Claims) -> Result<VerifiedToken, TokenError> {
-        let text = |name: &str| claims.0.get(name).and_then(Value::as_str);
-        let user_id = text("sub").and_then(|text| text.parse().ok()).ok_or(TokenError::Invalid("sub"))?;
-        let session_id = text(&self.rules.session_claim).and_then(|text| text.parse().ok());
-        Ok(VerifiedToken { user_id, session_id: session_id.ok_or(TokenError::Invalid("session claim"))? })
+    fn identify(&self, claims: &Claims) -> Result<VerifiedToken, Refusal> {
+        let subject = claims.text("sub").filter(|subject| (1..=MAX_SUBJECT_BYTES).contains(&subject.len()));
+        let user_id = match (self.rules.subject, subject, claims.text("iss")) {
+            (Subject::Uuid, Some(subject), _) => subject.parse().ok(),
+            (Subject::Uuid5, Some(subject), Some(issuer)) => Some(UserId::of_subject(issuer, subject)),
+            _ => None,
+        };
+        let session_id = claims.text(&self.rules.session_claim).and_then(|text| text.parse().ok());
+        Ok(VerifiedToken {
+            user_id: user_id.ok_or(Refusal::Subject)?,
+            session_id: session_id.ok_or(Refusal::SessionClaim)?,
+        })
     }
 }
 
-/// The claims by name. A name that occurs twice makes a token invalid (RFC 7519 section 4): verifiers would differ on it.
+/// Verifies end users' tokens, with the algorithms HS256, RS256, ES256 and EdDSA and no others.
+///
+/// A token is verified by the keys of the issuer that it names, so that no issuer can speak for
+/// another's users (ASVS 6.8.1). A key is used with its own algorithm only, so that a public key is
+/// never taken for a secret. Keys come from the configuration alone: `jku`, `jwk`, `x5u` and `x5c`
+/// headers are ignored.
+pub struct TokenVerifier {
+    issuers: Vec<Issuer>,
+    clock: Arc<dyn Clock>,
+    verified: VerifiedTokens,
+}
+
+impl TokenVerifier {
+    /// A verifier of these issuers' tokens.
+    pub fn new(issuers: Vec<Issuer>, clock: Arc<dyn Clock>) -> Self {
+        Self { issuers, clock, verified: VerifiedTokens::default() }
+    }
+
+    /// Returns what a token says that was verified a while ago, if it is still good. Costs a hash.
+    pub fn recall(&self, token: &str) -> Option<VerifiedToken> {
+        let is_current = |publication: Publication| {
+            let remote = self.issuers.get(publication.issuer).and_then(|issuer| issuer.remote.as_ref());
+            remote.and_then(RemoteJwks::present).is_some_and(|present| present.number == publication.number)
+        };
+        self.verified.recall(token, self.clock.now(), is_current)
+    }
+
+    /// Returns whose token this is. Nothing in it is believed before the signature is verified, but the
+    /// choice of the issuer and the key.
+    ///
+    /// # Errors
+    /// [`TokenError::Refused`] for a token that is no good; [`TokenError::KeysUnavailable`] if its
+    /// issuer's keys cannot be had.
+    pub async fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::TooLong.into());
+        }
+        if let Some(verified) = self.recall(token) {
+            return Ok(verified);
+        }
+        let header = decode_header(token).map_err(|_| Refusal::Malformed)?;
+        let (index, issuer) = self.issuer(token)?;
+        issuer.check_header(&header)?;
+        let (claims, number) = issuer.claims(token, &header).await?;
+        issuer.check_audience(&claims)?;
+        let publication = number.map(|number| Publication { issuer: index, number });
+        let validity = Validity::of(&claims.0, publication)?;
+        validity.check(self.clock.now())?;
+        let verified = issuer.identify(&claims)?;
+        self.verified.remember(token, verified, validity);
+        Ok(verified)
+    }
+
+    /// Returns the issuer that the token names.
+    fn issuer(&self, token: &str) -> Result<(usize, &Issuer), Refusal> {
+        let claims = insecure_decode::<Claims>(token).map_err(|error| {
+            // serde's message is all that tells the two apart.
+            let is_duplicate = error.to_string().contains(DUPLICATE_CLAIM);
+            if is_duplicate { Refusal::DuplicateClaim } else { Refusal::Malformed }
+        })?;
+        let named = claims.claims.text("iss");
+        let accepts = |issuer: &Issuer| issuer.rules.issuer.as_deref().is_none_or(|accepted| named == Some(accepted));
+        self.issuers.iter().enumerate().find(|(_, issuer)| accepts(issuer)).ok_or(Refusal::Issuer)
+    }
+}
+
+/// Returns the claims as verified by one of the keys that may have signed the token.
+fn tried(keys: &[VerificationKey], token: &str, algorithm: Algorithm, key_id: Option<&str>) -> Result<Claims, Refusal> {
+    let mut candidates = keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES).peekable();
+    if candidates.peek().is_none() {
+        let has_algorithm = keys.iter().any(|key| key.fits(algorithm, None));
+        return Err(if has_algorithm { Refusal::UnknownKey } else { Refusal::Algorithm });
+    }
+    candidates.find_map(|key| verified_claims(token, algorithm, key.key())).ok_or(Refusal::Signature)
+}
+
+/// Returns the claims if the key verifies the signature. What they say is checked by the caller, so that
+/// each mistake has its own name, and times by the Clock port.
+fn verified_claims(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Claims> {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    decode::<Claims>(token, key, &validation).ok().map(|data| data.claims)
+}
+
+/// The claims by name. A name that occurs twice makes a token invalid (RFC 7519 section 4): verifiers
+/// would differ on it.
 struct Claims(HashMap<String, Value>);
+
+impl Claims {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+}
+
+const DUPLICATE_CLAIM: &str = "a claim occurs twice";
 
 impl<'de> Deserialize<'de> for Claims {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -200,7 +267,7 @@ impl<'de> Deserialize<'de> for Claims {
                 let mut claims = HashMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if claims.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a claim occurs twice"));
+                        return Err(A::Error::custom(DUPLICATE_CLAIM));
                     }
                 }
                 Ok(Claims(claims))

@@ -6,11 +6,13 @@ mod dev_keys;
 mod jwks;
 mod jwt;
 mod service_keys;
+mod token;
 mod verification_key;
 mod verified_tokens;
 
 pub use dev_keys::DevKeys;
 pub use jwks::RemoteJwks;
-pub use jwt::{TokenError, TokenRules, TokenVerifier, VerifiedToken};
-pub use service_keys::ServiceKeys;
-pub use verification_key::VerificationKey;
+pub use jwt::{Issuer, Subject, TokenRules, TokenVerifier};
+pub use service_keys::{Scope, Scopes, ServiceKey, ServiceKeys};
+pub use token::{Refusal, TokenError, VerifiedToken};
+pub use verification_key::{KeySet, VerificationKey};

@@ -1,6 +1,8 @@
+//! Public keys that verify tokens: from PEM files and JWK Sets.
+
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
@@ -31,38 +33,29 @@ impl VerificationKey {
         Ok(Self { id: None, algorithm, key })
     }
 
-    /// The usable keys of a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed over, as the
-    /// section says; so are symmetric ones, which nobody may publish.
-    ///
-    /// # Errors
-    /// If the text is no JWK Set, or has no usable key.
-    pub fn from_jwk_set(text: &[u8]) -> Result<Vec<Self>> {
-        #[derive(Deserialize)]
-        struct JwkSet {
-            keys: Vec<Value>,
-        }
-        let set: JwkSet = serde_json::from_slice(text).context("not a JWK Set")?;
-        let jwks = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
-        let keys: Vec<_> = jwks.filter_map(|jwk| Self::from_jwk(&jwk)).collect();
-        if keys.is_empty() {
-            bail!("the JWK Set has no RSA, EC P-256 or Ed25519 key for signatures");
-        }
-        Ok(keys)
-    }
-
-    fn from_jwk(jwk: &Jwk) -> Option<Self> {
+    /// Returns the key, or why it cannot be used.
+    fn from_jwk(jwk: &Jwk) -> Result<Self, &'static str> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+            AlgorithmParameters::EllipticCurve(_) => return Err("its curve is not P-256"),
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-            _ => return None,
+            AlgorithmParameters::OctetKeyPair(_) => return Err("its curve is not Ed25519"),
+            AlgorithmParameters::OctetKey(_) => return Err("it is symmetric, and must not be published"),
+            _ => return Err("it is of an unknown kind"),
         };
-        let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let for_algorithm = jwk.common.key_algorithm.is_none_or(|name| name.to_string() == format!("{algorithm:?}"));
-        if !for_signatures || !for_algorithm {
-            return None;
+        if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+            return Err("it is not for signatures");
         }
-        Some(Self { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+        if jwk.common.key_algorithm.is_some_and(|name| name.to_string() != format!("{algorithm:?}")) {
+            return Err("its algorithm is not RS256, ES256 or EdDSA");
+        }
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is broken")?;
+        // A broken key would be found only by the first token that it should verify.
+        if !verifies(&key, algorithm) {
+            return Err("it is broken");
+        }
+        Ok(Self { id: jwk.common.key_id.clone(), algorithm, key })
     }
 
     pub(super) fn key(&self) -> &DecodingKey {
@@ -79,6 +72,55 @@ impl VerificationKey {
     }
 }
 
+/// The keys of a JWK Set, and those that cannot be used.
+pub struct KeySet {
+    /// The keys that verify tokens.
+    pub keys: Vec<VerificationKey>,
+    /// The id of each other one, and why it is passed over.
+    pub unusable: Vec<String>,
+}
+
+impl KeySet {
+    /// Reads a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed over, as
+    /// the section says. A set without a usable key is a set all the same: its issuer has withdrawn what
+    /// it had.
+    ///
+    /// # Errors
+    /// If the text is no JWK Set.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct JwkSet {
+            keys: Vec<Value>,
+        }
+        let set: JwkSet = serde_json::from_slice(text).context("not a JWK Set")?;
+        let mut parsed = Self { keys: Vec::new(), unusable: Vec::new() };
+        for value in set.keys {
+            let jwk = serde_json::from_value::<Jwk>(value.clone()).map_err(|_| "it is of an unknown kind, or broken");
+            match jwk.and_then(|jwk| VerificationKey::from_jwk(&jwk)) {
+                Ok(key) => parsed.keys.push(key),
+                Err(why) => parsed.unusable.push(format!("{}: {why}", describe(&value))),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// Names a key that may be anything.
+fn describe(value: &Value) -> String {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| text.len() <= 128);
+    match (text("kid"), text("kty")) {
+        (Some(id), _) => format!("key {id:?}"),
+        (None, Some(kind)) => format!("a key of kind {kind:?} without an id"),
+        (None, None) => "a key without an id".to_owned(),
+    }
+}
+
+/// Whether the library can use the key at all: it then says that a signature is wrong, and not that it
+/// cannot verify any.
+fn verifies(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    jsonwebtoken::crypto::verify(&"A".repeat(86), b"", key, algorithm).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -86,23 +128,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jwk_set_yields_its_usable_keys() {
+    fn jwk_set_yields_its_usable_keys_and_names_the_others() {
         let ed25519 =
             json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
         let others = json!([
             { "kty": "oct", "kid": "2", "k": "AAAA" },
-            { "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" },
-            { "kty": "unheard-of" },
-            { "kty": "OKP", "crv": "Ed25519", "use": "enc", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
+            { "kty": "EC", "kid": "3", "crv": "P-384", "x": "AA", "y": "AA" },
+            { "kty": "unheard-of", "kid": "4" },
+            { "kty": "OKP", "kid": "5", "crv": "Ed25519", "use": "enc", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
+            7,
         ]);
         let mut all = others.as_array().unwrap().clone();
         all.push(ed25519);
-        let keys = VerificationKey::from_jwk_set(json!({ "keys": all }).to_string().as_bytes()).unwrap();
-        assert_eq!(keys.len(), 1);
-        assert!(keys[0].fits(Algorithm::EdDSA, Some("1")) && keys[0].fits(Algorithm::EdDSA, None));
-        assert!(!keys[0].fits(Algorithm::EdDSA, Some("2")) && !keys[0].fits(Algorithm::HS256, Some("1")));
+        let parse = |keys: &Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+        let set = parse(&json!(all));
+        assert_eq!((set.keys.len(), set.unusable.len()), (1, 5), "{:?}", set.unusable);
+        for (unusable, id) in set.unusable.iter().zip(["\"2\"", "\"3\"", "\"4\"", "\"5\"", "without an id"]) {
+            assert!(unusable.contains(id), "{unusable}");
+        }
+        let key = &set.keys[0];
+        assert!(key.fits(Algorithm::EdDSA, Some("1")) && key.fits(Algorithm::EdDSA, None));
+        assert!(!key.fits(Algorithm::EdDSA, Some("2")) && !key.fits(Algorithm::HS256, Some("1")));
+    }
 
-        assert!(VerificationKey::from_jwk_set(json!({ "keys": others }).to_string().as_bytes()).is_err());
-        assert!(VerificationKey::from_jwk_set(b"<html>").is_err());
+    #[test]
+    fn set_without_usable_keys_is_a_set_and_other_text_is_none() {
+        for keys in [json!([]), json!([{ "kty": "oct", "k": "AAAA" }])] {
+            assert!(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap().keys.is_empty());
+        }
+        for text in ["<html>", "", "{}", "[]", r#"{"keys": 7}"#] {
+            assert!(KeySet::parse(text.as_bytes()).is_err(), "{text}");
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! Tokens that were verified a while ago.
+
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -5,12 +7,24 @@ use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 use serde_json::Value;
 
-use super::jwt::{TokenError, VerifiedToken};
+use super::token::{Refusal, VerifiedToken};
 
 /// How far the issuer's clock may be ahead or behind, in seconds.
 const LEEWAY: f64 = 5.0;
 /// Tokens that are remembered at most; about 150 bytes each.
 const CAPACITY: usize = 65_536;
+
+/// The last second of the year 9999: RFC 3339 has no later one, and neither does a token.
+const LATEST: f64 = 253_402_300_799.0;
+
+/// One publication of an issuer's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Publication {
+    /// Whose keys they are, as a position among the configured issuers.
+    pub(super) issuer: usize,
+    /// Which fetch brought them.
+    pub(super) number: u64,
+}
 
 /// When a token that is signed well is good.
 #[derive(Clone, Copy)]
@@ -19,26 +33,27 @@ pub(super) struct Validity {
     not_before: Option<f64>,
     /// `exp`
     expires: f64,
-    /// The publication of the issuer's keys that it was verified with; `None`: a configured key.
-    publication: Option<u64>,
+    /// The publication of keys that it was verified with; `None`: a configured key.
+    publication: Option<Publication>,
 }
 
 impl Validity {
     /// As the claims say.
-    pub(super) fn of(claims: &HashMap<String, Value>, publication: Option<u64>) -> Result<Self, TokenError> {
-        let number = |name: &str| claims.get(name).map(|value| value.as_f64().ok_or(TokenError::Invalid("time")));
-        let expires = number("exp").ok_or(TokenError::Invalid("no exp"))??;
+    pub(super) fn of(claims: &HashMap<String, Value>, publication: Option<Publication>) -> Result<Self, Refusal> {
+        let time = |value: &Value| value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
+        let number = |name: &str| claims.get(name).map(|value| time(value).ok_or(Refusal::Time));
+        let expires = number("exp").ok_or(Refusal::NoExpiry)??;
         Ok(Self { not_before: number("nbf").transpose()?, expires, publication })
     }
 
     /// RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted; section 4.1.5: nor before `nbf`.
-    pub(super) fn check(&self, now: DateTime<Utc>) -> Result<(), TokenError> {
+    pub(super) fn check(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
         let now = now.timestamp() as f64;
         if now >= self.expires + LEEWAY {
-            return Err(TokenError::Invalid("expired"));
+            return Err(Refusal::Expired);
         }
         if self.not_before.is_some_and(|not_before| now < not_before - LEEWAY) {
-            return Err(TokenError::Invalid("not yet valid"));
+            return Err(Refusal::NotYetValid);
         }
         Ok(())
     }
@@ -55,16 +70,16 @@ impl Default for VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    /// What this token was found to say, if it still does at `now`. `published` is asked for the present publication of the issuer's
-    /// keys, if it matters.
+    /// Returns what this token was found to say, if it still does at `now`. `is_current` tells whether a publication of keys is
+    /// the issuer's present one.
     pub(super) fn recall(
         &self,
         token: &str,
         now: DateTime<Utc>,
-        published: impl FnOnce() -> Option<u64>,
+        is_current: impl FnOnce(Publication) -> bool,
     ) -> Option<VerifiedToken> {
         let (verified, validity) = self.0.get(&key(token))?;
-        let keys_are_good = validity.publication.is_none_or(|number| published() == Some(number));
+        let keys_are_good = validity.publication.is_none_or(is_current);
         (keys_are_good && validity.check(now).is_ok()).then_some(verified)
     }
 
@@ -93,7 +108,7 @@ mod tests {
     }
 
     /// Good from a minute ago for an hour.
-    fn validity(publication: Option<u64>) -> Validity {
+    fn validity(publication: Option<Publication>) -> Validity {
         let now = fixtures::now().timestamp();
         let claims = [("nbf", json!(now - 60)), ("exp", json!(now + 3600))];
         Validity::of(&claims.map(|(name, value)| (name.to_owned(), value)).into(), publication).unwrap()
@@ -103,7 +118,7 @@ mod tests {
     fn a_token_is_remembered_as_long_as_it_is_good() {
         let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
         tokens.remember("one", verified(), validity(None));
-        let recall = |token: &str, seconds| tokens.recall(token, now + TimeDelta::seconds(seconds), || None);
+        let recall = |token: &str, seconds| tokens.recall(token, now + TimeDelta::seconds(seconds), |_| false);
         assert_eq!(recall("one", 0), Some(verified()));
         assert_eq!(recall("one", 3604), Some(verified()));
         assert_eq!(recall("one", 3605), None);
@@ -114,11 +129,10 @@ mod tests {
     #[test]
     fn what_an_earlier_publication_of_the_issuers_keys_has_verified_is_verified_again() {
         let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
-        tokens.remember("one", verified(), validity(Some(1)));
-        let recall = |published| tokens.recall("one", now, || published);
-        assert_eq!(recall(Some(1)), Some(verified()));
-        assert_eq!(recall(Some(2)), None);
-        assert_eq!(recall(None), None, "keys too old to be used");
+        let first = Publication { issuer: 3, number: 1 };
+        tokens.remember("one", verified(), validity(Some(first)));
+        assert_eq!(tokens.recall("one", now, |publication| publication == first), Some(verified()));
+        assert_eq!(tokens.recall("one", now, |_| false), None);
     }
 
     #[test]

@@ -1,17 +1,23 @@
+//! Calls the service listener of a running node.
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::{eprint_line, progress};
 use crate::auth::DevKeys;
 use crate::config::Settings;
+use crate::loopback::is_loopback;
 use crate::wiring;
 
-/// How long a node may take to answer.
+/// How long a node may take to answer what it answers at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Speaks to the service listener of a running node.
 pub(super) struct Client {
@@ -33,17 +39,53 @@ impl Client {
             }
         };
         let base = url.unwrap_or_else(|| format!("http://{}", reachable(settings.service_listen)));
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("cannot make an HTTP client")?;
+        let parsed =
+            reqwest::Url::parse(&base).map_err(|_| anyhow!("--url: {base} is no URL such as http://127.0.0.1:8081"))?;
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
+        let builder = if is_loopback(&parsed) {
+            // A proxy could not reach this machine's loopback, and would be given the service key.
+            builder.no_proxy()
+        } else {
+            if parsed.scheme() == "http" {
+                eprint_line(&format!("warning: {base} is not encrypted: the service key can be read on the way"));
+            }
+            builder
+        };
+        let http = builder.build().context("cannot make an HTTP client")?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key })
     }
 
-    /// Sends a request, and answers the JSON that came back; null, if nothing did.
+    /// Sends a request, and returns the JSON that came back; null, if nothing did.
+    ///
+    /// # Errors
+    /// If the node does not answer within [`TIMEOUT`], or refuses.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let url = format!("{}{path}", self.base);
-        let mut request = self.http.request(method, &url).bearer_auth(self.key.expose_secret());
-        if let Some(body) = body {
-            request = request.json(body);
+        self.send(self.request(method, path, body).timeout(TIMEOUT)).await
+    }
+
+    /// The same for work that takes as long as it takes: the node goes on whether or not anybody waits. Shows on
+    /// standard error that it does.
+    ///
+    /// # Errors
+    /// If the node cannot be reached, or refuses.
+    pub(super) async fn call_and_wait(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let bar = progress(None);
+        bar.set_message("the node is revoking sessions");
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let result = self.send(self.request(method, path, body)).await;
+        bar.finish_and_clear();
+        result
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.key.expose_secret());
+        match body {
+            Some(body) => request.json(body),
+            None => request,
         }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Value> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if response.status() == reqwest::StatusCode::NO_CONTENT {
             return Ok(Value::Null);
@@ -57,9 +99,12 @@ impl Client {
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         let base = &self.base;
         match error {
-            error if error.is_builder() => anyhow!("--url: {base} is no URL such as http://127.0.0.1:8081"),
+            error if error.is_connect() && error.is_timeout() => {
+                anyhow!("the node at {base} could not be reached within {} seconds", CONNECT_TIMEOUT.as_secs())
+            }
             error if error.is_timeout() => {
-                anyhow!("the node at {base} did not answer within {} seconds", TIMEOUT.as_secs())
+                let seconds = TIMEOUT.as_secs();
+                anyhow!("the node at {base} did not answer within {seconds} seconds; what was asked may yet be done")
             }
             _ => anyhow!("no sessiond answers at {base}: start one with `sessiond serve`, or name another with --url"),
         }

@@ -21,10 +21,9 @@ pub(super) fn run(command: &ConfigCommand, values: &Values) -> Result<()> {
     if *json {
         let entry = |value: String, origin: &str| serde_json::json!({ "value": value, "origin": origin });
         let shown: serde_json::Map<_, _> =
-            values.shown().map(|(key, value, origin)| (key.name.to_owned(), entry(value, origin))).collect();
+            values.shown().map(|(name, value, origin)| (name, entry(value, origin))).collect();
         return print(&format!("{}\n", serde_json::to_string_pretty(&shown)?));
     }
-    let rows: Vec<_> =
-        values.shown().map(|(key, value, origin)| vec![key.name.to_owned(), value, format!("({origin})")]).collect();
+    let rows: Vec<_> = values.shown().map(|(name, value, origin)| vec![name, value, format!("({origin})")]).collect();
     print(&table(&rows))
 }

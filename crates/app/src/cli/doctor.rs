@@ -1,14 +1,16 @@
+//! `sessiond doctor`: checks everything that the configuration names.
+
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::TimeDelta;
 use clap::Args;
 use domain::ports::Clock;
 
 use super::client::reachable;
 use super::{print, table};
-use crate::auth::RemoteJwks;
+use crate::auth::{KeySet, RemoteJwks};
 use crate::config::Settings;
 use crate::system::SystemClock;
 use crate::wiring::{self, StoreInspection};
@@ -51,12 +53,9 @@ impl Check {
 /// Looks at everything that the configuration names, and changes nothing. 1 if anything is wrong.
 pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode> {
     let mut checks = store(settings).await;
-    checks.push(match &settings.cache.url {
-        None => Check::ok("redis", "not configured"),
-        Some(_) => Check::of("redis", wiring::inspect_cache(settings).await.map(|()| "answers".to_owned())),
-    });
+    checks.push(Check::of("redis", wiring::inspect_cache(settings).await.map(str::to_owned)));
     checks.push(caches(settings).await);
-    checks.push(token_keys(settings).await);
+    checks.extend(token_keys(settings).await);
     checks.push(service_keys(settings));
 
     let failed = checks.iter().any(|check| check.outcome.is_err());
@@ -84,7 +83,7 @@ async fn store(settings: &Settings) -> Vec<Check> {
         }
         Some(found) => Check::ok("schema", format!("version {found}, newer than this binary's {known}")),
     };
-    match wiring::inspect_store(&settings.store_url).await {
+    match wiring::inspect_store(settings).await {
         Err(error) => vec![Check::failed("database", format!("{error:#}"))],
         Ok(StoreInspection::NoFile) => vec![Check::ok("database", "SQLite; the first start makes the file")],
         Ok(StoreInspection::InUse) => vec![Check::ok("database", "SQLite; a running node uses the file")],
@@ -122,7 +121,7 @@ async fn caches(settings: &Settings) -> Check {
     const NAME: &str = "caches";
     let address = reachable(settings.service_listen);
     let asked = async {
-        let client = reqwest::Client::builder().timeout(NODE_TIMEOUT).build()?;
+        let client = reqwest::Client::builder().timeout(NODE_TIMEOUT).no_proxy().build()?;
         client.get(format!("http://{address}/readyz")).send().await?.json::<serde_json::Value>().await
     };
     let Ok(readiness) = asked.await else { return Check::ok(NAME, format!("no node answers at {address}")) };
@@ -141,26 +140,59 @@ async fn caches(settings: &Settings) -> Check {
     Check::failed(NAME, format!("not used by the node at {address}: {why}"))
 }
 
-async fn token_keys(settings: &Settings) -> Check {
+async fn token_keys(settings: &Settings) -> Vec<Check> {
     const NAME: &str = "token keys";
     if !settings.auth.has_token_keys() {
-        return Check::ok(NAME, "none configured; development keys, on loopback only");
+        return vec![Check::ok(NAME, "none configured; development keys, on loopback only")];
     }
-    if let Err(error) = wiring::token_verifier(&settings.auth) {
-        return Check::failed(NAME, format!("{error:#}"));
+    if let Err(error) = wiring::token_verifier(settings) {
+        return vec![Check::failed(NAME, format!("{error:#}"))];
     }
-    let Some(url) = &settings.auth.jwks_url else { return Check::ok(NAME, "configured and readable") };
-    let fetched = async { RemoteJwks::new(url.clone())?.fetch().await };
-    match fetched.await {
-        Ok(count) => Check::ok(NAME, format!("{count} at auth.jwt.jwks_url")),
-        Err(error) => Check::failed(NAME, format!("auth.jwt.jwks_url: {error:#}")),
+    let mut checks = Vec::new();
+    for issuer in &settings.auth.issuers {
+        let name = issuer.issuer.as_deref().unwrap_or("any issuer");
+        if let Some(path) = &issuer.jwks_file {
+            checks.push(keys_check(name, wiring::read_jwks_file(path)));
+        }
+        if let Some(url) = &issuer.jwks_url {
+            let fetched = async { RemoteJwks::new(url.clone())?.fetch().await };
+            checks.push(keys_check(name, fetched.await.context("jwks_url")));
+            if issuer.issuer.is_none() || issuer.audiences.is_empty() {
+                checks.push(Check::failed(
+                    NAME,
+                    format!("{name}: set issuer and audience, or whatever the keys at jwks_url sign is accepted, ID tokens too"),
+                ));
+            }
+        }
+        if issuer.jwks_file.is_none() && issuer.jwks_url.is_none() {
+            checks.push(Check::ok(NAME, format!("{name}: configured and readable")));
+        }
+    }
+    checks
+}
+
+/// What there is of an issuer's keys. A set without one that can be used verifies nothing.
+fn keys_check(issuer: &str, set: Result<KeySet>) -> Check {
+    const NAME: &str = "token keys";
+    match set {
+        Err(error) => Check::failed(NAME, format!("{issuer}: {error:#}")),
+        Ok(set) => {
+            let unusable = match set.unusable.is_empty() {
+                true => String::new(),
+                false => format!("; passed over: {}", set.unusable.join("; ")),
+            };
+            let text = format!("{issuer}: {} that can be used{unusable}", set.keys.len());
+            if set.keys.is_empty() { Check::failed(NAME, text) } else { Check::ok(NAME, text) }
+        }
     }
 }
 
 fn service_keys(settings: &Settings) -> Check {
-    match settings.auth.service_key_hashes.len() {
-        0 => Check::ok("service keys", "none configured; a development key, on loopback only"),
-        count => Check::ok("service keys", format!("{count} configured")),
+    let names: Vec<_> =
+        settings.auth.service_keys.iter().map(|key| key.name.as_deref().unwrap_or("(unnamed)")).collect();
+    match names.is_empty() {
+        true => Check::ok("service keys", "none configured; a development key, on loopback only"),
+        false => Check::ok("service keys", names.join(", ")),
     }
 }
 

@@ -1,4 +1,8 @@
-use anyhow::Result;
+//! `sessiond import`: brings sessions over from elsewhere.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
 use application::commands::ImportSessions;
 use application::commands::handlers::{ImportSessionsHandler, ImportedSessions};
 use clap::Subcommand;
@@ -19,9 +23,12 @@ pub(super) enum ImportCommand {
     /// Sessions keep their ids. Those that are here already stay as they are, but what was revoked there is revoked here too, so
     /// that it can be run again until the original stops.
     Dashtam {
-        /// The original's database
-        #[arg(long, value_name = "postgres://...")]
-        from: String,
+        /// The original's database; other users of this machine can see it in the list of processes
+        #[arg(long, value_name = "postgres://...", required_unless_present = "from_file")]
+        from: Option<String>,
+        /// A file that holds the URL of the original's database
+        #[arg(long, value_name = "FILE", conflicts_with = "from")]
+        from_file: Option<PathBuf>,
         /// As JSON, for programs
         #[arg(long)]
         json: bool,
@@ -29,7 +36,15 @@ pub(super) enum ImportCommand {
 }
 
 pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<()> {
-    let ImportCommand::Dashtam { from, json } = command;
+    let ImportCommand::Dashtam { from, from_file, json } = command;
+    let from = match (from, from_file) {
+        (Some(from), _) => from,
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path);
+            text.with_context(|| format!("--from-file: cannot read {}", path.display()))?.trim().to_owned()
+        }
+        (None, None) => bail!("name the original's database with --from or --from-file"),
+    };
     let work = wiring::import_dashtam(settings, &from).await?;
     let bar = progress(Some(work.handler.count().await?));
     let imported = import(&work.handler, &bar).await;

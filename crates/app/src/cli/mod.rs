@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Settings, Values};
+use crate::config::{ConfigErrors, Settings, Values};
 
 /// The place where an application's user sessions live.
 ///
@@ -69,7 +69,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::from(error).context("cannot start")),
     };
-    match runtime.block_on(dispatch(cli)) {
+    let result = runtime.block_on(dispatch(cli));
+    // What still runs is abandoned: a thread that hangs must not keep the process.
+    runtime.shutdown_background();
+    match result {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
@@ -83,23 +86,32 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     let settings = Settings::from_values(&values)?;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => return serve::run(settings).await,
+        Command::Serve => return serve::run(settings, cli.config).await,
         Command::Migrate => migrate::run(&settings).await?,
         Command::Session(command) => session::run(command, &settings).await?,
         Command::Events(command) => events::run(command, &settings).await?,
         Command::Cleanup(command) => cleanup::run(command, &settings).await?,
         Command::Import(command) => import::run(command, &settings).await?,
-        Command::Token(command) => token::run(command, &settings)?,
+        Command::Token(command) => return token::run(command, &settings).await,
         Command::Doctor(command) => return doctor::run(command, &settings).await,
         Command::Config(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line: what failed, and why.
+/// One line for each thing that failed, and why.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", format!("{error:#}").replace(['\r', '\n'], " "));
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => errors.to_string().lines().for_each(|line| eprint_line(&format!("error: {line}"))),
+        None => eprint_line(&format!("error: {}", format!("{error:#}").replace(['\r', '\n'], " "))),
+    }
     ExitCode::FAILURE
+}
+
+/// Prints a line to standard error, where anybody reads it.
+fn eprint_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints for people or programs; a reader that went away (`sessiond ... | head`) is no failure.

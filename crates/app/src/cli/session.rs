@@ -150,7 +150,7 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
             let body = fields([("reason", reason)]);
             let path = format!("/service/v1/sessions/{id}");
             Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
-            if node.json { print("{}\n") } else { print(&format!("{id} is ended\n")) }
+            if node.json { print("{}\n") } else { print(&format!("session {id} revoked\n")) }
         }
         SessionCommand::Edit { id, name, metadata, node } => {
             let mut body = fields([]);
@@ -169,18 +169,19 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
             let answer = match user {
                 Some(user) => {
                     let body = fields([("reason", reason), ("except_session_id", except.map(|id| id.to_string()))]);
-                    client.call(Method::DELETE, &format!("/service/v1/users/{user}/sessions"), Some(&body)).await?
+                    let path = format!("/service/v1/users/{user}/sessions");
+                    client.call_and_wait(Method::DELETE, &path, Some(&body)).await?
                 }
                 None => {
                     let mut body = fields([("reason", reason)]);
                     body["all"] = true.into();
-                    client.call(Method::POST, "/service/v1/sessions/revoke", Some(&body)).await?
+                    client.call_and_wait(Method::POST, "/service/v1/sessions/revoke", Some(&body)).await?
                 }
             };
             if node.json {
                 return print(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
             }
-            print(&format!("sessions ended: {}\n", answer["revoked_count"]))
+            print(&format!("sessions revoked: {}\n", answer["revoked_count"]))
         }
     }
 }
@@ -218,12 +219,13 @@ fn show(session: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(session)?));
     }
-    const FIELDS: [&str; 13] = [
+    const FIELDS: [&str; 14] = [
         "id",
         "user_id",
         "status",
         "name",
         "device_info",
+        "user_agent",
         "ip_address",
         "last_ip_address",
         "location",

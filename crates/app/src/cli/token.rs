@@ -1,15 +1,20 @@
+//! `sessiond token`: development tokens, and what is wrong with any other.
+
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use domain::ports::Clock;
 use domain::{SessionId, UserId};
+use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use secrecy::ExposeSecret;
+use serde_json::{Map, Value};
 
 use super::print;
-use crate::auth::DevKeys;
+use crate::auth::{DevKeys, TokenError, VerifiedToken};
 use crate::config::Settings;
 use crate::system::SystemClock;
 use crate::wiring;
@@ -33,33 +38,89 @@ pub(super) enum TokenCommand {
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
     },
+    /// Say whether a token is accepted, and if not, why
+    ///
+    /// Reads the token from standard input where it is not named: `pbpaste | sessiond token inspect`. Uses the
+    /// configured keys, and asks the issuer for those that it publishes.
+    Inspect {
+        /// The token; other users of this machine can see it in the list of processes
+        #[arg(value_name = "TOKEN")]
+        token: Option<String>,
+    },
 }
 
-pub(super) fn run(command: TokenCommand, settings: &Settings) -> Result<()> {
-    let TokenCommand::Mint { user, session, ttl, key_file } = command;
+pub(super) async fn run(command: TokenCommand, settings: &Settings) -> Result<ExitCode> {
+    match command {
+        TokenCommand::Mint { user, session, ttl, key_file } => {
+            mint(user, session, ttl, key_file, settings)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        TokenCommand::Inspect { token } => {
+            let token = match token {
+                Some(token) => token,
+                None => std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?,
+            };
+            inspect(token.trim(), settings).await
+        }
+    }
+}
+
+/// Shows what the token says, and what a node with this configuration thinks of it.
+async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
+    let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+    if let Ok(data) = insecure_decode::<Map<String, Value>>(token) {
+        let (header, claims) =
+            (serde_json::to_string_pretty(&data.header)?, serde_json::to_string_pretty(&data.claims)?);
+        print(&format!("header {header}\nclaims {claims}\n"))?;
+    }
+    let verified = wiring::token_verifier(settings)?.verify(token).await;
+    match verified {
+        Ok(VerifiedToken { user_id, session_id }) => {
+            print(&format!(
+                "accepted: user {user_id}, session {session_id} (whether the session is live, only a node knows)\n"
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(TokenError::Refused(refusal)) => {
+            print(&format!("refused ({refusal}): {}\n", refusal.explain()))?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(TokenError::KeysUnavailable) => {
+            print("not known: the issuer's keys cannot be fetched\n")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn mint(user: UserId, session: SessionId, ttl: Duration, key_file: Option<PathBuf>, settings: &Settings) -> Result<()> {
     if key_file.is_none() && settings.auth.has_token_keys() {
         bail!("token mint signs with the development key only, and auth.jwt.* configures other keys");
     }
+    let is_named = key_file.is_some();
     let path = match key_file {
         Some(path) => path,
         None => wiring::dev_keys(settings)?.token_secret_path(),
     };
-    let secret =
-        DevKeys::read(&path).context("no development key: start sessiond once without keys, or name --key-file")?;
+    let secret = if is_named {
+        DevKeys::read(&path).context("--key-file")?
+    } else {
+        DevKeys::read(&path).context("no development key: start sessiond once without keys, or name --key-file")?
+    };
     let now = SystemClock.now().timestamp();
     let mut claims = serde_json::json!({
         "sub": user.to_string(),
         "iat": now,
         "exp": now.saturating_add_unsigned(ttl.as_secs()),
     });
-    claims[&settings.auth.session_claim] = session.to_string().into();
-    if let Some(issuer) = settings.auth.issuers.first() {
+    let rules = &settings.auth.development;
+    claims[&rules.session_claim] = session.to_string().into();
+    if let Some(issuer) = &rules.issuer {
         claims["iss"] = issuer.clone().into();
     }
-    if let Some(audience) = settings.auth.audiences.first() {
+    if let Some(audience) = rules.audiences.first() {
         claims["aud"] = audience.clone().into();
     }
-    let kind = settings.auth.types.first().cloned();
+    let kind = rules.types.first().cloned();
     let header = Header { typ: kind, ..Header::new(Algorithm::HS256) };
     let token = encode(&header, &claims, &EncodingKey::from_secret(secret.expose_secret().as_bytes()))?;
     print(&format!("{token}\n"))

@@ -1,3 +1,5 @@
+//! Every configuration key.
+
 /// One configuration key.
 pub struct Key {
     /// Its path, such as `store.url`.
@@ -49,14 +51,36 @@ pub const KEYS: &[Key] = &[
     key(
         "server.trusted_proxies",
         None,
-        "networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`, comma separated; none, if not set",
+        "proxies (networks such as `10.0.0.0/8`, comma separated) whose `X-Forwarded-For` is trusted; none, if not set",
     ),
+    key(
+        "server.max_connections",
+        None,
+        "connections of the public listener, 16 to 1000000; if not set, as many as the limit of open files has room for, at most 10000",
+    ),
+    key("server.idle_timeout", Some("75s"), "how long a connection may be idle between two requests, 5s to 1h"),
     url(
         "store.url",
         Some("sqlite://sessiond.db"),
         "the database: `sqlite://FILE`, made if absent, or `postgres://...`",
     ),
     key("store.url_file", None, "a file that holds `store.url`"),
+    url(
+        "store.direct_url",
+        None,
+        "PostgreSQL past a transaction pooler, for migrations and the log of revocations; `store.url`, if not set",
+    ),
+    key("store.direct_url_file", None, "a file that holds `store.direct_url`"),
+    key(
+        "store.prepared",
+        Some("true"),
+        "`false`: no named prepared statements, for a transaction pooler that does not track them (PgBouncer before 1.21)",
+    ),
+    key(
+        "store.migrate",
+        Some("true"),
+        "`false`: a node does not bring the schema up to date when it starts, and refuses one that is not",
+    ),
     key(
         "store.pool_size",
         Some("16"),
@@ -89,16 +113,26 @@ pub const KEYS: &[Key] = &[
     key("auth.jwt.hs256_secret_file", None, "a file that holds `auth.jwt.hs256_secret`"),
     key("auth.jwt.public_key_file", None, "PEM file with the public key of RS256, ES256 or EdDSA tokens"),
     key("auth.jwt.jwks_file", None, "JWK Set file with public keys"),
-    key("auth.jwt.jwks_url", None, "where the issuer publishes its JWK Set: `https://`, or `http://` on loopback"),
-    key("auth.jwt.issuer", None, "accepted `iss`, comma separated; any, if not set"),
+    url("auth.jwt.jwks_url", None, "where the issuer publishes its JWK Set: `https://`, or `http://` on loopback"),
+    key("auth.jwt.issuer", None, "accepted `iss`; any, if not set. Several issuers are tables `[[auth.issuers]]`"),
     key("auth.jwt.audience", None, "accepted `aud`, comma separated; any, if not set"),
+    key(
+        "auth.jwt.subject",
+        Some("uuid"),
+        "how `sub` names a user: `uuid`, or `uuid5`: any text, made a UUID of together with `iss`",
+    ),
     key("auth.jwt.session_claim", Some("sid"), "the claim with the caller's session id"),
     key(
         "auth.jwt.types",
         Some("at+jwt,jwt"),
         "accepted `typ` headers, comma separated; a token without one counts as `jwt`",
     ),
-    key("auth.service_key_hashes", None, "SHA-256 of each service key, hex, comma separated"),
+    key(
+        "auth.service_keys",
+        None,
+        "named service keys, as tables with `name`, `sha256` and `scopes`, or as `name:sha256:read+write`, comma separated",
+    ),
+    key("auth.service_key_hashes", None, "SHA-256 of each unnamed service key, hex, comma separated; all scopes"),
     key("sessions.preset", None, "time-outs of an assurance level of NIST SP 800-63B: `aal1`, `aal2` or `aal3`"),
     key("sessions.lifetime", Some("30d"), "how long a session lives at most"),
     key("sessions.idle_timeout", None, "how long a session may rest; as long as it likes, if not set, or `none`"),
@@ -113,6 +147,20 @@ pub const KEYS: &[Key] = &[
         "live sessions a user may have, 1 to 1000, unless `max_sessions` of a sign-in says otherwise; no limit, if not set",
     ),
     key("sessions.on_limit", Some("evict-oldest"), "what happens at the limit: `evict-oldest` or `deny`"),
+    key(
+        "limits.user_rate",
+        Some("200"),
+        "requests a second of one user, beside reads of their own session; 0: no limit",
+    ),
+    key("limits.user_burst", Some("2000"), "requests of one user at once, after a pause"),
+    key("limits.peer_failure_rate", Some("50"), "failed authentications a second of one address; 0: no limit"),
+    key("limits.peer_failure_burst", Some("1000"), "failed authentications of one address at once, after a pause"),
+    key("limits.in_flight", Some("2048"), "requests that a listener works on at a time; 0: no limit"),
+    key(
+        "limits.connections_per_address",
+        None,
+        "connections of one address to the public listener, 1 to 1000000, but of trusted proxies; half of all, if not set",
+    ),
     key("activity.window", Some("60s"), "how long the use of a session is kept before it is written, at most"),
     key("cleanup.interval", Some("1h"), "how often what is over is cleared away; `0s`: never"),
     key("cleanup.retention", Some("30d"), "how long ended sessions, and events, are kept"),
@@ -126,6 +174,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("log.format", Some("text"), "`text` or `json`"),
 ];
+
+/// What stands in front of the keys of one issuer, which a table `[[auth.issuers]]` has without it.
+pub(super) const ISSUER: &str = "auth.jwt.";
 
 /// The time-outs of an assurance level, NIST SP 800-63B-4: the overall time-out (a lifetime) and the inactivity time-out (a rest).
 pub(super) struct Preset {

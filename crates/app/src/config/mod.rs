@@ -2,10 +2,16 @@
 //!
 //! To add a key: one row in `keys.rs`, one field in `settings.rs`, one row in the table of `docs/operating.md`.
 
+mod error;
 mod keys;
 mod settings;
+mod shown;
 mod values;
 
+pub use error::{ConfigError, ConfigErrors};
 pub use keys::{KEYS, Key};
-pub use settings::{AuthSettings, CacheSettings, LogFormat, Settings, StoreUrl};
-pub use values::{ConfigError, Values};
+pub use settings::{
+    AuthSettings, CacheSettings, IssuerSettings, LimitSettings, LogFormat, Scopes, ServiceKeySettings, Settings,
+    StoreUrl, SubjectMapping,
+};
+pub use values::Values;

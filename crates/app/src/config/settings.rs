@@ -1,3 +1,7 @@
+//! The configuration, checked.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -7,12 +11,14 @@ use std::time::Duration;
 
 use application::Policies;
 use chrono::TimeDelta;
-use domain::{OnLimit, SessionPolicy};
-use ipnetwork::IpNetwork;
+use domain::{OnLimit, SERVICE_NAME_MAX_BYTES, SessionPolicy};
+use ipnetwork::{IpNetwork, Ipv4Network};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::keys::PRESETS;
-use super::values::{ConfigError, Values};
+use super::error::{ConfigError, ConfigErrors};
+use super::keys::{ISSUER, PRESETS};
+use super::values::{DEFAULT, Section, Values};
+use crate::loopback::is_loopback;
 
 /// The configuration, checked.
 pub struct Settings {
@@ -24,8 +30,20 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpNetwork>,
+    /// `server.max_connections`; `None`: as the limit of open files allows.
+    pub max_connections: Option<u32>,
+    /// `server.idle_timeout`
+    pub idle_timeout: Duration,
+    /// `limits.*`
+    pub limits: LimitSettings,
     /// `store.url`
     pub store_url: StoreUrl,
+    /// `store.direct_url`
+    pub direct_url: Option<SecretString>,
+    /// `store.prepared`
+    pub prepared: bool,
+    /// `store.migrate`
+    pub migrate: bool,
     /// `store.pool_size`
     pub pool_size: u32,
     /// `cache.*`
@@ -69,26 +87,85 @@ pub struct CacheSettings {
     pub near_entries: usize,
 }
 
+/// `limits.*`. 0 is "no limit".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Requests a second of one user.
+    pub user_rate: u32,
+    /// Requests of one user at once, after a pause.
+    pub user_burst: u32,
+    /// Failed authentications a second of one address.
+    pub peer_failure_rate: u32,
+    /// Failed authentications of one address at once, after a pause.
+    pub peer_failure_burst: u32,
+    /// Requests that one listener works on at a time.
+    pub in_flight: u32,
+    /// Connections of one address to the public listener; `None`: half of all.
+    pub connections_per_address: Option<u32>,
+}
+
 /// `auth.*`
 pub struct AuthSettings {
-    /// `auth.jwt.hs256_secret`
-    pub hs256_secret: Option<SecretString>,
-    /// `auth.jwt.public_key_file`
-    pub public_key_file: Option<PathBuf>,
-    /// `auth.jwt.jwks_file`
-    pub jwks_file: Option<PathBuf>,
-    /// `auth.jwt.jwks_url`
-    pub jwks_url: Option<String>,
-    /// `auth.jwt.issuer`
-    pub issuers: Vec<String>,
-    /// `auth.jwt.audience`
+    /// `auth.jwt.*` or `[[auth.issuers]]`; none, if no key is configured.
+    pub issuers: Vec<IssuerSettings>,
+    /// `auth.jwt.*` without a key: the rules for development tokens.
+    pub development: IssuerSettings,
+    /// `auth.service_keys` and `auth.service_key_hashes`
+    pub service_keys: Vec<ServiceKeySettings>,
+}
+
+/// One token issuer.
+#[derive(Clone, Debug)]
+pub struct IssuerSettings {
+    /// The accepted `iss`; any, if absent.
+    pub issuer: Option<String>,
+    /// Accepted `aud`; any, if empty.
     pub audiences: Vec<String>,
-    /// `auth.jwt.session_claim`
+    /// Secret of HS256 tokens.
+    pub hs256_secret: Option<SecretString>,
+    /// PEM file with a public key.
+    pub public_key_file: Option<PathBuf>,
+    /// JWK Set file.
+    pub jwks_file: Option<PathBuf>,
+    /// Where the issuer publishes its JWK Set.
+    pub jwks_url: Option<String>,
+    /// How `sub` names a user.
+    pub subject: SubjectMapping,
+    /// The claim with the session's id.
     pub session_claim: String,
-    /// `auth.jwt.types`, in lower case
+    /// Accepted `typ` headers, in lower case.
     pub types: Vec<String>,
-    /// `auth.service_key_hashes`
-    pub service_key_hashes: Vec<[u8; 32]>,
+}
+
+/// How `sub` names a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectMapping {
+    /// It is the user's id.
+    Uuid,
+    /// Any text, made an id of together with `iss`.
+    Uuid5,
+}
+
+/// One service key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceKeySettings {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// What its holder may do.
+    pub scopes: Scopes,
+}
+
+/// What the holder of a service key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes {
+    /// Read sessions and events.
+    pub read: bool,
+    /// Create, change and revoke named sessions, or those of a named user.
+    pub write: bool,
+    /// Act on everybody's sessions.
+    pub operate: bool,
 }
 
 /// `log.format`
@@ -103,6 +180,12 @@ pub enum LogFormat {
 impl AuthSettings {
     /// Whether any key for end users' tokens is configured.
     pub fn has_token_keys(&self) -> bool {
+        !self.issuers.is_empty()
+    }
+}
+
+impl IssuerSettings {
+    fn has_keys(&self) -> bool {
         self.hs256_secret.is_some()
             || self.public_key_file.is_some()
             || self.jwks_file.is_some()
@@ -114,60 +197,106 @@ impl Settings {
     /// Checks the values and gives them their types; reads the files that hold secrets.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] names the first key that does not fit.
-    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        let reader = Reader(values);
-        Ok(Self {
-            listen: reader.parse("server.listen", "must be an address and a port, such as 127.0.0.1:8080")?,
-            service_listen: reader
-                .parse("server.service_listen", "must be an address and a port, such as 127.0.0.1:8081")?,
-            shutdown_delay: reader.duration("server.shutdown_delay", "0s", "10m")?,
-            trusted_proxies: reader.networks("server.trusted_proxies")?,
-            store_url: reader.store_url()?,
-            pool_size: reader.bounded("store.pool_size", 1, 1000)?,
-            cache: CacheSettings {
-                url: reader.secret("cache.url")?.filter(|url| url.expose_secret() != "none"),
-                key_prefix: reader.checked(
-                    "cache.key_prefix",
-                    "must be 1 to 32 printable ASCII characters",
-                    |prefix| (1..=32).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic()),
-                )?,
-                mac_key: reader.mac_key()?,
-                near_entries: reader.bounded("cache.near_entries", 0, 100_000_000)?,
-            },
-            auth: reader.auth()?,
-            poll: reader.poll()?,
-            policies: reader.policies()?,
-            cleanup_interval: Some(reader.duration("cleanup.interval", "0s", "7d")?).filter(|every| !every.is_zero()),
-            geoip_file: reader.text("enrich.geoip_file").map(PathBuf::from),
-            client_service_key: reader.secret("client.service_key")?,
-            log_level: reader.checked("log.level", "must be a level, such as info", |level| {
-                !level.is_empty() && tracing_subscriber::EnvFilter::try_new(level).is_ok()
-            })?,
-            log_format: match reader.text("log.format").as_deref() {
-                Some("json") => LogFormat::Json,
-                Some("text") => LogFormat::Text,
-                _ => return Err(reader.invalid("log.format", "must be text or json")),
-            },
-        })
+    /// [`ConfigErrors`] names every key that does not fit, and what was wrong with the sources.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigErrors> {
+        let errors = RefCell::new(values.errors.clone());
+        let reader = Reader { section: &values.keys, label: None, errors: &errors };
+        let settings = reader.settings(values);
+        let errors = errors.into_inner();
+        match settings {
+            Some(settings) if errors.is_empty() => Ok(settings),
+            _ => Err(ConfigErrors(errors)),
+        }
     }
 }
 
 const LIFETIME: &str = "sessions.lifetime";
 const IDLE_TIMEOUT: &str = "sessions.idle_timeout";
 const SLIDING: &str = "sessions.sliding";
+const JWKS_URL: &str = "auth.jwt.jwks_url";
+const SERVICE_KEYS: &str = "auth.service_keys";
+const SERVICE_KEY_HASHES: &str = "auth.service_key_hashes";
 
-/// Reads one key after the other.
-struct Reader<'a>(&'a Values);
+/// Reads one key after the other. What is wrong is written down, and `None` returned: all errors are shown at
+/// once.
+struct Reader<'a> {
+    section: &'a Section,
+    /// The table that is read, where it is not the whole configuration.
+    label: Option<String>,
+    errors: &'a RefCell<Vec<ConfigError>>,
+}
 
 impl Reader<'_> {
-    fn invalid(&self, key: &str, problem: impl Display) -> ConfigError {
-        let origin = self.0.get(key).map_or("default", |(_, origin)| origin).to_owned();
-        ConfigError::Invalid { key: key.to_owned(), origin, problem: problem.to_string() }
+    fn settings(&self, values: &Values) -> Option<Settings> {
+        const ADDRESS: &str = "must be an address and a port, such as 127.0.0.1:8080";
+        // Each is read, whatever was wrong with the ones before.
+        let listen = self.parse("server.listen", ADDRESS);
+        let service_listen = self.parse("server.service_listen", ADDRESS);
+        let shutdown_delay = self.duration("server.shutdown_delay", "0s", "10m");
+        let idle_timeout = self.duration("server.idle_timeout", "5s", "1h");
+        let trusted_proxies = self.networks("server.trusted_proxies");
+        let max_connections = self.optional("server.max_connections", 16, 1_000_000);
+        let limits = self.limits();
+        let store_url = self.store_url();
+        let direct_url = self.secret("store.direct_url");
+        let pool_size = self.bounded("store.pool_size", 1, 1000);
+        let prepared = self.flag("store.prepared");
+        let migrate = self.flag("store.migrate");
+        let cache = self.cache();
+        let auth = self.auth(values);
+        let poll = self.poll();
+        let policies = self.policies();
+        let cleanup_interval = self.duration("cleanup.interval", "0s", "7d");
+        let client_service_key = self.secret("client.service_key");
+        let log_level = self.checked("log.level", "must be a level, such as info", |level| {
+            tracing_subscriber::EnvFilter::try_new(level).is_ok()
+        });
+        let log_format = self.one_of("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+        if matches!(store_url, Some(StoreUrl::Sqlite(_))) && direct_url.as_ref().is_some_and(Option::is_some) {
+            self.fail::<()>("store.direct_url", "is for PostgreSQL behind a pooler, and store.url is a SQLite file");
+        }
+        Some(Settings {
+            listen: listen?,
+            service_listen: service_listen?,
+            shutdown_delay: shutdown_delay?,
+            trusted_proxies: trusted_proxies?,
+            max_connections: max_connections?,
+            idle_timeout: idle_timeout?,
+            limits: limits?,
+            store_url: store_url?,
+            direct_url: direct_url?,
+            prepared: prepared?,
+            migrate: migrate?,
+            pool_size: pool_size?,
+            cache: cache?,
+            auth: auth?,
+            poll: poll?,
+            policies: policies?,
+            cleanup_interval: Some(cleanup_interval?).filter(|every| !every.is_zero()),
+            geoip_file: self.text("enrich.geoip_file").map(PathBuf::from),
+            client_service_key: client_service_key?,
+            log_level: log_level?,
+            log_format: log_format?,
+        })
+    }
+
+    /// Writes down what is wrong with a key.
+    fn fail<T>(&self, key: &str, problem: impl Display) -> Option<T> {
+        let origin = self.section.get(key).map_or(DEFAULT, |(_, origin)| origin.as_str()).to_owned();
+        let key = match (&self.label, key.strip_prefix(ISSUER)) {
+            (Some(label), Some(field)) => format!("{label}.{field}"),
+            _ => key.to_owned(),
+        };
+        self.errors.borrow_mut().push(ConfigError::Invalid { key, origin, problem: problem.to_string() });
+        None
     }
 
     fn text(&self, key: &str) -> Option<String> {
-        self.0.get(key).map(|(value, _)| value.trim().to_owned())
+        self.section.get(key).map(|(value, _)| value.trim().to_owned())
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        self.section.get(key).is_some_and(|(_, origin)| origin != DEFAULT)
     }
 
     fn list(&self, key: &str) -> Vec<String> {
@@ -175,197 +304,361 @@ impl Reader<'_> {
         text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
     }
 
-    fn parse<T: FromStr>(&self, key: &str, problem: &str) -> Result<T, ConfigError> {
-        self.text(key).and_then(|text| text.parse().ok()).ok_or_else(|| self.invalid(key, problem))
+    fn parse<T: FromStr>(&self, key: &str, problem: &str) -> Option<T> {
+        self.text(key).and_then(|text| text.parse().ok()).or_else(|| self.fail(key, problem))
     }
 
-    fn bounded<T: FromStr + PartialOrd + Display>(&self, key: &str, low: T, high: T) -> Result<T, ConfigError> {
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.parse(key, "must be true or false")
+    }
+
+    fn one_of<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key).unwrap_or_default();
+        let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
+        let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
+        chosen.or_else(|| self.fail(key, format!("must be {}", names())))
+    }
+
+    fn bounded<T: FromStr + PartialOrd + Display>(&self, key: &str, low: T, high: T) -> Option<T> {
         let problem = format!("must be a whole number from {low} to {high}");
         let number: T = self.parse(key, &problem)?;
-        if number < low || number > high { Err(self.invalid(key, problem)) } else { Ok(number) }
+        if number < low || number > high { self.fail(key, problem) } else { Some(number) }
     }
 
-    fn checked(&self, key: &str, problem: &str, fits: impl Fn(&str) -> bool) -> Result<String, ConfigError> {
-        self.text(key).filter(|text| fits(text)).ok_or_else(|| self.invalid(key, problem))
+    /// The same for a key that may be absent.
+    fn optional(&self, key: &str, low: u32, high: u32) -> Option<Option<u32>> {
+        if self.text(key).is_none() { Some(None) } else { self.bounded(key, low, high).map(Some) }
+    }
+
+    fn checked(&self, key: &str, problem: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
+        self.text(key).filter(|text| fits(text)).or_else(|| self.fail(key, problem))
     }
 
     /// The value of a key, or of the file that its `_file` twin names. A default gives way to a twin.
-    fn secret(&self, key: &str) -> Result<Option<SecretString>, ConfigError> {
+    fn secret(&self, key: &str) -> Option<Option<SecretString>> {
         let twin = format!("{key}_file");
-        let value = self.0.get(key);
         let Some(path) = self.text(&twin) else {
-            return Ok(value.map(|(value, _)| value.to_owned().into()));
+            return Some(self.text(key).map(SecretString::from));
         };
-        if value.is_some_and(|(_, origin)| origin != "default") {
-            return Err(self.invalid(&twin, format!("is set together with {key}; set one of the two")));
+        if self.is_set(key) {
+            return self.fail(&twin, format!("is set together with {key}; set one of the two"));
         }
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| self.invalid(&twin, format!("cannot read {path}: {error}")))?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()))
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => return self.fail(&twin, format!("cannot read {path}: {error}")),
+        };
+        // Editors put a byte order mark in front, and a line break behind.
+        let text = text.trim_matches(|character: char| character.is_whitespace() || character == '\u{FEFF}');
+        if text.is_empty() {
+            return self.fail(&twin, format!("{path} is empty"));
+        }
+        Some(Some(text.to_owned().into()))
     }
 
-    fn store_url(&self) -> Result<StoreUrl, ConfigError> {
+    fn store_url(&self) -> Option<StoreUrl> {
         let url = self.secret("store.url")?.unwrap_or_default();
         match url.expose_secret().split_once(':') {
-            Some(("sqlite", _)) => Ok(StoreUrl::Sqlite(url.expose_secret().to_owned())),
-            Some(("postgres" | "postgresql", _)) => Ok(StoreUrl::Postgres(url)),
-            _ => Err(self.invalid("store.url", "must start with sqlite:// or postgres://")),
+            Some(("sqlite", _)) => Some(StoreUrl::Sqlite(url.expose_secret().to_owned())),
+            Some(("postgres" | "postgresql", _)) => Some(StoreUrl::Postgres(url)),
+            _ => self.fail("store.url", "must start with sqlite:// or postgres://"),
         }
     }
 
-    fn policy(&self) -> Result<SessionPolicy, ConfigError> {
-        const MAX: &str = "sessions.max_per_user";
-        let max_per_user = match self.text(MAX) {
-            None => None,
-            Some(_) => NonZeroU32::new(self.bounded(MAX, 1, 1000)?),
-        };
-        let on_limit = match self.text("sessions.on_limit").as_deref() {
-            Some("evict-oldest") => OnLimit::EvictOldest,
-            Some("deny") => OnLimit::Deny,
-            _ => return Err(self.invalid("sessions.on_limit", "must be evict-oldest or deny")),
-        };
-        let policy = SessionPolicy {
-            lifetime: self.time_delta(LIFETIME, "1s", "3650d")?,
-            idle_timeout: match self.text(IDLE_TIMEOUT).as_deref() {
-                None | Some("none") => None,
-                Some(_) => Some(self.time_delta(IDLE_TIMEOUT, "1s", "3650d")?),
-            },
-            sliding: self.parse(SLIDING, "must be true or false")?,
-            max_per_user,
-            on_limit,
-        };
-        self.check_preset(&policy)?;
-        Ok(policy)
+    fn cache(&self) -> Option<CacheSettings> {
+        let url = self.secret("cache.url");
+        let key_prefix = self.checked("cache.key_prefix", "must be 1 to 32 printable ASCII characters", |prefix| {
+            (1..=32).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        let mac_key = self.mac_key();
+        let near_entries = self.bounded("cache.near_entries", 0, 100_000_000);
+        Some(CacheSettings {
+            url: url?.filter(|url| url.expose_secret() != "none"),
+            key_prefix: key_prefix?,
+            mac_key: mac_key?,
+            near_entries: near_entries?,
+        })
     }
 
-    /// Whoever names a level may be stricter than it asks for, not laxer.
-    fn check_preset(&self, policy: &SessionPolicy) -> Result<(), ConfigError> {
-        let Some(name) = self.text("sessions.preset") else { return Ok(()) };
-        let preset = PRESETS.iter().find(|preset| preset.name == name);
-        let preset = preset.ok_or_else(|| self.invalid("sessions.preset", "must be aal1, aal2 or aal3"))?;
+    fn limits(&self) -> Option<LimitSettings> {
+        const MAX: u32 = 1_000_000;
+        let user_rate = self.bounded("limits.user_rate", 0, MAX);
+        let user_burst = self.bounded("limits.user_burst", 1, MAX);
+        let peer_failure_rate = self.bounded("limits.peer_failure_rate", 0, MAX);
+        let peer_failure_burst = self.bounded("limits.peer_failure_burst", 1, MAX);
+        let in_flight = self.bounded("limits.in_flight", 0, MAX);
+        let connections_per_address = self.optional("limits.connections_per_address", 1, MAX);
+        Some(LimitSettings {
+            user_rate: user_rate?,
+            user_burst: user_burst?,
+            peer_failure_rate: peer_failure_rate?,
+            peer_failure_burst: peer_failure_burst?,
+            in_flight: in_flight?,
+            connections_per_address: connections_per_address?,
+        })
+    }
+
+    fn policies(&self) -> Option<Policies> {
+        let sessions = self.session_policy();
+        let activity_window = self.time_delta("activity.window", "0s", "1h");
+        let retention = self.time_delta("cleanup.retention", "0s", "3650d");
+        let max_staleness = self.max_staleness_ms();
+        Some(Policies {
+            sessions: sessions?,
+            activity_window: activity_window?,
+            retention: retention?,
+            max_staleness: Duration::from_millis(max_staleness?),
+        })
+    }
+
+    fn session_policy(&self) -> Option<SessionPolicy> {
+        let max_per_user = self.optional("sessions.max_per_user", 1, 1000);
+        let on_limit =
+            self.one_of("sessions.on_limit", &[("evict-oldest", OnLimit::EvictOldest), ("deny", OnLimit::Deny)]);
+        let lifetime = self.time_delta(LIFETIME, "1s", "3650d");
+        let idle_timeout = match self.text(IDLE_TIMEOUT).as_deref() {
+            None | Some("none") => Some(None),
+            Some(_) => self.time_delta(IDLE_TIMEOUT, "1s", "3650d").map(Some),
+        };
+        let sliding = self.flag(SLIDING);
+        let policy = SessionPolicy {
+            lifetime: lifetime?,
+            idle_timeout: idle_timeout?,
+            sliding: sliding?,
+            max_per_user: max_per_user?.and_then(NonZeroU32::new),
+            on_limit: on_limit?,
+        };
+        self.check_preset(&policy)?;
+        Some(policy)
+    }
+
+    /// An operator who names a level may be stricter than it asks for, not laxer.
+    fn check_preset(&self, policy: &SessionPolicy) -> Option<()> {
+        let Some(name) = self.text("sessions.preset") else { return Some(()) };
+        let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
+            return self.fail("sessions.preset", "must be aal1, aal2 or aal3");
+        };
         let at_most = |limit: &str| {
             let limit = humantime::parse_duration(limit).ok();
             limit.and_then(|limit| TimeDelta::from_std(limit).ok()).unwrap_or_default()
         };
-        let too_long = |key, limit| self.invalid(key, format!("must be at most {limit} with sessions.preset = {name}"));
+        let too_long = |key, limit| self.fail(key, format!("must be at most {limit} with sessions.preset = {name}"));
         if policy.lifetime > at_most(preset.lifetime) {
-            return Err(too_long(LIFETIME, preset.lifetime));
+            return too_long(LIFETIME, preset.lifetime);
         }
         if let Some(limit) = preset.idle_timeout
             && policy.idle_timeout.is_none_or(|timeout| timeout > at_most(limit))
         {
-            return Err(too_long(IDLE_TIMEOUT, limit));
+            return too_long(IDLE_TIMEOUT, limit);
         }
         if policy.sliding {
-            return Err(
-                self.invalid(SLIDING, format!("must be false with sessions.preset = {name}: its lifetime is absolute"))
-            );
+            let problem = format!("must be false with sessions.preset = {name}: its lifetime is absolute");
+            return self.fail(SLIDING, problem);
         }
-        Ok(())
+        Some(())
     }
 
-    fn policies(&self) -> Result<Policies, ConfigError> {
-        Ok(Policies {
-            sessions: self.policy()?,
-            activity_window: self.time_delta("activity.window", "0s", "1h")?,
-            retention: self.time_delta("cleanup.retention", "0s", "3650d")?,
-            max_staleness: Duration::from_millis(self.max_staleness_ms()?),
-        })
-    }
-
-    fn mac_key(&self) -> Result<Option<SecretString>, ConfigError> {
+    fn mac_key(&self) -> Option<Option<SecretString>> {
         let key = self.secret("cache.mac_key")?;
         if key.as_ref().is_some_and(|key| key.expose_secret().len() < 32) {
-            return Err(
-                self.invalid("cache.mac_key_file", "must hold at least 32 bytes; make one with: openssl rand -hex 32")
-            );
+            const PROBLEM: &str = "must hold at least 32 bytes; make one with: openssl rand -hex 32";
+            return self.fail("cache.mac_key_file", PROBLEM);
         }
-        Ok(key)
+        Some(key)
     }
 
-    fn max_staleness_ms(&self) -> Result<u64, ConfigError> {
+    fn max_staleness_ms(&self) -> Option<u64> {
         self.bounded("coherence.max_staleness_ms", 50, 10_000)
     }
 
-    fn poll(&self) -> Result<Duration, ConfigError> {
-        Ok(Duration::from_millis(self.bounded("coherence.poll_ms", 10, self.max_staleness_ms()? / 2)?))
+    fn poll(&self) -> Option<Duration> {
+        // What is wrong with the other key is said once, by `policies`.
+        let max_staleness: u64 = self.text("coherence.max_staleness_ms")?.parse().ok()?;
+        Some(Duration::from_millis(self.bounded("coherence.poll_ms", 10, (max_staleness / 2).max(10))?))
     }
 
-    fn duration(&self, key: &str, low: &str, high: &str) -> Result<Duration, ConfigError> {
-        let problem = || self.invalid(key, format!("must be a duration from {low} to {high}, such as 30d, 12h or 90s"));
-        let parse = |text: &str| humantime::parse_duration(text).map_err(|_| problem());
-        let duration = parse(&self.text(key).unwrap_or_default())?;
-        if duration < parse(low)? || duration > parse(high)? { Err(problem()) } else { Ok(duration) }
+    fn duration(&self, key: &str, low: &str, high: &str) -> Option<Duration> {
+        let parse = |text: &str| humantime::parse_duration(text).ok();
+        let bounds = parse(low).zip(parse(high));
+        let duration = parse(&self.text(key).unwrap_or_default());
+        let fits = |duration: &Duration| bounds.is_some_and(|(low, high)| (low..=high).contains(duration));
+        duration
+            .filter(fits)
+            .or_else(|| self.fail(key, format!("must be a duration from {low} to {high}, such as 30d, 12h or 90s")))
     }
 
-    fn time_delta(&self, key: &str, low: &str, high: &str) -> Result<TimeDelta, ConfigError> {
+    fn time_delta(&self, key: &str, low: &str, high: &str) -> Option<TimeDelta> {
         let duration = self.duration(key, low, high)?;
         // Stores keep microseconds.
-        let micros = i64::try_from(duration.as_micros()).map_err(|error| self.invalid(key, error))?;
-        Ok(TimeDelta::microseconds(micros))
+        i64::try_from(duration.as_micros()).ok().map(TimeDelta::microseconds)
     }
 
-    fn networks(&self, key: &str) -> Result<Vec<IpNetwork>, ConfigError> {
+    /// Networks as peers are seen: an IPv4 network in IPv6 spelling is IPv4.
+    fn networks(&self, key: &str) -> Option<Vec<IpNetwork>> {
         let network = |text: &String| {
-            text.parse()
-                .map_err(|_| self.invalid(key, format!("{text} is no network such as 10.0.0.0/8 or 2001:db8::/32")))
+            let network = text.parse::<IpNetwork>().ok().and_then(canonical);
+            network.or_else(|| self.fail(key, "must be networks such as 10.0.0.0/8 or 2001:db8::/32, comma separated"))
         };
         self.list(key).iter().map(network).collect()
     }
 
-    fn auth(&self) -> Result<AuthSettings, ConfigError> {
-        const SECRET: &str = "auth.jwt.hs256_secret";
-        let hs256_secret = self.secret(SECRET)?;
-        // RFC 7518 section 3.2: a key of the hash's size or larger MUST be used.
-        if hs256_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 32) {
-            return Err(self.invalid(
-                SECRET,
-                "must have at least 32 bytes (RFC 7518 section 3.2); make one with: openssl rand -hex 32",
-            ));
+    fn auth(&self, values: &Values) -> Option<AuthSettings> {
+        let development = self.issuer();
+        let issuers = self.issuers(values);
+        let service_keys = self.service_keys();
+        let (development, mut issuers) = (development?, issuers?);
+        if development.has_keys() {
+            if !issuers.is_empty() {
+                return self.fail(JWKS_URL, "auth.jwt.* has keys beside tables [[auth.issuers]]; use one of the two");
+            }
+            issuers.push(development.clone());
         }
+        Some(AuthSettings { issuers, development, service_keys: service_keys? })
+    }
+
+    /// The tables `[[auth.issuers]]`.
+    fn issuers(&self, values: &Values) -> Option<Vec<IssuerSettings>> {
+        let read = |(index, section): (usize, &Section)| {
+            let reader = Reader { section, label: Some(format!("auth.issuers[{index}]")), errors: self.errors };
+            let issuer = reader.issuer()?;
+            if issuer.issuer.is_none() {
+                return reader.fail("auth.jwt.issuer", "is missing: tokens find their keys by it");
+            }
+            if !issuer.has_keys() {
+                return reader
+                    .fail("auth.jwt.issuer", "has no key: set jwks_url, jwks_file, public_key_file or hs256_secret");
+            }
+            Some(issuer)
+        };
+        // All are read, so that all errors are found.
+        let issuers: Vec<_> = values.issuers.iter().enumerate().map(read).collect();
+        let issuers: Vec<_> = issuers.into_iter().collect::<Option<_>>()?;
+        let mut seen = BTreeSet::new();
+        for (index, issuer) in issuers.iter().enumerate() {
+            if !seen.insert(&issuer.issuer) {
+                return self.fail(&format!("auth.issuers[{index}].issuer"), "is the issuer of another table too");
+            }
+        }
+        Some(issuers)
+    }
+
+    /// The keys `auth.jwt.*`, or those of a table.
+    fn issuer(&self) -> Option<IssuerSettings> {
+        const SECRET: &str = "auth.jwt.hs256_secret";
+        const ISSUER_KEY: &str = "auth.jwt.issuer";
+        let hs256_secret = self.secret(SECRET);
+        let jwks_url = self.jwks_url();
+        let subject =
+            self.one_of("auth.jwt.subject", &[("uuid", SubjectMapping::Uuid), ("uuid5", SubjectMapping::Uuid5)]);
+        let session_claim =
+            self.checked("auth.jwt.session_claim", "must be the name of a claim, such as sid", |claim| {
+                !["sub", "exp", "nbf", "iss", "aud"].contains(&claim)
+            });
         let types: Vec<_> = self.list("auth.jwt.types").iter().map(|name| name.to_lowercase()).collect();
         if types.is_empty() {
-            return Err(self.invalid("auth.jwt.types", "must name at least one type, such as at+jwt"));
+            self.fail::<()>("auth.jwt.types", "must name at least one type, such as at+jwt");
         }
-        Ok(AuthSettings {
+        let issuers = self.list(ISSUER_KEY);
+        if issuers.len() > 1 {
+            const PROBLEM: &str =
+                "must be one issuer: the keys of one must not sign for another; use a table [[auth.issuers]] for each";
+            return self.fail(ISSUER_KEY, PROBLEM);
+        }
+        let (hs256_secret, subject) = (hs256_secret?, subject?);
+        // RFC 7518 section 3.2: a key of the hash's size or larger MUST be used.
+        if hs256_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 32) {
+            const PROBLEM: &str =
+                "must have at least 32 bytes (RFC 7518 section 3.2); make one with: openssl rand -hex 32";
+            return self.fail(SECRET, PROBLEM);
+        }
+        if subject == SubjectMapping::Uuid5 && issuers.is_empty() {
+            return self.fail("auth.jwt.subject", "needs the issuer: users are named by issuer and subject");
+        }
+        Some(IssuerSettings {
+            issuer: issuers.into_iter().next(),
+            audiences: self.list("auth.jwt.audience"),
             hs256_secret,
             public_key_file: self.text("auth.jwt.public_key_file").map(PathBuf::from),
             jwks_file: self.text("auth.jwt.jwks_file").map(PathBuf::from),
-            jwks_url: self.jwks_url()?,
-            issuers: self.list("auth.jwt.issuer"),
-            audiences: self.list("auth.jwt.audience"),
-            session_claim: self.checked(
-                "auth.jwt.session_claim",
-                "must be the name of a claim, such as sid",
-                |claim| !claim.is_empty() && !["sub", "exp", "nbf", "iss", "aud"].contains(&claim),
-            )?,
+            jwks_url: jwks_url?,
+            subject,
+            session_claim: session_claim?,
             types,
-            service_key_hashes: self.service_key_hashes()?,
         })
     }
 
     /// Keys fetched over plain HTTP could be anybody's.
-    fn jwks_url(&self) -> Result<Option<String>, ConfigError> {
-        const KEY: &str = "auth.jwt.jwks_url";
-        let Some(text) = self.text(KEY) else { return Ok(None) };
-        let url = reqwest::Url::parse(&text).map_err(|_| self.invalid(KEY, "must be a URL"))?;
-        let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    fn jwks_url(&self) -> Option<Option<String>> {
+        let Some(text) = self.text(JWKS_URL) else { return Some(None) };
+        let Ok(url) = reqwest::Url::parse(&text) else { return self.fail(JWKS_URL, "must be a URL") };
         match url.scheme() {
-            "https" => Ok(Some(text)),
-            "http" if loopback => Ok(Some(text)),
-            _ => Err(self.invalid(KEY, "must start with https:// (http:// is accepted on loopback only)")),
+            "https" => Some(Some(text)),
+            "http" if is_loopback(&url) => Some(Some(text)),
+            _ => self.fail(JWKS_URL, "must start with https:// (http:// is accepted on loopback only)"),
         }
     }
 
-    fn service_key_hashes(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
-        const KEY: &str = "auth.service_key_hashes";
-        const PROBLEM: &str =
-            "must be SHA-256 hashes of 64 hexadecimal digits each; make one with: printf %s \"$KEY\" | sha256sum";
-        let decode = |text: &String| {
-            let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-            let bytes: Vec<u8> = digits?.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
-            if text.len() == 64 { <[u8; 32]>::try_from(bytes).ok() } else { None }
-        };
-        self.list(KEY).iter().map(|text| decode(text).ok_or_else(|| self.invalid(KEY, PROBLEM))).collect()
+    fn service_keys(&self) -> Option<Vec<ServiceKeySettings>> {
+        const HASH: &str = "must be a SHA-256 hash of 64 hexadecimal digits; make one with: printf %s \"$KEY\" | sha256sum | cut -d' ' -f1";
+        let unnamed = self.list(SERVICE_KEY_HASHES).into_iter().map(|text| {
+            let sha256 = sha256(&text).or_else(|| self.fail(SERVICE_KEY_HASHES, HASH))?;
+            Some(ServiceKeySettings { name: None, sha256, scopes: Scopes { read: true, write: true, operate: true } })
+        });
+        // By its number: who mixes up the order may have a key where the name should be.
+        let named = self.list(SERVICE_KEYS).into_iter().zip(1..).map(|(text, number)| {
+            let mut parts = text.splitn(3, ':').map(str::trim);
+            let (name, hash, scopes) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+            if !(1..=SERVICE_NAME_MAX_BYTES).contains(&name.len()) || !name.bytes().all(is_plain) {
+                let problem = format!(
+                    "the name of key {number} must be 1 to {SERVICE_NAME_MAX_BYTES} of the characters a-z, 0-9, '.', '_', '-'"
+                );
+                return self.fail(SERVICE_KEYS, problem);
+            }
+            let sha256 = hash.and_then(sha256).or_else(|| self.fail(SERVICE_KEYS, format!("the hash of key {number} {HASH}")))?;
+            let Some(scopes) = scopes.map_or(Some(Scopes { read: true, write: true, operate: true }), scopes_of) else {
+                return self.fail(SERVICE_KEYS, format!("the scopes of key {number} must be read, write or operate"));
+            };
+            Some(ServiceKeySettings { name: Some(name.to_owned()), sha256, scopes })
+        });
+        let all: Vec<_> = named.chain(unnamed).collect();
+        let all: Vec<_> = all.into_iter().collect::<Option<_>>()?;
+        let mut names = BTreeSet::new();
+        if all.iter().filter_map(|key| key.name.as_ref()).any(|name| !names.insert(name)) {
+            return self.fail(SERVICE_KEYS, "two keys have the same name");
+        }
+        Some(all)
     }
 }
+
+/// A hash in hexadecimal digits, or a line as `sha256sum` prints it.
+fn sha256(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_suffix('-').map_or(text, str::trim_end);
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn scopes_of(text: &str) -> Option<Scopes> {
+    let mut scopes = Scopes { read: false, write: false, operate: false };
+    for scope in text.split('+') {
+        match scope.trim() {
+            "read" => scopes.read = true,
+            "write" => scopes.write = true,
+            "operate" => scopes.operate = true,
+            _ => return None,
+        }
+    }
+    Some(scopes)
+}
+
+fn canonical(network: IpNetwork) -> Option<IpNetwork> {
+    let IpNetwork::V6(v6) = network else { return Some(network) };
+    match v6.ip().to_ipv4_mapped() {
+        None => Some(network),
+        // A shorter prefix would trust every IPv4 address, and more.
+        Some(v4) => Ipv4Network::new(v4, v6.prefix().checked_sub(96)?).ok().map(IpNetwork::V4),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,18 @@
+//! The address of the client, behind proxies too.
+
 use std::net::IpAddr;
 
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
+use domain::parse_ip_address;
 use ipnetwork::IpNetwork;
 
-/// Who is at the other end of the connection; among a request's extensions.
+/// The other end of the connection; among a request's extensions.
 #[derive(Clone, Copy)]
-pub(super) struct PeerAddress(pub(super) IpAddr);
+pub struct PeerAddress(
+    /// Its address.
+    pub IpAddr,
+);
 
 /// The client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in `X-Forwarded-For` that is none.
 ///
@@ -16,28 +22,30 @@ pub(super) fn client_address(parts: &Parts, trusted: &[IpNetwork]) -> Option<IpA
     Some(behind_proxies(peer, &parts.headers, trusted))
 }
 
+/// Whether the peer of the connection is a trusted proxy.
+pub(super) fn is_from_proxy(extensions: &Extensions, trusted: &[IpNetwork]) -> bool {
+    extensions.get::<PeerAddress>().is_some_and(|peer| is_trusted(peer.0.to_canonical(), trusted))
+}
+
+/// Whether an address is that of a trusted proxy.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNetwork]) -> bool {
+    trusted.iter().any(|network| network.contains(address))
+}
+
 fn behind_proxies(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNetwork]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut nearest = peer;
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
     let hops = lines.iter().rev().flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
-    for hop in hops {
-        if !is_trusted(nearest) {
+    // RFC 9110 section 5.6.1: empty elements of a list are ignored.
+    for hop in hops.filter(|hop| !hop.trim().is_empty()) {
+        if !is_trusted(nearest, trusted) {
             break;
         }
         // A proxy that says something else than an address is the last one that is known.
-        let Some(address) = address(hop.trim()) else { break };
+        let Some(address) = parse_ip_address(hop) else { break };
         nearest = address;
     }
     nearest
-}
-
-/// `192.0.2.1`, `192.0.2.1:1234`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:1234`.
-fn address(text: &str) -> Option<IpAddr> {
-    let unbracketed = text.strip_prefix('[').and_then(|text| text.split_once(']')).map(|(address, _)| address);
-    let plain = unbracketed.unwrap_or(text);
-    let address = plain.parse::<IpAddr>().or_else(|_| text.parse().map(|socket: std::net::SocketAddr| socket.ip()));
-    address.ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -67,7 +75,8 @@ mod tests {
             ("10.0.0.1", &["203.0.113.5", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1", &["198.51.100.1, nonsense"], "10.0.0.1"),
-            ("10.0.0.1", &["198.51.100.1, "], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.1, "], "198.51.100.1"),
+            ("10.0.0.1", &["fe80::7%eth0"], "fe80::7"),
             ("10.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
             ("2001:db8:ffff::1", &["[2001:db8::7]:4711"], "2001:db8::7"),
             ("10.0.0.1", &["2001:db8::7"], "2001:db8::7"),

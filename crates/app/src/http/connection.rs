@@ -1,7 +1,7 @@
+//! The time-outs of one connection.
+
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,47 +10,27 @@ use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::admission::Activity;
+
 /// How long the head of a request may take to arrive, from its first byte, or from the connection for the first request.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may rest between two requests.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a peer may take to accept a part of an answer.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether a request is being answered on a connection; shared by the stream and the service.
-#[derive(Clone, Default)]
-pub(super) struct Deadlines(Arc<AtomicBool>);
-
-impl Deadlines {
-    /// The head of a request is complete: its body and its answer have time-outs of their own.
-    pub(super) fn head_arrived(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// The answer is ready to be written.
-    pub(super) fn answered(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    fn is_answering(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The body of an answer that is a stream: the request is being answered until it ends, or its reader goes away.
 pub(super) struct Answering {
     body: Body,
-    deadlines: Deadlines,
+    activity: Activity,
 }
 
 impl Answering {
-    /// The answer, which tells the deadlines when it is whole.
-    pub(super) fn watch(response: Response, deadlines: Deadlines) -> Response {
+    /// The answer, which tells the connection when it is whole.
+    pub(super) fn watch(response: Response, activity: Activity) -> Response {
         if response.body().size_hint().exact().is_some() {
-            deadlines.answered();
+            activity.answered();
             return response;
         }
-        response.map(|body| Body::new(Self { body, deadlines }))
+        response.map(|body| Body::new(Self { body, activity }))
     }
 }
 
@@ -68,7 +48,7 @@ impl HttpBody for Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.deadlines.answered();
+        self.activity.answered();
     }
 }
 
@@ -76,7 +56,9 @@ impl Drop for Answering {
 /// production; tests use one in memory, so that they can pause the time.
 pub(super) struct TimedStream<S> {
     stream: S,
-    deadlines: Deadlines,
+    activity: Activity,
+    idle_timeout: Duration,
+    lines: Lines,
     /// What the peer is waited for; `None`: nothing.
     waiting_for: Option<Waiting>,
     /// Until when.
@@ -94,17 +76,51 @@ enum Waiting {
     Request,
 }
 
+/// Watches how the lines of a head end. The parser takes LF alone for the end of a line, where a proxy in
+/// front may not: the two could then differ on where a request ends.
+#[derive(Default)]
+struct Lines {
+    /// Bytes of the present line.
+    length: usize,
+    last: u8,
+    is_head_over: bool,
+}
+
+impl Lines {
+    /// Takes the next bytes; returns whether a line of the head ends with LF alone.
+    fn have_bare_line_feed(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            if self.is_head_over {
+                return false;
+            }
+            if *byte == b'\n' {
+                if self.last != b'\r' {
+                    return true;
+                }
+                // An empty line ends the head.
+                self.is_head_over = self.length == 1;
+                self.length = 0;
+            } else {
+                self.length += 1;
+            }
+            self.last = *byte;
+        }
+        false
+    }
+}
+
 impl<S> TimedStream<S> {
-    pub(super) fn new(stream: S, deadlines: Deadlines) -> Self {
+    pub(super) fn new(stream: S, activity: Activity, idle_timeout: Duration) -> Self {
         let deadline = Instant::now() + HEAD_TIMEOUT;
         let (waiting_for, alarm) = (Some(Waiting::Head), Box::pin(sleep_until(deadline)));
-        Self { stream, deadlines, waiting_for, deadline, alarm, writing: None }
+        let lines = Lines::default();
+        Self { stream, activity, idle_timeout, lines, waiting_for, deadline, alarm, writing: None }
     }
 
     fn wait_for(&mut self, what: Waiting) {
         if self.waiting_for != Some(what) {
             self.waiting_for = Some(what);
-            self.deadline = Instant::now() + if what == Waiting::Head { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+            self.deadline = Instant::now() + if what == Waiting::Head { HEAD_TIMEOUT } else { self.idle_timeout };
         }
     }
 
@@ -125,7 +141,7 @@ impl<S> TimedStream<S> {
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.writing = None;
-            if !self.deadlines.is_answering() {
+            if !self.activity.is_answering() {
                 // The peer accepts an answer: it is idle from the last part of it on.
                 self.waiting_for = None;
                 self.wait_for(Waiting::Request);
@@ -139,13 +155,20 @@ impl<S> TimedStream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if self.deadlines.is_answering() {
+        if self.activity.is_answering() {
             self.waiting_for = None;
             return read;
         }
         // Bytes that have come are bytes of a head; whether it is complete, the service will say.
         if read.is_ready() {
+            if self.waiting_for != Some(Waiting::Head) {
+                self.lines = Lines::default();
+            }
+            if self.lines.have_bare_line_feed(&buffer.filled()[filled..]) {
+                self.activity.found_bare_line_feed();
+            }
             self.wait_for(Waiting::Head);
             return read;
         }
@@ -182,5 +205,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_line_feed_is_found_in_a_head_however_it_arrives_and_not_in_a_body() {
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\nwith\n", false),
+            ("GET / HTTP/1.1\nHost: x\n\n", true),
+            ("GET / HTTP/1.1\r\nHost: x\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\n", true),
+            ("\nGET / HTTP/1.1\r\n", true),
+        ] {
+            for size in [1, 3, text.len()] {
+                let mut lines = Lines::default();
+                let found = text.as_bytes().chunks(size).any(|part| lines.have_bare_line_feed(part));
+                assert_eq!(found, expected, "{text:?} in parts of {size}");
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use application::queries::ListEvents;
 use application::queries::handlers::ListEventsError;
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -21,9 +21,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::extract::Parameters;
+use super::fields::{Notion, Text};
+use super::parameters::Parameters;
 use super::problem::Problem;
 use super::session_body::micros;
+use super::session_list::page_size;
 use super::state::ServiceState;
 
 /// Streams of one node at a time.
@@ -40,22 +42,29 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventParameters {
-    #[serde(default)]
-    after: u64,
-    limit: Option<u32>,
-    session_id: Option<Uuid>,
-    user_id: Option<Uuid>,
+    after: Option<Text<u64>>,
+    limit: Option<Text<u64>>,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
 }
 
-impl EventParameters {
-    fn into_query(self) -> Result<ListEvents, Problem> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid_request("limit", format!("must be from 1 to {MAX_LIMIT}")));
-        }
-        let (session_id, user_id) = (self.session_id.map(SessionId), self.user_id.map(UserId));
-        Ok(ListEvents { after: self.after, limit, session_id, user_id })
-    }
+/// A stream has no pages, so it takes no limit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamParameters {
+    after: Option<Text<u64>>,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
+}
+
+fn query(
+    after: Option<Text<u64>>,
+    limit: u32,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
+) -> ListEvents {
+    let (session_id, user_id) = (session_id.map(|Text(id)| id), user_id.map(|Text(id)| id));
+    ListEvents { after: after.map_or(0, |Text(after)| after), limit, session_id, user_id }
 }
 
 /// An event, as users see it.
@@ -81,7 +90,7 @@ impl<'a> EventBody<'a> {
             session_id: event.session_id.0,
             user_id: event.user_id.0,
             reason: event.reason.as_deref(),
-            actor: event.actor.map(|actor| actor.to_string()),
+            actor: event.actor.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -98,7 +107,8 @@ pub(super) async fn list_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<EventParameters>,
 ) -> Result<Response, Problem> {
-    let query = parameters.into_query()?;
+    let limit = page_size(parameters.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let query = query(parameters.after, limit, parameters.session_id, parameters.user_id);
     let events = state.application.list_events.handle(query).await;
     let events = events.map_err(|ListEventsError::Port(error)| Problem::from(error))?;
     let next_after = events.last().map_or(query.after, |event| event.position);
@@ -108,23 +118,25 @@ pub(super) async fn list_events(
 /// Every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the HTML standard has them).
 pub(super) async fn stream_events(
     State(state): State<ServiceState>,
-    Parameters(parameters): Parameters<EventParameters>,
+    Parameters(parameters): Parameters<StreamParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = ListEvents { limit: MAX_LIMIT, ..parameters.into_query()? };
+    let mut query = query(parameters.after, MAX_LIMIT, parameters.session_id, parameters.user_id);
     if let Some(last) = headers.get("last-event-id").filter(|value| !value.is_empty()) {
-        let last = last.to_str().ok().and_then(|text| text.parse().ok());
+        let last = last.to_str().ok().and_then(u64::parse);
         query.after = last.ok_or_else(|| Problem::invalid_request("Last-Event-ID", "must be the id of an event"))?;
     }
     let place = state.event_streams.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::too_many_requests())?;
+    let place = place.map_err(|_| Problem::too_many_streams())?;
     let tail =
         Tail { application: state.application, query, read: VecDeque::new(), shutdown: state.shutdown, _place: place };
     let events = stream::unfold(tail, |mut tail| async {
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // nginx holds back what it proxies until a buffer is full, unless it is told not to.
+    Ok(([(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))], stream).into_response())
 }
 
 /// Where a stream is.

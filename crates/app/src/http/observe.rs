@@ -1,11 +1,13 @@
+//! What every request has: an id, a span, its place in the metrics, and an answer whatever happens.
+
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use application::Application;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -13,25 +15,31 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
 use domain::ports::IdGenerator;
 use futures_util::FutureExt;
+use ipnetwork::IpNetwork;
 use metrics::{Counter, Histogram};
 use tower::Service;
 use tower::layer::layer_fn;
 use tracing::Instrument;
 use uuid::fmt::Hyphenated;
 
+use super::client_address::is_from_proxy;
 use super::problem::Problem;
 use crate::system::SystemIds;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How long a request may take, besides the wait for an end to be final.
-const DEADLINE: Duration = Duration::from_secs(1);
-/// Ends as many sessions as there are, which takes as long as it takes.
-const WITHOUT_DEADLINE: &str = "/service/v1/sessions/revoke";
+/// Whose `X-Request-Id` is taken over.
+pub(super) enum RequestIds {
+    /// That of every caller: all have a service key.
+    OfCallers,
+    /// That of trusted proxies: an end user must not choose what operators search their logs for.
+    OfProxies(Arc<[IpNetwork]>),
+}
 
-/// Gives every request an id, a span, a deadline and its place in the metrics, and keeps every answer out of caches.
-pub(super) fn layer(router: Router, listener: &'static str, application: Arc<Application>) -> Router {
-    let observer = Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, application });
+/// Gives every request an id, a span and its place in the metrics, turns a panic into a 500, and keeps every
+/// answer out of caches.
+pub(super) fn layer(router: Router, listener: &'static str, request_ids: RequestIds) -> Router {
+    let observer = Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, request_ids });
     router.layer(layer_fn(move |route| Observed { route, observer: observer.clone() }))
 }
 
@@ -45,7 +53,7 @@ struct Observed {
 
 struct Observer {
     series: Series,
-    application: Arc<Application>,
+    request_ids: RequestIds,
 }
 
 impl Service<Request> for Observed {
@@ -58,14 +66,14 @@ impl Service<Request> for Observed {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let asked = Asked::new(&request);
-        let answering = self.route.call(request).map(|answered| answered.unwrap_or_else(|never| match never {}));
-        Box::pin(self.observer.clone().observe(asked, answering).map(Ok))
+        let info = RequestInfo::new(&request, &self.observer.request_ids);
+        let serving = self.route.call(request).map(|answered| answered.unwrap_or_else(|never| match never {}));
+        Box::pin(self.observer.clone().observe(info, serving).map(Ok))
     }
 }
 
 /// What is known of a request before it is answered.
-struct Asked {
+struct RequestInfo {
     at: Instant,
     id: HeaderValue,
     method: &'static str,
@@ -73,38 +81,30 @@ struct Asked {
     path: Option<MatchedPath>,
 }
 
-impl Asked {
-    fn new(request: &Request) -> Self {
+impl RequestInfo {
+    fn new(request: &Request, ids: &RequestIds) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
-        Self { at: Instant::now(), id: request_id(request), method: known_method(request.method()), path }
+        Self { at: Instant::now(), id: request_id(request, ids), method: known_method(request.method()), path }
     }
 }
 
 impl Observer {
     async fn observe(
         self: Arc<Self>,
-        Asked { at, id, method, path }: Asked,
-        answering: impl Future<Output = Response> + Send + 'static,
+        RequestInfo { at, id, method, path }: RequestInfo,
+        serving: impl Future<Output = Response> + Send,
     ) -> Response {
         let route = path.as_ref().map_or("none", MatchedPath::as_str);
-        let is_read = matches!(method, "GET" | "HEAD");
         // A span allocates, and writes its fields out, whether anything is logged in it or not. So at the usual level only changes have one.
-        let span = if is_read {
+        let span = if matches!(method, "GET" | "HEAD") {
             tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
         } else {
             tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route)
         };
 
-        let answering = answering.instrument(span.clone());
-        let mut response = if is_read {
-            in_time(DEADLINE, answering, Problem::dependency_unavailable).await
-        } else if route == WITHOUT_DEADLINE {
-            uninterrupted(answering).await
-        } else {
-            // It goes on, though nobody hears how it ends.
-            let limit = DEADLINE + self.application.longest_commit_wait();
-            in_time(limit, uninterrupted(answering), Problem::outcome_unknown).await
-        };
+        let served = AssertUnwindSafe(serving.instrument(span.clone())).catch_unwind().await;
+        // The hook has logged and counted the panic.
+        let mut response = served.unwrap_or_else(|_| Problem::internal_error().into_response());
 
         let (took, status) = (at.elapsed(), response.status());
         span.in_scope(|| tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered"));
@@ -117,23 +117,9 @@ impl Observer {
     }
 }
 
-async fn in_time(limit: Duration, answering: impl Future<Output = Response>, otherwise: fn() -> Problem) -> Response {
-    tokio::time::timeout(limit, answering).await.unwrap_or_else(|_| {
-        tracing::warn!("a request took too long");
-        otherwise().into_response()
-    })
-}
-
-/// In a task of its own: what has begun to change something goes on to its end, caches and all, though its client may go away.
-async fn uninterrupted(answering: impl Future<Output = Response> + Send + 'static) -> Response {
-    tokio::spawn(answering).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request failed");
-        Problem::internal_error().into_response()
-    })
-}
-
-/// The caller's own id if it is short and plain, so that it can be followed through logs; else a new one.
-fn request_id(request: &Request) -> HeaderValue {
+/// Returns the caller's own id if it is trusted, short and plain, so that it can be followed through logs;
+/// else a new one.
+fn request_id(request: &Request, ids: &RequestIds) -> HeaderValue {
     let plain = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=64).contains(&bytes.len())
@@ -144,7 +130,11 @@ fn request_id(request: &Request) -> HeaderValue {
         let text = SystemIds.next_id().hyphenated().encode_lower(&mut text);
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
     };
-    request.headers().get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(own)
+    let is_trusted = |_: &&HeaderValue| match ids {
+        RequestIds::OfCallers => true,
+        RequestIds::OfProxies(trusted) => is_from_proxy(request.extensions(), trusted),
+    };
+    request.headers().get(REQUEST_ID).filter(plain).filter(is_trusted).cloned().unwrap_or_else(own)
 }
 
 fn known_method(method: &Method) -> &'static str {
@@ -156,7 +146,7 @@ fn known_method(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => "other",
+        _ => "_OTHER",
     }
 }
 

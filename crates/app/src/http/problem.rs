@@ -1,11 +1,15 @@
+//! Errors as users see them (RFC 9457).
+
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ports::PortError;
 use serde::Serialize;
 
-/// Seconds after which it is worth trying again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// When it is worth trying again after an outage.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error as users see it (RFC 9457): a stable `type` and `code`, and nothing of what is behind it.
 #[derive(Debug)]
@@ -15,7 +19,9 @@ pub(crate) struct Problem {
     title: &'static str,
     errors: Vec<FieldError>,
     challenge: Option<&'static str>,
-    retry: bool,
+    retry_after: Option<Duration>,
+    /// The connection is of no use any more: what it carries was not read.
+    closes: bool,
 }
 
 /// What is wrong with one field of a request.
@@ -38,7 +44,7 @@ struct Body {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
-        Self { status, code, title, errors: Vec::new(), challenge: None, retry: false }
+        Self { status, code, title, errors: Vec::new(), challenge: None, retry_after: None, closes: false }
     }
 
     fn with_field(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -51,7 +57,17 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request is malformed").with_field(field, message)
     }
 
-    /// 401: no credentials, or bad ones.
+    /// 400: the head of a request breaks RFC 9112, and its connection may be out of step.
+    pub(crate) fn malformed_head(field: &str, message: &str) -> Self {
+        Self { closes: true, ..Self::invalid_request(field, message) }
+    }
+
+    /// 401: a token that is no good (RFC 6750 section 3.1: clients refresh it).
+    pub(crate) fn invalid_token() -> Self {
+        Self { challenge: Some("Bearer error=\"invalid_token\""), ..Self::unauthenticated() }
+    }
+
+    /// 401: no credentials.
     pub(crate) fn unauthenticated() -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credentials");
         Self { challenge: Some("Bearer"), ..problem }
@@ -66,6 +82,12 @@ impl Problem {
     /// 403: the service key is unknown.
     pub(crate) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "The service key is not accepted")
+    }
+
+    /// 403: the service key lacks a scope.
+    pub(crate) fn missing_scope(scope: &str) -> Self {
+        let problem = Self::new(StatusCode::FORBIDDEN, "forbidden", "The service key may not do this");
+        problem.with_field("scope", format!("the key does not have the scope {scope}"))
     }
 
     /// 403: the session is another user's. On the service listener only.
@@ -83,6 +105,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "No such resource")
     }
 
+    /// 404: there is no such path here, but there is on the other listener.
+    pub(crate) fn on_other_listener(setting: &str) -> Self {
+        Self::not_found().with_field("path", format!("is served by the other listener ({setting})"))
+    }
+
     /// 405: the path does not know this method.
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
@@ -90,12 +117,18 @@ impl Problem {
 
     /// 408: the body did not arrive in time.
     pub(crate) fn request_timeout() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time")
+        let problem = Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time");
+        Self { closes: true, ..problem }
     }
 
     /// 409: the user has all the live sessions that are allowed.
     pub(crate) fn session_limit_reached() -> Self {
-        Self::new(StatusCode::CONFLICT, "session_limit_reached", "The user has all the sessions that are allowed")
+        Self::new(StatusCode::CONFLICT, "session_limit_reached", "Session limit reached")
+    }
+
+    /// 412: the session is no longer what `If-Match` says.
+    pub(crate) fn precondition_failed() -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "The session has been changed since")
     }
 
     /// 413: the body is too large.
@@ -108,16 +141,34 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type must be application/json")
     }
 
+    /// 422: the idempotency key was given for another request.
+    pub(crate) fn idempotency_key_reused() -> Self {
+        Self::unprocessable("Idempotency-Key", "was used for another request; a new request needs a new key")
+    }
+
     /// 422: well formed, but not to be accepted.
     pub(crate) fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_content", "A value is not acceptable");
         problem.with_field(field, message)
     }
 
-    /// 429: no more of these at once.
-    pub(crate) fn too_many_requests() -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many of these at once");
-        Self { retry: true, ..problem }
+    /// 429: too many from this caller; `wait` says when the next one is answered.
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests");
+        Self { retry_after: Some(wait), ..problem }
+    }
+
+    /// 429: as many streams of events as there may be are open.
+    pub(crate) fn too_many_streams() -> Self {
+        let problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many concurrent event streams");
+        Self { retry_after: Some(RETRY_AFTER), ..problem }
+    }
+
+    /// 503: this node has all the work that it can do. Nothing was done.
+    pub(crate) fn overloaded() -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The node has too much to do");
+        Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
     /// 409: the session that was to be used is over.
@@ -129,19 +180,26 @@ impl Problem {
     pub(crate) fn dependency_unavailable() -> Self {
         let problem =
             Self::new(StatusCode::SERVICE_UNAVAILABLE, "dependency_unavailable", "A dependency is unavailable");
-        Self { retry: true, ..problem }
+        Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
     /// 503: a dependency was told, and did not say whether it did it. Trying again is safe, and tells.
     pub(crate) fn outcome_unknown() -> Self {
         let problem =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "It may have been done; please try again");
-        Self { retry: true, ..problem }
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "The outcome is unknown; retrying is safe");
+        Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
     /// 500: a record is corrupt, or the code is wrong.
     pub(crate) fn internal_error() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something is wrong on our side")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal server error")
+    }
+}
+
+#[cfg(test)]
+impl Problem {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 }
 
@@ -180,8 +238,13 @@ impl IntoResponse for Problem {
         if let Some(challenge) = self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if self.retry {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never so few that the caller comes back too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

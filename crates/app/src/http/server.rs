@@ -1,3 +1,5 @@
+//! A listener: accepts connections, serves them, and stops without losing a request.
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,25 +8,26 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Version, header};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::admission::{ConnectionSettings, Connections, Place};
 use super::client_address::PeerAddress;
-use super::connection::{Answering, Deadlines, TimedStream};
+use super::connection::{Answering, TimedStream};
+use super::problem::Problem;
 
 /// How long what has begun may take to finish once the server stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections of one listener at a time. More wait in the operating system's queue.
-const MAX_CONNECTIONS: usize = 10_000;
 /// The largest head of a request: request line and headers.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.
@@ -40,6 +43,8 @@ pub struct Lifecycle {
     pub stopping: CancellationToken,
     /// Nothing is accepted any more, idle connections are closed, and open requests are finished.
     pub shutdown: CancellationToken,
+    /// Nothing is waited for any more.
+    pub abort: CancellationToken,
 }
 
 /// Serves the router until `lifecycle.shutdown` is cancelled, then lets open requests finish, [`DRAIN_TIMEOUT`] at most.
@@ -47,63 +52,71 @@ pub struct Lifecycle {
 /// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is our own.
 ///
 /// `name` tells the listeners apart in metrics.
-pub async fn serve(name: &'static str, listener: TcpListener, router: Router, lifecycle: Lifecycle) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
+pub async fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    settings: ConnectionSettings,
+    lifecycle: Lifecycle,
+) {
+    let connections = Arc::new(Connections::new(name, settings));
+    let tasks = TaskTracker::new();
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let place = places.clone().acquire_owned().await.ok()?;
-            Some((listener.accept().await, place))
-        };
-        let (stream, place) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = lifecycle.shutdown.cancelled() => break,
-            Some((accepted, place)) = accepted => match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    ((stream, peer.ip()), place)
-                }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, listener = name, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
         };
-        let (router, lifecycle) = (router.clone(), lifecycle.clone());
-        connections.spawn(async move {
-            let gauge = metrics::gauge!("sessiond_http_connections", "listener" => name);
-            gauge.increment(1);
-            serve_connection(stream, router, lifecycle).await;
-            gauge.decrement(1);
-            drop(place);
-        });
+        let Some(place) = connections.admit(peer) else { continue };
+        let _ = stream.set_nodelay(true);
+        tasks.spawn(serve_connection((stream, peer), place, connections.clone(), router.clone(), lifecycle.clone()));
     }
     drop(listener);
-    connections.close();
-    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "gave up waiting for open connections");
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = lifecycle.abort.cancelled() => {}
+        () = tokio::time::sleep(DRAIN_TIMEOUT) => {
+            tracing::warn!(listener = name, connections = tasks.len(), "gave up waiting for open connections");
+        }
     }
 }
 
-async fn serve_connection<S>((stream, peer): (S, IpAddr), router: Router, lifecycle: Lifecycle)
-where
+async fn serve_connection<S>(
+    (stream, peer): (S, IpAddr),
+    place: Place,
+    connections: Arc<Connections>,
+    router: Router,
+    lifecycle: Lifecycle,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let deadlines = Deadlines::default();
-    let Lifecycle { stopping, shutdown } = lifecycle;
-    let stream = TimedStream::new(stream, deadlines.clone());
+    let Lifecycle { stopping, shutdown, .. } = lifecycle;
+    let activity = place.activity.clone();
+    let stream = TimedStream::new(stream, activity.clone(), connections.idle_timeout());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (router, deadlines, stopping) = (router.clone(), deadlines.clone(), stopping.clone());
+        let (router, activity) = (router.clone(), activity.clone());
+        let (stopping, connections) = (stopping.clone(), connections.clone());
         async move {
-            deadlines.head_arrived();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(PeerAddress(peer));
-            let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
-            if stopping.is_cancelled() {
+            activity.head_arrived();
+            let mut response = match malformed_head(&request, activity.has_bare_line_feed()) {
+                Some(problem) => problem.into_response(),
+                None => {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(PeerAddress(peer));
+                    router.oneshot(request).await.unwrap_or_else(|never| match never {})
+                }
+            };
+            if stopping.is_cancelled() || connections.are_crowded() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(Answering::watch(response, deadlines))
+            Ok::<_, Infallible>(Answering::watch(response, activity))
         }
     });
     let connection = http1::Builder::new()
@@ -120,10 +133,35 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        // It was idle a moment ago: nothing is lost, or what any client repeats that keeps connections.
+        () = place.close.cancelled(), if !place.activity.is_answering() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Returns what is wrong with a head that hyper accepts, and RFC 9112 does not: sections 2.2 (lines end with
+/// CRLF) and 3.2 (exactly one `Host`, with a host in it). A proxy in front may read such a request otherwise.
+fn malformed_head(request: &Request<Incoming>, has_bare_line_feed: bool) -> Option<Problem> {
+    if has_bare_line_feed {
+        return Some(Problem::malformed_head("head", "a line ends without CR"));
+    }
+    let problem = host_problem(request.headers(), request.version())?;
+    Some(Problem::malformed_head("Host", problem))
+}
+
+fn host_problem(headers: &HeaderMap, version: Version) -> Option<&'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let Some(host) = hosts.next() else {
+        return (version == Version::HTTP_11).then_some("is missing");
+    };
+    if hosts.next().is_some() {
+        return Some("must be there once");
+    }
+    let is_authority = |host: &str| host.parse::<Authority>().is_ok_and(|_| !host.contains('@'));
+    let is_host = host.is_empty() || host.to_str().is_ok_and(is_authority);
+    (!is_host).then_some("must be a host, and a port where there is one")
 }
 
 #[cfg(test)]
@@ -137,9 +175,10 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, sleep};
 
-    use super::super::connection::{HEAD_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
+    use super::super::connection::{HEAD_TIMEOUT, WRITE_TIMEOUT};
     use super::*;
 
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
     /// A connection in memory that holds this many bytes on their way, and the task that serves it.
@@ -157,7 +196,15 @@ mod tests {
             .route("/stream", get(quiet));
         let (client, server) = duplex(bytes);
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        (client, tokio::spawn(serve_connection((server, peer), router, lifecycle)))
+        let settings = ConnectionSettings {
+            max: 10,
+            max_per_address: 10,
+            idle_timeout: IDLE_TIMEOUT,
+            trusted_proxies: Arc::new([]),
+        };
+        let connections = Arc::new(Connections::new("test", settings));
+        let place = connections.admit(peer).unwrap();
+        (client, tokio::spawn(serve_connection((server, peer), place, connections, router, lifecycle)))
     }
 
     async fn send(client: &mut DuplexStream, path: &str) {
@@ -290,5 +337,36 @@ mod tests {
         read_until(&mut client, "hello").await;
         lifecycle.shutdown.cancel();
         assert!(read_to_end(&mut client).await.1 < Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_that_proxies_read_otherwise_is_400_and_the_end_of_the_connection() {
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: user@a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+        ] {
+            let (mut client, _server) = connect(1024);
+            client.write_all(head.as_bytes()).await.unwrap();
+            let (answer, _) = read_to_end(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{head:?}: {answer}");
+            assert!(answer.contains("invalid_request"), "{head:?}: {answer}");
+        }
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+        ] {
+            let (mut client, _server) = connect(1024);
+            client.write_all(head.as_bytes()).await.unwrap();
+            assert!(read_to_end(&mut client).await.0.ends_with("hello"), "{head:?}");
+        }
     }
 }

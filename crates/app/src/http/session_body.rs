@@ -1,7 +1,10 @@
+//! Sessions as callers see them.
+
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use application::coherence::Revoked;
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -59,13 +62,18 @@ impl<'a> DeviceBody<'a> {
 pub(crate) struct WholeSessionBody<'a> {
     #[serde(flatten)]
     session: SessionBody<'a>,
+    user_agent: Option<&'a str>,
     metadata: Option<&'a Metadata>,
 }
 
 impl<'a> WholeSessionBody<'a> {
     /// The session as it is at `now`.
     pub(crate) fn new(session: &'a Session, now: DateTime<Utc>) -> Self {
-        Self { session: SessionBody::new(session, now, false), metadata: session.metadata.as_deref() }
+        Self {
+            session: SessionBody::new(session, now, false),
+            user_agent: session.user_agent.as_deref(),
+            metadata: session.metadata.as_deref(),
+        }
     }
 }
 
@@ -112,7 +120,17 @@ pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
         Layer::Database => ("sessiond; fwd=miss; detail=database", database),
     };
     reads.increment(1);
-    let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(status));
+    response(status, body)
+}
+
+/// The answer to a read that asks no cache.
+pub(crate) fn uncached_response(body: impl Serialize) -> Response {
+    READS[2].increment(1);
+    response("sessiond; fwd=bypass; detail=database", body)
+}
+
+fn response(cache_status: &'static str, body: impl Serialize) -> Response {
+    let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(cache_status));
     // Most sessions take less.
     let mut json = Vec::with_capacity(1024);
     match serde_json::to_writer(&mut json, &body) {
@@ -122,6 +140,15 @@ pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
         }
         Err(_) => Problem::internal_error().into_response(),
     }
+}
+
+/// Returns the entity tag of what can be edited of a session (RFC 9110 section 8.8.3): it changes with the
+/// name and the metadata, and not with activity, which would make every condition fail.
+pub(crate) fn entity_tag(session: &Session) -> HeaderValue {
+    let editable = serde_json::json!([session.name.as_deref(), session.metadata.as_deref()]).to_string();
+    let digest = digest(&SHA256, editable.as_bytes());
+    let tag: String = digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// RFC 3339, UTC, always six digits of a second.

@@ -1,15 +1,18 @@
+//! Lists of sessions, page by page.
+
 use std::fmt::Write;
 
 use application::queries::ListUserSessions;
 use application::queries::handlers::ListedSessions;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use chrono::DateTime;
+use chrono::{DateTime, Datelike};
 use domain::ports::ListPosition;
 use domain::{Metadata, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::fields::{Notion, Text};
 use super::problem::Problem;
 use super::session_body::SessionBody;
 
@@ -24,8 +27,8 @@ const MAX_LIMIT: u32 = 200;
 pub(crate) struct ListParameters {
     #[serde(default)]
     active_only: bool,
-    limit: Option<u32>,
-    cursor: Option<String>,
+    limit: Option<Text<u64>>,
+    cursor: Option<Text<ListPosition>>,
 }
 
 /// A page, as users see it.
@@ -52,16 +55,27 @@ struct ListedSession<'a> {
 impl ListParameters {
     /// The query for a user's list.
     pub(crate) fn into_query(self, user_id: UserId) -> Result<ListUserSessions, Problem> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid_request("limit", format!("must be from 1 to {MAX_LIMIT}")));
-        }
-        let position = |cursor: &str| {
-            decode_cursor(cursor)
-                .ok_or_else(|| Problem::invalid_request("cursor", "must be a next_cursor of an earlier page"))
-        };
-        let after = self.cursor.as_deref().map(position).transpose()?;
+        let limit = page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+        let after = self.cursor.map(|Text(position)| position);
         Ok(ListUserSessions { user_id, active_only: self.active_only, limit, after })
+    }
+}
+
+/// Returns the size of a page.
+///
+/// # Errors
+/// 400 if it is not from 1 to `max`.
+pub(super) fn page_size(limit: Option<Text<u64>>, default: u32, max: u32) -> Result<u32, Problem> {
+    let Some(Text(limit)) = limit else { return Ok(default) };
+    let limit = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
+    limit.ok_or_else(|| Problem::invalid_request("limit", format!("must be from 1 to {max}")))
+}
+
+impl Notion for ListPosition {
+    const EXPECTED: &'static str = "a next_cursor of an earlier page";
+
+    fn parse(text: &str) -> Option<Self> {
+        decode_cursor(text)
     }
 }
 
@@ -95,7 +109,11 @@ fn decode_cursor(text: &str) -> Option<ListPosition> {
     }
     let micros = u64::from_str_radix(&text[..16], 16).ok()?;
     let id = u128::from_str_radix(&text[16..], 16).ok()?;
-    let created_at = DateTime::from_timestamp_micros(micros.cast_signed())?;
+    // No session is older than 1970 or younger than RFC 3339 can say; databases differ on what lies beyond.
+    let created_at = DateTime::from_timestamp_micros(i64::try_from(micros).ok()?)?;
+    if created_at.year() > 9999 {
+        return None;
+    }
     Some(ListPosition { created_at, id: SessionId(Uuid::from_u128(id)) })
 }
 
@@ -107,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_is_written_and_nothing_else_is_one() {
-        for created_at in [fixtures::now(), DateTime::UNIX_EPOCH - chrono::TimeDelta::microseconds(1)] {
+        let last = DateTime::from_timestamp_micros(253_402_300_799_999_999).unwrap();
+        for created_at in [fixtures::now(), DateTime::UNIX_EPOCH, last] {
             let position = ListPosition { created_at, id: fixtures::session().id };
             assert_eq!(decode_cursor(&encode_cursor(position)), Some(position));
         }
@@ -117,7 +136,10 @@ mod tests {
         {
             assert_eq!(decode_cursor(text), None, "{text}");
         }
-        // Whole, but no moment that there is.
-        assert_eq!(decode_cursor(&format!("7{}", "f".repeat(47))), None);
+        // Whole, but no moment at which a session can have begun.
+        let (past_9999, before_1970) = (format!("{:016x}", 253_402_300_800_000_000_u64), "f".repeat(16));
+        for micros in [past_9999.as_str(), &before_1970, "7fffffffffffffff", "8000000000000000", "fc7f18f46ec48000"] {
+            assert_eq!(decode_cursor(&format!("{micros}{}", "0".repeat(32))), None, "{micros}");
+        }
     }
 }

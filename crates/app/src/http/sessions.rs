@@ -14,22 +14,26 @@ use domain::{Actor, SessionId};
 use serde::Deserialize;
 
 use super::auth::LiveCaller;
-use super::extract::{
-    JsonBody, OptionalJsonBody, Parameters, Preference, ReasonBody, SessionIdInPath, acceptable_name,
-    method_not_allowed, not_found, present,
-};
-use super::observe;
+use super::body::{JsonBody, OptionalJsonBody};
+use super::fields::{acceptable_name, acceptable_reason, present};
+use super::limits::{AuthFailure, NOT_OWN_SESSION};
+use super::observe::{self, RequestIds};
+use super::parameters::{Parameters, Preference, SessionIdInPath};
 use super::problem::Problem;
 use super::session_body::{SessionBody, revoked_count_response, revoked_response};
 use super::session_list::{ListParameters, list_response};
 use super::state::PublicState;
-use super::with_routes;
+use super::work::{self, Audience};
+use super::{method_not_allowed, no_public_route, with_routes};
 
 /// The routes of the public listener. Each asks for a `LiveCaller`.
 fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
     [
         ("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions)),
-        ("/api/v1/sessions/current", get(get_current_session).delete(revoke_current_session)),
+        (
+            "/api/v1/sessions/current",
+            get(get_current_session).patch(rename_current_session).delete(revoke_current_session),
+        ),
         ("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session)),
     ]
 }
@@ -41,10 +45,12 @@ pub fn paths() -> Vec<&'static str> {
 
 /// The public listener.
 pub fn router(state: PublicState) -> Router {
-    let application = state.application.clone();
-    let router =
-        with_routes(routes()).fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(state);
-    observe::layer(router, "public", application)
+    let request_ids = RequestIds::OfProxies(state.trusted_proxies.clone());
+    let router = work::layer(with_routes(routes()), Audience::Public(state.clone()))
+        .fallback(no_public_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state);
+    observe::layer(router, "public", request_ids)
 }
 
 async fn get_current_session(State(state): State<PublicState>, caller: LiveCaller) -> Response {
@@ -61,11 +67,25 @@ async fn get_session(
     }
     let query = GetSession { session_id, user_id: caller.token.user_id };
     let found = state.application.get_session.find(query).await.map_err(|error| match error {
-        // One answer for both: whether somebody else's session exists is nobody's business.
-        GetSessionError::SessionNotFound | GetSessionError::NotOwner => Problem::session_not_found(),
+        // One answer for both: that another user's session exists must not be learned here.
+        GetSessionError::SessionNotFound | GetSessionError::NotOwner => not_own_session(&state, &caller),
         GetSessionError::Port(error) => error.into(),
     })?;
     Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
+}
+
+/// Counts and logs that a caller asked for a session that is not theirs.
+fn not_own_session(state: &PublicState, caller: &LiveCaller) -> Problem {
+    let (reason, peer, route) = (NOT_OWN_SESSION, caller.peer, "/api/v1/sessions/{id}");
+    let failure = AuthFailure { listener: "public", reason, peer, route };
+    state.limits.record_failure(&failure, Problem::session_not_found())
+}
+
+/// The body of a request that revokes sessions.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasonBody {
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,13 +100,32 @@ async fn rename_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
     SessionIdInPath(session_id): SessionIdInPath,
-    JsonBody(body): JsonBody<RenameBody>,
+    JsonBody { value: body, .. }: JsonBody<RenameBody>,
+) -> Result<Response, Problem> {
+    rename(&state, &caller, session_id, body).await
+}
+
+/// The same for the caller's own device.
+async fn rename_current_session(
+    State(state): State<PublicState>,
+    caller: LiveCaller,
+    JsonBody { value: body, .. }: JsonBody<RenameBody>,
+) -> Result<Response, Problem> {
+    rename(&state, &caller, caller.token.session_id, body).await
+}
+
+async fn rename(
+    state: &PublicState,
+    caller: &LiveCaller,
+    session_id: SessionId,
+    body: RenameBody,
 ) -> Result<Response, Problem> {
     let name = body.name.map(acceptable_name).transpose()?;
-    let edit = SessionEdit { name, metadata: None };
+    let edit = SessionEdit { name, metadata: None, only_if: None };
     let command = EditSession { session_id, owner: Some(caller.token.user_id), edit };
     let session = state.application.edit_session.handle(command).await.map_err(|error| match error {
-        EditSessionError::SessionNotFound | EditSessionError::NotOwner => Problem::session_not_found(),
+        EditSessionError::SessionNotFound | EditSessionError::NotOwner => not_own_session(state, caller),
+        EditSessionError::PreconditionFailed => Problem::precondition_failed(),
         EditSessionError::Port(error) => error.into(),
     })?;
     let is_current = session_id == caller.token.session_id;
@@ -134,10 +173,10 @@ async fn revoke_own(
     body: ReasonBody,
 ) -> Result<Response, Problem> {
     let user_id = caller.token.user_id;
-    let (reason, actor) = (body.into_reason()?, Actor::User(user_id));
+    let (reason, actor) = (acceptable_reason(body.reason)?, Actor::User(user_id));
     let command = RevokeSession { session_id, owner: Some(user_id), reason, actor, acknowledge };
     let revoked = state.application.revoke_session.handle(command).await.map_err(|error| match error {
-        RevokeSessionError::SessionNotFound | RevokeSessionError::NotOwner => Problem::session_not_found(),
+        RevokeSessionError::SessionNotFound | RevokeSessionError::NotOwner => not_own_session(state, caller),
         RevokeSessionError::Port(error) => error.into(),
     })?;
     Ok(revoked_response(revoked))
@@ -151,7 +190,7 @@ async fn revoke_other_sessions(
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
 ) -> Result<Response, Problem> {
     let (user_id, except) = (caller.token.user_id, Some(caller.token.session_id));
-    let (reason, actor) = (body.into_reason()?, Actor::User(user_id));
+    let (reason, actor) = (acceptable_reason(body.reason)?, Actor::User(user_id));
     let command = RevokeAllUserSessions { user_id, except, reason, actor, acknowledge };
     let revoked = state.application.revoke_all_user_sessions.handle(command).await;
     let revoked = revoked.map_err(|RevokeAllUserSessionsError::Port(error)| Problem::from(error))?;

@@ -1,6 +1,9 @@
+//! What handlers need.
+
 use std::sync::Arc;
 
 use application::Application;
+use arc_swap::ArcSwap;
 use domain::ports::Clock;
 use ipnetwork::IpNetwork;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -8,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
+use super::limits::Limits;
 use crate::auth::{ServiceKeys, TokenVerifier};
 
 /// What the public routes need.
@@ -17,9 +21,11 @@ pub struct PublicState {
     pub application: Arc<Application>,
     /// The wall clock, for the verdict on a session.
     pub clock: Arc<dyn Clock>,
-    /// Who end users are.
-    pub tokens: Arc<TokenVerifier>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// Verifies end users' tokens; replaced when keys are read again.
+    pub tokens: Arc<ArcSwap<TokenVerifier>>,
+    /// How much one caller may ask for.
+    pub limits: Arc<Limits>,
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Arc<[IpNetwork]>,
 }
 
@@ -30,8 +36,12 @@ pub struct ServiceState {
     pub application: Arc<Application>,
     /// The wall clock, for the verdict on a session.
     pub clock: Arc<dyn Clock>,
-    /// Which service keys are accepted.
-    pub service_keys: Arc<ServiceKeys>,
+    /// Which service keys are accepted; replaced when keys are read again.
+    pub service_keys: Arc<ArcSwap<ServiceKeys>>,
+    /// How much one caller may ask for.
+    pub limits: Arc<Limits>,
+    /// Proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: Arc<[IpNetwork]>,
     /// Whether this node can do its work.
     pub health: Arc<Health>,
     /// What `/metrics` renders.

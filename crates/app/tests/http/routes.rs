@@ -45,7 +45,7 @@ async fn every_public_route_wants_a_token() {
             for authorization in [None, Some("Basic YTpi"), Some("Bearer"), Some("Bearer nonsense")] {
                 let answer = send(&setting, Listener::Public, &method, path, authorization).await;
                 assert_eq!(answer.status, 401, "{method} {path} {authorization:?}");
-                assert_eq!(answer.header("www-authenticate"), "Bearer", "{method} {path}");
+                assert!(answer.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
                 if method != "HEAD" {
                     assert_eq!(answer.problem(), (401, "unauthenticated".into()), "{method} {path}");
                 }

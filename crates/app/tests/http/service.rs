@@ -41,6 +41,7 @@ async fn a_sign_in_is_created_stored_and_read_back() {
             "revoked_reason": null,
             "name": null,
             "last_ip_address": "2001:db8::1",
+            "user_agent": "curl/8.0",
             "metadata": null,
             "evicted": [],
         })
@@ -88,8 +89,7 @@ async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
         (with("user_id", json!("nonsense")), "user_id"),
         (with("user_id", json!(7)), "user_id"),
         (with("user_id", Value::Null), "user_id"),
-        (with("ip_address", json!("300.1.1.1")), "ip_address"),
-        (with("ip_address", json!("192.0.2.0/24")), "ip_address"),
+        (with("ip_address", json!(7)), "ip_address"),
         (with("user_agent", json!(["x"])), "user_agent"),
         (with("expires_at", json!("tomorrow")), "expires_at"),
         (with("expires_at", json!(1_800_000_000)), "expires_at"),
@@ -149,7 +149,7 @@ async fn an_operator_reads_any_session_in_any_state() {
         Session { revocation: Some(Revocation { at, reason: None, actor: None }.into()), ..fixtures::session() };
     setting.store(&revoked).await;
     let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
-    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));
+    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=bypass; detail=database"));
     assert_eq!((&answer.json()["status"], &answer.json()["is_current"]), (&json!("revoked"), &json!(false)));
     let unknown = setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
     assert_eq!(unknown.problem(), (404, "session_not_found".into()));

@@ -5,10 +5,12 @@ use adapters_memory::{
     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
     MemorySessionRetention,
 };
-use app::auth::{ServiceKeys, TokenRules, TokenVerifier};
-use app::http::{Health, PublicState, ServiceState, public_router, service_router};
+use app::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
+use app::config::LimitSettings;
+use app::http::{Health, Limits, PeerAddress, PublicState, ServiceState, public_router, service_router};
 use application::commands::handlers::Enrichers;
 use application::{Application, Policies, Ports};
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -27,6 +29,10 @@ use tower::ServiceExt;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 pub(crate) const SERVICE_KEY: &str = "a service key";
+/// May only read.
+pub(crate) const READ_KEY: &str = "a key for reading";
+/// May read and write, and not operate; its name is `billing`.
+pub(crate) const WRITE_KEY: &str = "a key for writing";
 
 /// Knows one program.
 struct Curl;
@@ -87,8 +93,22 @@ impl Answer {
     }
 }
 
+/// No limits.
+pub(crate) const UNLIMITED: LimitSettings = LimitSettings {
+    user_rate: 0,
+    user_burst: 1,
+    peer_failure_rate: 0,
+    peer_failure_burst: 1,
+    in_flight: 0,
+    connections_per_address: None,
+};
+
 impl Setting {
     pub(crate) fn new() -> Self {
+        Self::with_limits(UNLIMITED)
+    }
+
+    pub(crate) fn with_limits(limits: LimitSettings) -> Self {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
         let database = MemoryDatabase::default();
         let repository = Arc::new(MemorySessionRepository::new(database.clone()));
@@ -124,25 +144,43 @@ impl Setting {
         let application = Arc::new(application);
         let shutdown = CancellationToken::new();
         let rules = TokenRules {
-            issuers: Vec::new(),
+            issuer: None,
             audiences: Vec::new(),
+            subject: Subject::Uuid,
             session_claim: "sid".into(),
             types: vec!["at+jwt".into(), "jwt".into()],
         };
-        let tokens = Arc::new(TokenVerifier::new(rules, clock.clone()).with_secret(SECRET));
+        let tokens = TokenVerifier::new(vec![Issuer::new(rules).with_secret(SECRET)], clock.clone());
+        let keys = [
+            ServiceKey::of(SERVICE_KEY),
+            ServiceKey {
+                name: Some("reader".into()),
+                scopes: Scopes { read: true, write: false, operate: false },
+                ..ServiceKey::of(READ_KEY)
+            },
+            ServiceKey {
+                name: Some("billing".into()),
+                scopes: Scopes { read: true, write: true, operate: false },
+                ..ServiceKey::of(WRITE_KEY)
+            },
+        ];
+        let limits = Arc::new(Limits::new(&limits));
         let health = Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
         let as_clock: Arc<dyn Clock> = clock.clone();
         Self {
             public: public_router(PublicState {
                 application: application.clone(),
                 clock: as_clock.clone(),
-                tokens,
+                tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+                limits: limits.clone(),
                 trusted_proxies: Arc::new([]),
             }),
             service: service_router(ServiceState {
                 application: application.clone(),
                 clock: as_clock,
-                service_keys: Arc::new(ServiceKeys::from_key(SERVICE_KEY)),
+                service_keys: Arc::new(ArcSwap::from_pointee(ServiceKeys::new(keys.to_vec()))),
+                limits,
+                trusted_proxies: Arc::new([]),
                 health: health.clone(),
                 metrics: PrometheusBuilder::new().build_recorder().handle(),
                 event_streams: Arc::new(Semaphore::new(2)),
@@ -176,6 +214,13 @@ impl Setting {
             request = request.header("authorization", value);
         }
         send(&self.public, request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A GET on the public listener from this address.
+    pub(crate) async fn get_from(&self, peer: &str, path: &str, authorization: &str) -> Answer {
+        let mut request = Request::get(path).header("authorization", authorization).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddress(peer.parse().unwrap()));
+        send(&self.public, request).await
     }
 
     /// A GET on the public listener as the owner of this session, in it.

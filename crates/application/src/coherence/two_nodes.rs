@@ -271,7 +271,7 @@ async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
     let session = two.cached_session().await;
     let sign_in = CreateSession {
         max_sessions: NonZeroU32::new(1),
-        idempotency_key: Some("key".into()),
+        idempotency_key: Some(fixtures::idempotency_key("key")),
         ..CreateSession::of(session.user_id)
     };
     let first = begun(Box::pin(two.a.create_session.handle(sign_in.clone()))).await;
@@ -290,7 +290,7 @@ async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are
     let session = two.cached_session().await;
     let sign_in = CreateSession {
         max_sessions: NonZeroU32::new(1),
-        idempotency_key: Some("key".into()),
+        idempotency_key: Some(fixtures::idempotency_key("key")),
         ..CreateSession::of(session.user_id)
     };
     drop(begun(Box::pin(two.a.create_session.handle(sign_in.clone()))).await);

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
 use domain::ports::SessionEdit;
-use domain::{Actor, Metadata, SessionId, UserId};
+use domain::{Actor, IdempotencyKey, Metadata, SessionId, UserId};
 
 use crate::coherence::Acknowledge;
 
@@ -22,8 +22,8 @@ pub struct CreateSession {
     pub max_sessions: Option<NonZeroU32>,
     /// What the backend keeps with the session; at most [`domain::METADATA_MAX_BYTES`].
     pub metadata: Option<Metadata>,
-    /// The same key again means the same sign-in again: its session is answered, and no other made. At most 255 characters.
-    pub idempotency_key: Option<String>,
+    /// The same key again means the same sign-in again: its session is answered, and no other made.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreateSession {

@@ -28,7 +28,8 @@ pub use monotonic_clock::MonotonicClock;
 pub use revocation_feed::{LogPosition, Peer, Peers, Poll, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
 pub use session_repository::{
-    Insertion, ListPosition, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+    EditableFields, Insertion, ListPosition, MAX_COUNTED, SessionEdit, SessionKey, SessionListing, SessionPage,
+    SessionRepository,
 };
 pub use session_retention::SessionRetention;
 pub use session_source::{SessionSource, SourceSession};

@@ -32,14 +32,18 @@ pub struct SessionListing {
     pub after: Option<ListPosition>,
 }
 
+/// How far a list counts: a count of this many stands for this many or more, so that a user with
+/// very many sessions costs others nothing.
+pub const MAX_COUNTED: u64 = 10_000;
+
 /// A page of a user's sessions, and how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPage {
     /// Newest first.
     pub sessions: Vec<Session>,
-    /// All of the user's, whatever their state and whatever the page.
+    /// All of the user's, whatever their state and whatever the page; at most [`MAX_COUNTED`].
     pub total_count: u64,
-    /// Those that are live.
+    /// Those that are live; at most [`MAX_COUNTED`].
     pub active_count: u64,
 }
 
@@ -64,6 +68,22 @@ pub enum Insertion {
     LimitReached,
 }
 
+/// What an edit can change of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EditableFields {
+    /// The user's own name for the device.
+    pub name: Option<String>,
+    /// The backend's metadata.
+    pub metadata: Option<Metadata>,
+}
+
+impl EditableFields {
+    /// Returns those of a session.
+    pub fn of(session: &Session) -> Self {
+        Self { name: session.name.as_deref().map(str::to_owned), metadata: session.metadata.as_deref().cloned() }
+    }
+}
+
 /// What is to be changed of what people keep with a session; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionEdit {
@@ -71,6 +91,8 @@ pub struct SessionEdit {
     pub name: Option<Option<String>>,
     /// The backend's metadata, as a whole; `Some(None)` takes it away.
     pub metadata: Option<Option<Metadata>>,
+    /// Changes nothing unless the session has exactly these at that moment: no update is lost between two editors.
+    pub only_if: Option<EditableFields>,
 }
 
 /// The truth about sessions.
@@ -97,6 +119,8 @@ pub struct SessionEdit {
 /// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown ids matter.
 /// - `a_sliding_session_is_renewed_by_touches`
 /// - `edits_change_what_they_name`: and answer the session as it is afterwards.
+/// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect the same, one MUST win.
+/// - `counts_stop_at_the_bound`
 /// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and the first one be found by it.
 /// - `imports_add_what_is_missing_and_bring_over_revocations`: what is here already MUST stay as it is, but for a revocation that
 ///   only the import knows of.
@@ -131,7 +155,8 @@ pub trait SessionRepository: Send + Sync {
     /// As for [`find_by_id`](Self::find_by_id).
     async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError>;
 
-    /// Changes what people keep with a session, and answers it as it is then; `None` if there is none.
+    /// Changes what people keep with a session, and returns it as it is then; `None` if there is none, or if it does not have what
+    /// [`SessionEdit::only_if`] expects.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).

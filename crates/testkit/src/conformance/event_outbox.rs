@@ -36,7 +36,7 @@ async fn all(outbox: &dyn EventOutbox) -> Vec<SessionEvent> {
 type Told = (SessionEventKind, SessionId, Option<String>, Option<Actor>);
 
 fn told(event: &SessionEvent) -> Told {
-    (event.kind, event.session_id, event.reason.clone(), event.actor)
+    (event.kind, event.session_id, event.reason.clone(), event.actor.clone())
 }
 
 /// Each change that matters, once, with when, why and by whom.
@@ -54,14 +54,14 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     sessions.import(&[c.clone(), d.clone()]).await.unwrap();
 
     let user = Some(Actor::User(b.user_id));
-    let lost = Revocation { at: now + TimeDelta::seconds(5), reason: Some("lost".into()), actor: user };
+    let lost = Revocation { at: now + TimeDelta::seconds(5), reason: Some("lost".into()), actor: user.clone() };
     for _ in 0..2 {
         sessions.revoke(&[b.id], &lost).await.unwrap();
         sessions
             .revoke_all_of_user(b.user_id, Some(d.id), 1000, &Revocation { reason: None, ..lost.clone() })
             .await
             .unwrap();
-        sessions.edit(d.id, &SessionEdit { name: Some(None), metadata: None }).await.unwrap();
+        sessions.edit(d.id, &SessionEdit { name: Some(None), metadata: None, only_if: None }).await.unwrap();
         let at = now + TimeDelta::seconds(6);
         let touch = Touch { session_id: d.id, first_at: at, last_at: at, ip_address: None };
         sessions.touch(&[touch]).await.unwrap();
@@ -84,10 +84,10 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     let created = |session: &Session| (SessionEventKind::Created, session.id, None, None);
     let text = |text: &str| Some(text.to_owned());
     let system = Some(Actor::System);
-    assert_eq!(of(a.id), [created(&a), (SessionEventKind::Evicted, a.id, text("session_limit"), system)]);
-    assert_eq!(of(b.id), [created(&b), (SessionEventKind::Revoked, b.id, text("lost"), user)]);
+    assert_eq!(of(a.id), [created(&a), (SessionEventKind::Evicted, a.id, text("session_limit"), system.clone())]);
+    assert_eq!(of(b.id), [created(&b), (SessionEventKind::Revoked, b.id, text("lost"), user.clone())]);
     assert_eq!(of(c.id), [created(&c), (SessionEventKind::Revoked, c.id, None, user)]);
-    assert_eq!(of(d.id), [created(&d), (SessionEventKind::Expired, d.id, text("lifetime"), system)]);
+    assert_eq!(of(d.id), [created(&d), (SessionEventKind::Expired, d.id, text("lifetime"), system.clone())]);
     assert_eq!(of(e.id), [created(&e), (SessionEventKind::Renewed, e.id, None, None)]);
     assert_eq!(of(f.id), [created(&f), (SessionEventKind::Expired, f.id, text("idle_timeout"), system)]);
     let at = |id, kind| events.iter().find(|event| event.session_id == id && event.kind == kind).unwrap().at;

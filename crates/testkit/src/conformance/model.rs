@@ -193,7 +193,7 @@ impl Model<'_> {
             Command::Rename { session, name } => {
                 let Some(session) = self.sessions.get_mut(session) else { return };
                 session.name.clone_from(&name);
-                let edit = SessionEdit { name: Some(name), metadata: None };
+                let edit = SessionEdit { name: Some(name), metadata: None, only_if: None };
                 assert!(self.repo.edit(session.id, &edit).await.unwrap().is_some());
             }
         }

@@ -90,7 +90,11 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
     let active_at = fixtures::now() + TimeDelta::seconds(1);
     let touch = domain::Touch { session_id: sessions[0].id, first_at: active_at, last_at: active_at, ip_address: None };
     stores.sessions.touch(&[touch]).await.unwrap();
-    stores.sessions.edit(sessions[0].id, &SessionEdit { name: Some(None), metadata: None }).await.unwrap();
+    stores
+        .sessions
+        .edit(sessions[0].id, &SessionEdit { name: Some(None), metadata: None, only_if: None })
+        .await
+        .unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
     stores.sessions.revoke_all_of_user(user(99), Some(many[0].id), 1000, &revocation()).await.unwrap();

@@ -4,8 +4,11 @@ use chrono::TimeDelta;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::ports::{Insertion, ListPosition, PortError, SessionEdit, SessionKey, SessionListing, SessionRepository};
-use domain::{Actor, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
+use domain::ports::{
+    EditableFields, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing,
+    SessionRepository,
+};
+use domain::{Actor, IdempotencyKey, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
 
 use futures_util::future::join_all;
 
@@ -43,6 +46,8 @@ macro_rules! session_repository_contract {
                 touches_do_not_wake_what_is_over,
                 a_sliding_session_is_renewed_by_touches,
                 edits_change_what_they_name,
+                conditional_edits_change_what_they_expect_and_nothing_else,
+                counts_stop_at_the_bound,
                 an_idempotency_key_is_taken_once_by_a_user,
                 imports_add_what_is_missing_and_bring_over_revocations,
                 random_commands_do_what_a_small_model_does,
@@ -478,7 +483,7 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
         (Some(Some("both")), Some(Some(Metadata::new()))),
         (Some(None), Some(None)),
     ] {
-        let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data };
+        let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data, only_if: None };
         session.name = name.map_or(session.name, |name| name.map(Into::into));
         session.metadata = edit.metadata.clone().map_or(session.metadata, |metadata| metadata.map(Into::into));
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
@@ -489,9 +494,61 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
     assert_eq!(crate::find_session(repo, other.id).await, Some(other));
 }
 
+/// An edit that expects what is no longer there changes nothing, and of parallel ones one wins.
+pub async fn conditional_edits_change_what_they_expect_and_nothing_else(repo: &dyn SessionRepository) {
+    let session = fixtures::session();
+    let metadata = Metadata::from_iter([("n".to_owned(), 1.into()), ("a".to_owned(), "é".into())]);
+    repo.insert(&Session { metadata: Some(metadata.clone().into()), ..session.clone() }, None).await.unwrap();
+    let present = EditableFields { name: session.name.as_deref().map(str::to_owned), metadata: Some(metadata) };
+    let rename = |to: &str, only_if: &EditableFields| SessionEdit {
+        name: Some(Some(to.to_owned())),
+        metadata: None,
+        only_if: Some(only_if.clone()),
+    };
+    for other in [
+        EditableFields { name: Some("another".to_owned()), ..present.clone() },
+        EditableFields { name: None, ..present.clone() },
+        EditableFields { metadata: None, ..present.clone() },
+        EditableFields { metadata: Some(Metadata::new()), ..present.clone() },
+    ] {
+        assert_eq!(repo.edit(session.id, &rename("x", &other)).await.unwrap(), None, "{other:?}");
+    }
+    let edits = [rename("first", &present), rename("second", &present)];
+    let (first, second) =
+        futures_util::future::join(repo.edit(session.id, &edits[0]), repo.edit(session.id, &edits[1])).await;
+    let winners: Vec<_> = [first.unwrap(), second.unwrap()].into_iter().flatten().collect();
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&winners[0]));
+    let bare = Session { id: fixtures::session_number(7).id, ..fixtures::bare_session() };
+    repo.insert(&bare, None).await.unwrap();
+    assert!(repo.edit(bare.id, &rename("x", &EditableFields::default())).await.unwrap().is_some());
+}
+
+/// A user with very many sessions is counted to the bound, and paged through all the same.
+pub async fn counts_stop_at_the_bound(repo: &dyn SessionRepository) {
+    let user_id = fixtures::another_user();
+    let numbers: Vec<_> = (0..MAX_COUNTED + 3).collect();
+    for chunk in numbers.chunks(1000) {
+        let sessions = chunk.iter().map(|n| {
+            let revocation = (n % 2 == 0).then(|| revocation("even").into());
+            Session {
+                user_id,
+                revocation,
+                ..Session { id: fixtures::session_number(*n).id, ..fixtures::bare_session() }
+            }
+        });
+        repo.import(&sessions.collect::<Vec<_>>()).await.unwrap();
+    }
+    let page = repo.list_by_user(&SessionListing { user_id, limit: 1, ..listing() }).await.unwrap();
+    assert_eq!((page.total_count, page.active_count), (MAX_COUNTED, MAX_COUNTED / 2 + 1));
+}
+
 /// Once by each user; the first session with it is found by it.
 pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionRepository) {
-    let with_key = |n, key: &str| Session { idempotency_key: Some(key.into()), ..fixtures::session_number(n) };
+    let with_key = |n, key: &str| Session {
+        idempotency_key: Some(IdempotencyKey { text: key.into(), request_hash: [n as u8; 32] }),
+        ..fixtures::session_number(n)
+    };
     let first = with_key(1, "a key");
     let strangers = Session { user_id: fixtures::another_user(), ..with_key(2, "a key") };
     insert_all(repo, &[first.clone(), strangers.clone(), with_key(3, "another")]).await;

@@ -47,7 +47,7 @@ impl PostgresServer {
 
     /// A private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
     pub fn start() -> Self {
-        let dir = owned_dir();
+        let dir = owned_dir("postgres");
         let password_file = dir.join("password");
         std::fs::write(&password_file, PASSWORD).expect("a password file");
         let mut initdb = as_owner("initdb");
@@ -59,7 +59,7 @@ impl PostgresServer {
 
     /// A standby with all that this private server has now, which hears what is new through this TCP port.
     pub fn standby(&self, through: u16) -> Self {
-        let dir = owned_dir();
+        let dir = owned_dir("postgres");
         let data = dir.join("data");
         let mut copy = as_owner("pg_basebackup");
         copy.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--dbname"]).arg(&self.admin_url);
@@ -204,8 +204,8 @@ fn psql(bin: &Path, url: &str, sql: &str) -> Result<String, String> {
 }
 
 /// A new directory that PostgreSQL may use.
-fn owned_dir() -> PathBuf {
-    let dir = temporary_dir("postgres");
+pub(super) fn owned_dir(name: &str) -> PathBuf {
+    let dir = temporary_dir(name);
     if let Some((uid, gid)) = unprivileged_owner() {
         chown(&dir, Some(uid), Some(gid)).expect("the right to give a directory away");
     }
@@ -246,7 +246,7 @@ fn folder_of(program: &str) -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root: the user and group of `postgres`, or of `nobody`, where the caller is root.
-fn unprivileged_owner() -> Option<(u32, u32)> {
+pub(super) fn unprivileged_owner() -> Option<(u32, u32)> {
     let me = std::fs::metadata("/proc/self").map(|meta| meta.uid()).unwrap_or(1);
     if me != 0 {
         return None;

@@ -9,15 +9,20 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 fn rules() -> TokenRules {
     TokenRules {
-        issuers: Vec::new(),
+        issuer: None,
         audiences: Vec::new(),
+        subject: Subject::Uuid,
         session_claim: "sid".into(),
         types: vec!["at+jwt".into(), "jwt".into()],
     }
 }
 
 fn verifier() -> TokenVerifier {
-    TokenVerifier::new(rules(), fixtures::clock()).with_secret(SECRET)
+    with_rules(rules())
+}
+
+fn with_rules(rules: TokenRules) -> TokenVerifier {
+    TokenVerifier::new(vec![Issuer::new(rules).with_secret(SECRET)], fixtures::clock())
 }
 
 fn now() -> i64 {
@@ -44,7 +49,14 @@ fn hs256(claims: &Value) -> String {
 }
 
 async fn refused(verifier: &TokenVerifier, token: &str) -> bool {
-    matches!(verifier.verify(token).await, Err(TokenError::Invalid(_)))
+    refusal(verifier, token).await.is_some()
+}
+
+async fn refusal(verifier: &TokenVerifier, token: &str) -> Option<Refusal> {
+    match verifier.verify(token).await {
+        Err(TokenError::Refused(refusal)) => Some(refusal),
+        _ => None,
+    }
 }
 
 #[tokio::test]
@@ -57,7 +69,7 @@ async fn a_good_token_names_user_and_session() {
 #[tokio::test]
 async fn a_token_that_was_accepted_lends_nothing_to_any_other_nor_to_itself_once_it_is_over() {
     let clock = Arc::new(FixedClock::at(fixtures::now()));
-    let verifier = TokenVerifier::new(rules(), clock.clone()).with_secret(SECRET);
+    let verifier = TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], clock.clone());
     let token = hs256(&claims());
     for _ in 0..2 {
         assert!(verifier.verify(&token).await.is_ok());
@@ -107,15 +119,15 @@ async fn claims_have_to_be_there_and_to_be_ids() {
 #[tokio::test]
 async fn the_session_claim_is_configurable() {
     let rules = TokenRules { session_claim: "session_id".into(), ..rules() };
-    let verifier = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    let verifier = with_rules(rules);
     assert!(verifier.verify(&hs256(&with("session_id", json!(fixtures::session().id.to_string())))).await.is_ok());
     assert!(refused(&verifier, &hs256(&claims())).await);
 }
 
 #[tokio::test]
 async fn issuer_and_audience_are_required_where_they_are_configured() {
-    let rules = TokenRules { issuers: vec!["https://id".into()], audiences: vec!["a".into(), "b".into()], ..rules() };
-    let strict = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    let rules = TokenRules { issuer: Some("https://id".into()), audiences: vec!["a".into(), "b".into()], ..rules() };
+    let strict = with_rules(rules);
     let token = |iss: Value, aud: Value| {
         let mut claims = claims();
         (claims["iss"], claims["aud"]) = (iss, aud);
@@ -148,7 +160,7 @@ async fn types_are_an_allow_list() {
         assert!(refused(&verifier(), &typed(Some(typ))).await, "{typ}");
     }
     let rules = TokenRules { types: vec!["at+jwt".into()], ..rules() };
-    let strict = TokenVerifier::new(rules, fixtures::clock()).with_secret(SECRET);
+    let strict = with_rules(rules);
     assert!(strict.verify(&typed(Some("at+jwt"))).await.is_ok());
     assert!(refused(&strict, &typed(Some("JWT"))).await && refused(&strict, &typed(None)).await);
 }
@@ -194,7 +206,7 @@ async fn forged_tokens_are_refused() {
     for token in tokens {
         assert!(refused(&verifier(), &token).await, "{token}");
     }
-    assert!(refused(&TokenVerifier::new(rules(), fixtures::clock()), &good).await, "without any key");
+    assert!(refused(&TokenVerifier::new(Vec::new(), fixtures::clock()), &good).await, "without any issuer");
 }
 
 #[test]
@@ -202,4 +214,102 @@ fn a_claim_that_occurs_twice_is_refused() {
     assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "sid": "b"}"#).is_ok());
     assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "sub": "a"}"#).is_err());
     assert!(serde_json::from_str::<Claims>(r#"["sub"]"#).is_err());
+}
+
+/// The commonest mistakes of a first installation, each under its own name.
+#[tokio::test]
+async fn refusal_says_what_is_wrong() {
+    let rules = TokenRules { issuer: Some("https://id/".into()), audiences: vec!["app".into()], ..rules() };
+    let verifier = with_rules(rules);
+    let good = || {
+        let mut claims = claims();
+        (claims["iss"], claims["aud"]) = (json!("https://id/"), json!("app"));
+        claims
+    };
+    let with = |name: &str, value: Value| {
+        let mut claims = good();
+        claims[name] = value;
+        hs256(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = good();
+        claims.as_object_mut().unwrap().remove(name);
+        hs256(&claims)
+    };
+    assert!(verifier.verify(&hs256(&good())).await.is_ok());
+    let other_key = EncodingKey::from_secret(b"another secret of enough bytes!!");
+    let typed = Header { typ: Some("id+jwt".into()), ..Header::new(Algorithm::HS256) };
+    let critical = Header { crit: Some(vec!["exp".into()]), ..Header::new(Algorithm::HS256) };
+    let huge = with("groups", json!("x".repeat(MAX_TOKEN_BYTES)));
+    for (token, expected) in [
+        (with("iss", json!("https://id")), Refusal::Issuer),
+        (without("iss"), Refusal::Issuer),
+        (with("aud", json!("other")), Refusal::Audience),
+        (without("aud"), Refusal::Audience),
+        (with("exp", json!(now() - 60)), Refusal::Expired),
+        (without("exp"), Refusal::NoExpiry),
+        (with("exp", json!("soon")), Refusal::Time),
+        (with("exp", json!(1e300)), Refusal::Time),
+        (with("nbf", json!(now() + 60)), Refusal::NotYetValid),
+        (with("sub", json!("auth0|1")), Refusal::Subject),
+        (without("sub"), Refusal::Subject),
+        (without("sid"), Refusal::SessionClaim),
+        (encode(&Header::new(Algorithm::HS256), &good(), &other_key).unwrap(), Refusal::Signature),
+        (
+            encode(&Header::new(Algorithm::HS512), &good(), &EncodingKey::from_secret(SECRET)).unwrap(),
+            Refusal::Algorithm,
+        ),
+        (sign(&typed, &good()), Refusal::Type),
+        (sign(&critical, &good()), Refusal::CriticalHeader),
+        (huge, Refusal::TooLong),
+        ("nonsense".into(), Refusal::Malformed),
+    ] {
+        assert_eq!(refusal(&verifier, &token).await, Some(expected));
+    }
+    assert!(Refusal::ALL.iter().all(|refusal| !refusal.explain().is_empty()));
+}
+
+/// Long lists of groups are common; a token may be as long as the head that it stands in.
+#[tokio::test]
+async fn long_token_is_accepted() {
+    let token = hs256(&with("groups", json!("x".repeat(11_000))));
+    assert!(token.len() > 14_000 && verifier().verify(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn keys_of_one_issuer_do_not_sign_for_another() {
+    let rules = |issuer: &str| TokenRules { issuer: Some(issuer.into()), ..rules() };
+    let other_secret = b"another secret of enough bytes!!";
+    let issuers = vec![
+        Issuer::new(rules("https://a/")).with_secret(SECRET),
+        Issuer::new(rules("https://b/")).with_secret(other_secret),
+    ];
+    let verifier = TokenVerifier::new(issuers, fixtures::clock());
+    for (issuer, secret, accepted) in [
+        ("https://a/", SECRET, true),
+        ("https://b/", &other_secret[..], true),
+        ("https://a/", &other_secret[..], false),
+        ("https://b/", SECRET, false),
+        ("https://c/", SECRET, false),
+    ] {
+        let claims = with("iss", json!(issuer));
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret)).unwrap();
+        assert_eq!(verifier.verify(&token).await.is_ok(), accepted, "{issuer}");
+    }
+}
+
+#[tokio::test]
+async fn subject_that_is_no_uuid_is_a_user_of_its_issuer() {
+    let rules = TokenRules { issuer: Some("https://id/".into()), subject: Subject::Uuid5, ..rules() };
+    let verifier = with_rules(rules);
+    let mut claims = with("iss", json!("https://id/"));
+    for subject in ["auth0|5f7c8ec7c33c6c004bbafe82", "110169484474386276334", &fixtures::another_user().to_string()] {
+        claims["sub"] = json!(subject);
+        let verified = verifier.verify(&hs256(&claims)).await.unwrap();
+        assert_eq!(verified.user_id, UserId::of_subject("https://id/", subject));
+    }
+    for subject in [json!(""), json!(7), json!("x".repeat(MAX_SUBJECT_BYTES + 1)), Value::Null] {
+        claims["sub"] = subject.clone();
+        assert_eq!(refusal(&verifier, &hs256(&claims)).await, Some(Refusal::Subject), "{subject}");
+    }
 }

@@ -7,7 +7,9 @@ use domain::ports::{
     Clock, DeviceEnricher, IdGenerator, Insertion, LocationEnricher, PortError, SessionKey, SessionListing,
     SessionRepository,
 };
-use domain::{Device, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent};
+use domain::{
+    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent,
+};
 use thiserror::Error;
 
 use crate::coherence::{Acknowledge, SessionRevoker};
@@ -25,6 +27,12 @@ pub enum CreateSessionError {
     /// The user has all the live sessions that are allowed.
     #[error("session_limit_reached")]
     LimitReached,
+    /// The idempotency key was given for another request.
+    #[error("idempotency_key_reused")]
+    KeyReused,
+    /// The request was repeated, and its session is revoked or expired: signing in with it would sign in nobody.
+    #[error("session_ended")]
+    SessionEnded,
     /// The store could not be written.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -73,7 +81,7 @@ impl CreateSessionHandler {
 
     /// The new session, stored within the limit. Caches learn of it at its first read, and forget whom it evicted.
     ///
-    /// With an idempotency key that was used before, the session of that sign-in, as it is now.
+    /// With an idempotency key that was used before for the same request, the session of that sign-in, as it is now.
     ///
     /// # Errors
     /// See [`CreateSessionError`]. After [`PortError::OutcomeUnknown`] all of it has happened or nothing; with an idempotency key it
@@ -82,7 +90,7 @@ impl CreateSessionHandler {
         if let Some(key) = &command.idempotency_key
             && let Some(repeated) = self.repeated(command.user_id, key).await?
         {
-            return Ok(self.acknowledge_repeated(repeated).await);
+            return self.acknowledge_repeated(repeated).await;
         }
         let limit = self.policy.limit(command.max_sessions);
         let session = self.session(command)?;
@@ -109,7 +117,7 @@ impl CreateSessionHandler {
                     None => None,
                 };
                 match repeated {
-                    Some(repeated) => Ok(self.acknowledge_repeated(repeated).await),
+                    Some(repeated) => self.acknowledge_repeated(repeated).await,
                     None => Err(PortError::Conflict(source).into()),
                 }
             }
@@ -139,22 +147,31 @@ impl CreateSessionHandler {
             idle_timeout: self.policy.idle_timeout,
             renewal: self.policy.renewal(command.expires_at),
             metadata: command.metadata.map(Into::into),
-            idempotency_key: command.idempotency_key.map(Into::into),
+            idempotency_key: command.idempotency_key,
             revocation: None,
         })
     }
 
     /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
-    async fn acknowledge_repeated(&self, repeated: CreatedSession) -> CreatedSession {
+    async fn acknowledge_repeated(&self, repeated: CreatedSession) -> Result<CreatedSession, CreateSessionError> {
         // Also if it finds none: they may have been deleted since, or be too many to list.
         let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
         pending.committed(&repeated.evicted, Acknowledge::Effective).await;
-        repeated
+        if repeated.session.is_live(self.clock.now()) { Ok(repeated) } else { Err(CreateSessionError::SessionEnded) }
     }
 
     /// What came of the sign-in with this key, if there was one.
-    async fn repeated(&self, user_id: UserId, key: &str) -> Result<Option<CreatedSession>, PortError> {
-        let Some(session) = self.session_repo.find_by_idempotency_key(user_id, key).await? else { return Ok(None) };
+    async fn repeated(
+        &self,
+        user_id: UserId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<CreatedSession>, CreateSessionError> {
+        let found = self.session_repo.find_by_idempotency_key(user_id, &key.text).await?;
+        let Some(session) = found else { return Ok(None) };
+        // A session from before hashes were kept has none.
+        if session.idempotency_key.as_ref().is_some_and(|first| first.request_hash != key.request_hash) {
+            return Err(CreateSessionError::KeyReused);
+        }
         let now = self.clock.now();
         let listing = SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
@@ -270,13 +287,35 @@ mod tests {
     async fn the_same_key_again_is_the_same_sign_in_again() {
         let s = setting(1, OnLimit::EvictOldest);
         s.handler.handle(command()).await.unwrap();
-        let with_key = CreateSession { idempotency_key: Some("a key".into()), ..command() };
+        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
         let first = s.handler.handle(with_key.clone()).await.unwrap();
         assert_eq!(first.evicted.len(), 1);
         assert_eq!(s.handler.handle(with_key.clone()).await.unwrap(), first);
         assert_eq!(s.database.session_count(), 2);
         let strangers = CreateSession { user_id: fixtures::another_user(), ..with_key };
         assert_ne!(s.handler.handle(strangers).await.unwrap().session.id, first.session.id);
+    }
+
+    #[tokio::test]
+    async fn same_key_for_another_request_is_refused_and_stores_nothing() {
+        let s = setting(0, OnLimit::EvictOldest);
+        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
+        s.handler.handle(with_key.clone()).await.unwrap();
+        let another = IdempotencyKey { request_hash: [8; 32], ..fixtures::idempotency_key("a key") };
+        let another = CreateSession { idempotency_key: Some(another), ..with_key };
+        assert!(matches!(s.handler.handle(another).await, Err(CreateSessionError::KeyReused)));
+        assert_eq!(s.database.session_count(), 1);
+    }
+
+    #[tokio::test]
+    async fn repeated_sign_in_whose_session_is_terminated_signs_nobody_in() {
+        let s = setting(1, OnLimit::EvictOldest);
+        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
+        s.handler.handle(with_key.clone()).await.unwrap();
+        // It takes the place of the first one.
+        s.handler.handle(command()).await.unwrap();
+        assert!(matches!(s.handler.handle(with_key).await, Err(CreateSessionError::SessionEnded)));
+        assert_eq!(s.database.session_count(), 2);
     }
 
     #[tokio::test]

@@ -17,6 +17,9 @@ pub enum EditSessionError {
     /// There is one, of another user.
     #[error("not_session_owner")]
     NotOwner,
+    /// It no longer has the fields that the edit expects.
+    #[error("precondition_failed")]
+    PreconditionFailed,
     /// The store could not be read or written.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -47,14 +50,19 @@ impl EditSessionHandler {
         let edited = self.session_repo.edit(session.id, &command.edit).await;
         // Whatever the outcome: caches go on from what they read next.
         self.session_cache.remove(&[SessionKey { id: session.id, user_id: session.user_id }]).await;
-        edited?.ok_or(EditSessionError::SessionNotFound)
+        // It was there a moment ago.
+        let or_else = match command.edit.only_if {
+            Some(_) => EditSessionError::PreconditionFailed,
+            None => EditSessionError::SessionNotFound,
+        };
+        edited?.ok_or(or_else)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use adapters_memory::{MemorySessionCache, MemorySessionRepository};
-    use domain::ports::SessionEdit;
+    use domain::ports::{EditableFields, SessionEdit};
     use testkit::fixtures;
 
     use super::*;
@@ -67,7 +75,7 @@ mod tests {
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
         cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
-        let edit = SessionEdit { name: Some(Some("kitchen".into())), metadata: None };
+        let edit = SessionEdit { name: Some(Some("kitchen".into())), metadata: None, only_if: None };
         let command = |owner| EditSession { session_id: session.id, owner, edit: edit.clone() };
 
         let stranger = handler.handle(command(Some(fixtures::another_user()))).await;
@@ -75,6 +83,10 @@ mod tests {
         assert!(cache.get(session.id, session.user_id).await.is_some());
         let unknown = EditSession { session_id: fixtures::session_number(404).id, ..command(None) };
         assert!(matches!(handler.handle(unknown).await, Err(EditSessionError::SessionNotFound)));
+
+        let stale = SessionEdit { only_if: Some(EditableFields::default()), ..edit.clone() };
+        let stale = EditSession { edit: stale, ..command(None) };
+        assert!(matches!(handler.handle(stale).await, Err(EditSessionError::PreconditionFailed)));
 
         let edited = handler.handle(command(Some(session.user_id))).await.unwrap();
         assert_eq!(edited, Session { name: Some("kitchen".into()), ..session.clone() });

@@ -1,0 +1,127 @@
+//! Runs commands within their budget, and tells breaker, metrics and log how they went.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fred::prelude::{ClientLike, Error, ErrorKind, Pool};
+
+use crate::circuit_breaker::CircuitBreaker;
+use crate::connection::{COMMAND_TIMEOUT, one_line};
+
+/// How long dropping and remaking hung connections may take.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The commands of one cache.
+pub(crate) struct Commands {
+    pub(crate) pool: Pool,
+    breaker: CircuitBreaker,
+    /// Whether the server has answered, and does not fail to now.
+    is_up: AtomicBool,
+}
+
+impl Commands {
+    /// Nothing has been answered yet.
+    pub(crate) fn new(pool: Pool) -> Self {
+        metrics::gauge!("sessiond_cache_up").set(0.0);
+        Self { pool, breaker: CircuitBreaker::default(), is_up: AtomicBool::new(false) }
+    }
+
+    /// Whether a call may go now.
+    pub(crate) fn are_allowed(&self) -> bool {
+        self.breaker.allows_call(Instant::now())
+    }
+
+    /// Whether the last command was answered.
+    pub(crate) fn are_answered(&self) -> bool {
+        self.breaker.is_healthy()
+    }
+
+    /// Whether the server is left alone.
+    pub(crate) fn are_kept_away(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Runs one command within its time-out.
+    ///
+    /// # Errors
+    /// What the server said, or that it said nothing in time.
+    pub(crate) async fn run<T>(
+        &self,
+        operation: &'static str,
+        command: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let result = tokio::time::timeout(COMMAND_TIMEOUT, command).await.unwrap_or_else(|_| Err(timeout()));
+        match &result {
+            Ok(_) => self.answered(),
+            Err(error) => {
+                let kind = kind(error);
+                metrics::counter!("sessiond_cache_errors_total", "operation" => operation, "kind" => kind).increment(1);
+                if is_silence(error) {
+                    self.unanswered(error);
+                } else {
+                    // It refused this command (out of memory, read-only, no permission), but it answers.
+                    tracing::debug!(operation, error = %one_line(error), "redis refused a command");
+                    self.answered();
+                }
+            }
+        }
+        result
+    }
+
+    fn answered(&self) {
+        let closed = self.breaker.success();
+        if !self.is_up.load(Ordering::Relaxed) && !self.is_up.swap(true, Ordering::Relaxed) {
+            metrics::gauge!("sessiond_cache_up").set(1.0);
+        }
+        if closed {
+            tracing::info!("redis answers again");
+        }
+    }
+
+    fn unanswered(&self, error: &Error) {
+        if !self.breaker.failure(Instant::now()) {
+            return;
+        }
+        self.is_up.store(false, Ordering::Relaxed);
+        metrics::gauge!("sessiond_cache_up").set(0.0);
+        tracing::warn!(error = %one_line(error), "redis does not answer; reads ask the database meanwhile");
+        if *error.kind() == ErrorKind::Timeout {
+            // fred notices a broken connection, but not a server that hangs while commands keep being written to it. Nothing
+            // was answered for longer than a command may take, so this cancels none that might be.
+            let pool = self.pool.clone();
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(RECONNECT_TIMEOUT, pool.force_reconnection()).await;
+            });
+        }
+    }
+}
+
+pub(crate) fn timeout() -> Error {
+    Error::new(ErrorKind::Timeout, "no answer in time")
+}
+
+/// Whether the server said nothing, rather than no.
+pub(crate) fn is_silence(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Timeout
+            | ErrorKind::IO
+            | ErrorKind::Canceled
+            | ErrorKind::Backpressure
+            | ErrorKind::Routing
+            | ErrorKind::Tls
+    )
+}
+
+/// The label of the metric.
+fn kind(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing => "connection",
+        ErrorKind::Backpressure => "backpressure",
+        ErrorKind::Auth => "credentials",
+        ErrorKind::Tls => "tls",
+        ErrorKind::Protocol | ErrorKind::Parse => "protocol",
+        _ => "refused",
+    }
+}

@@ -1,0 +1,211 @@
+//! What happens to a request between its route and its handler: who is calling, the body, a place to work
+//! in, and a deadline.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use application::Application;
+use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::Service;
+use tower::layer::layer_fn;
+use tracing::Instrument;
+
+use super::auth::{authenticate_service, authenticate_user, recall_user};
+use super::body::{MAX_BODY_BYTES, MAX_IDS_BYTES, with_body_read};
+use super::problem::Problem;
+use super::state::{PublicState, ServiceState};
+
+/// How long a request may take once it is there, besides the commit wait of a revocation.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Revokes sessions by their ids, or all.
+const REVOKE: &str = "/service/v1/sessions/revoke";
+/// Revoke as many sessions as there are, which takes as long as it takes.
+const WITHOUT_DEADLINE: [&str; 2] = [REVOKE, "/service/v1/users/{user_id}/sessions"];
+
+/// Whose requests a router takes.
+#[derive(Clone)]
+pub(super) enum Audience {
+    /// End users'.
+    Public(PublicState),
+    /// Holders' of service keys.
+    Service(ServiceState),
+}
+
+/// Puts each of the routes behind authentication, a bounded number of places, and a deadline. Paths and
+/// methods that do not exist stay what they are.
+pub(super) fn layer<S: Clone + Send + Sync + 'static>(router: Router<S>, audience: Audience) -> Router<S> {
+    let (application, places, listener) = match &audience {
+        Audience::Public(state) => (state.application.clone(), state.limits.places(), "public"),
+        Audience::Service(state) => (state.application.clone(), state.limits.places(), "service"),
+    };
+    let shared = Arc::new(Shared { audience, application, places, listener });
+    router.route_layer(layer_fn(move |route| Work { route, shared: shared.clone() }))
+}
+
+/// Returns the route of a request, such as `/api/v1/sessions/{id}`.
+pub(super) fn route_of(parts: &Parts) -> &str {
+    parts.extensions.get::<MatchedPath>().map_or("none", MatchedPath::as_str)
+}
+
+struct Shared {
+    audience: Audience,
+    application: Arc<Application>,
+    places: Option<Arc<Semaphore>>,
+    listener: &'static str,
+}
+
+/// A route whose work is bounded.
+#[derive(Clone)]
+struct Work {
+    route: Route,
+    shared: Arc<Shared>,
+}
+
+impl Service<Request> for Work {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.route, cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let shared = self.shared.clone();
+        let (mut parts, body) = request.into_parts();
+        // Most requests read, with a token that was verified before. They need no second copy of the route.
+        if body.is_end_stream() && shared.recall_user(&mut parts) {
+            let call = Call::of(&parts);
+            return match shared.place() {
+                Ok(place) => {
+                    let working = hold(place, self.route.call(Request::from_parts(parts, body)));
+                    Box::pin(async move { Ok(shared.finish(call, working).await) })
+                }
+                Err(problem) => Box::pin(async move { Ok(problem.into_response()) }),
+            };
+        }
+        let mut route = self.route.clone();
+        Box::pin(async move {
+            let served = async {
+                shared.authenticate(&mut parts).await?;
+                let call = Call::of(&parts);
+                let request = with_body_read(Request::from_parts(parts, body), call.max_body_bytes).await?;
+                let working = hold(shared.place()?, route.call(request));
+                Ok::<_, Problem>(shared.finish(call, working).await)
+            };
+            Ok(served.await.unwrap_or_else(IntoResponse::into_response))
+        })
+    }
+}
+
+/// What kind of work a request asks for.
+#[derive(Clone, Copy)]
+struct Call {
+    is_read: bool,
+    is_bounded: bool,
+    max_body_bytes: usize,
+}
+
+impl Call {
+    fn of(parts: &Parts) -> Self {
+        let route = route_of(parts);
+        Self {
+            is_read: matches!(parts.method, Method::GET | Method::HEAD),
+            is_bounded: !WITHOUT_DEADLINE.contains(&route),
+            max_body_bytes: if route == REVOKE { MAX_IDS_BYTES } else { MAX_BODY_BYTES },
+        }
+    }
+}
+
+impl Shared {
+    /// Authenticates an end user without waiting, if that is possible.
+    fn recall_user(&self, parts: &mut Parts) -> bool {
+        let Audience::Public(state) = &self.audience else { return false };
+        let Some(token) = recall_user(state, parts) else { return false };
+        parts.extensions.insert(token);
+        true
+    }
+
+    /// Puts who is calling among the request's extensions.
+    async fn authenticate(&self, parts: &mut Parts) -> Result<(), Problem> {
+        match &self.audience {
+            Audience::Public(state) => {
+                let token = authenticate_user(state, parts).await?;
+                parts.extensions.insert(token);
+            }
+            Audience::Service(state) => {
+                let key = authenticate_service(state, parts)?;
+                parts.extensions.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        self.places.clone().map(Semaphore::try_acquire_owned).transpose().map_err(|_| {
+            metrics::counter!("sessiond_rate_limited_total", "limit" => "in_flight").increment(1);
+            Problem::overloaded()
+        })
+    }
+
+    /// Waits for the work, but not for ever.
+    async fn finish(&self, call: Call, working: impl Future<Output = Response> + Send + 'static) -> Response {
+        if call.is_read {
+            within(DEADLINE, working, Problem::dependency_unavailable, self.listener).await
+        } else if call.is_bounded {
+            // It goes on, though nobody learns how it ends.
+            let limit = DEADLINE + self.application.longest_commit_wait();
+            within(limit, detached(working), Problem::outcome_unknown, self.listener).await
+        } else {
+            detached(working).await
+        }
+    }
+}
+
+/// Works in a place, and gives it back when the work is done.
+fn hold(
+    place: Option<OwnedSemaphorePermit>,
+    working: impl Future<Output = Result<Response, Infallible>>,
+) -> impl Future<Output = Response> {
+    working.map(move |answered| {
+        drop(place);
+        answered.unwrap_or_else(|never| match never {})
+    })
+}
+
+async fn within(
+    limit: Duration,
+    working: impl Future<Output = Response>,
+    otherwise: fn() -> Problem,
+    listener: &'static str,
+) -> Response {
+    tokio::time::timeout(limit, working).await.unwrap_or_else(|_| {
+        metrics::counter!("sessiond_deadlines_missed_total", "listener" => listener).increment(1);
+        tracing::warn!("a request took too long");
+        otherwise().into_response()
+    })
+}
+
+/// Runs in a task of its own: what has begun to change something is finished, caches and all, though its
+/// client may go away. The place that it has taken is given back when it is done.
+async fn detached(working: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(working.in_current_span()).await {
+        Ok(response) => response,
+        // The hook has logged it.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Problem::outcome_unknown().into_response(),
+        },
+    }
+}
