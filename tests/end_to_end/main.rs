@@ -5,6 +5,7 @@
 mod activity;
 mod bad_input;
 mod coherence;
+mod edge;
 mod embedded;
 mod events;
 mod keys;

@@ -38,6 +38,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Serves until SIGTERM or SIGINT, or until background work fails.
 pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<ExitCode> {
     let logging = Logging::start(&settings)?;
+    if !settings.passed_over.is_empty() {
+        let names = settings.passed_over.join(", ");
+        tracing::warn!(names, "passed over variables that are no configuration: ours are SESSIOND_SECTION__KEY");
+    }
     // Handlers first: a signal that comes while connecting must not be lost.
     let signals = Signals::listen()?;
     let shutdown = CancellationToken::new();

@@ -60,6 +60,8 @@ pub struct Settings {
     pub geoip_file: Option<PathBuf>,
     /// `client.service_key`
     pub client_service_key: Option<SecretString>,
+    /// Variables that begin like ours and are none: worth a warning.
+    pub passed_over: Vec<String>,
     /// `log.level`
     pub log_level: String,
     /// `log.format`
@@ -275,6 +277,7 @@ impl Reader<'_> {
             cleanup_interval: Some(cleanup_interval?).filter(|every| !every.is_zero()),
             geoip_file: self.text("enrich.geoip_file").map(PathBuf::from),
             client_service_key: client_service_key?,
+            passed_over: values.passed_over.clone(),
             log_level: log_level?,
             log_format: log_format?,
         })

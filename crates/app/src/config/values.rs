@@ -69,12 +69,6 @@ impl Values {
         self.keys.get(key).map(|(value, origin)| (value.as_str(), origin.as_str()))
     }
 
-    /// Variables of the environment that begin with `SESSIOND_` and are not configuration, because they have no
-    /// section.
-    pub fn passed_over(&self) -> &[String] {
-        &self.passed_over
-    }
-
     /// Every key with its value as it may be shown, and where it comes from.
     pub fn shown(&self) -> impl Iterator<Item = (String, String, &str)> {
         let rows = KEYS.iter().map(|key| match self.keys.get(key.name) {
@@ -387,11 +381,11 @@ mod tests {
         ];
         for name in links {
             let values = load(None, &[(name, "tcp://10.0.0.1:8080")]).unwrap();
-            assert!(Settings::from_values(&values).is_ok() && values.passed_over().is_empty(), "{name}");
+            assert!(Settings::from_values(&values).is_ok() && values.passed_over.is_empty(), "{name}");
         }
         let values = load(None, &[("SESSIOND_NAME", "/web/sessiond"), ("SESSIOND_LISTEN", "x")]).unwrap();
         assert!(Settings::from_values(&values).is_ok());
-        assert_eq!(values.passed_over(), ["SESSIOND_NAME", "SESSIOND_LISTEN"]);
+        assert_eq!(values.passed_over, ["SESSIOND_NAME", "SESSIOND_LISTEN"]);
     }
 
     #[test]

@@ -202,3 +202,33 @@ impl OfRoute {
         self.duration.record(took);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// The hook, which logs and counts, is the process's own.
+    #[tokio::test]
+    async fn panic_is_a_500_for_that_request_and_no_other() {
+        async fn panics() -> &'static str {
+            panic!("a bug")
+        }
+        let router = Router::new().route("/panics", get(panics)).route("/", get(|| async { "fine" }));
+        let router = layer(router, "test", RequestIds::OfCallers);
+        let send = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+            (parts, to_bytes(body, 1024).await.unwrap())
+        };
+        let (parts, body) = send("/panics").await;
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((parts.status.as_u16(), &body["code"]), (500, &serde_json::json!("internal_error")));
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        assert!(parts.headers.contains_key("x-request-id") && !body.to_string().contains("a bug"));
+        assert_eq!(send("/").await.1, "fine");
+    }
+}

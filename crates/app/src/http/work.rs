@@ -209,3 +209,29 @@ async fn detached(working: impl Future<Output = Response> + Send + 'static) -> R
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It unwinds to whoever answers the request, as it does where the work is not detached.
+    #[tokio::test]
+    async fn panic_of_detached_work_reaches_its_request() {
+        let panics = async { panic!("a bug") };
+        let caught = std::panic::AssertUnwindSafe(detached(panics)).catch_unwind().await;
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"a bug"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn detached_work_goes_on_when_its_request_does_not() {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let work = async {
+            tokio::time::sleep(10 * DEADLINE).await;
+            let _ = done.send(());
+            "done".into_response()
+        };
+        let answer = within(DEADLINE, detached(work), Problem::outcome_unknown, "test").await;
+        assert_eq!(answer.status().as_u16(), 503);
+        is_done.await.unwrap();
+    }
+}
