@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs everything that has to be green, in phases: formatting, lints, documentation, every test. Installs PostgreSQL, PgBouncer,
-# Redis and openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
+# Redis, nginx, HAProxy, Caddy and openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,9 @@ have_postgres || missing+=(postgresql)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
+for proxy in nginx haproxy caddy; do
+  command -v $proxy >/dev/null || [ -x /usr/sbin/$proxy ] || missing+=($proxy)
+done
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v git >/dev/null || missing+=(git)
 command -v pkill >/dev/null || missing+=(procps)

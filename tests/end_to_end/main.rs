@@ -13,6 +13,7 @@ mod life;
 mod openssl;
 mod pgbouncer;
 mod production;
+mod proxies;
 mod retention;
 mod shutdown;
 mod slow_clients;

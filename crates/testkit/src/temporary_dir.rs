@@ -11,6 +11,13 @@ impl TemporaryDir {
         Self(temporary_dir("files"))
     }
 
+    /// Where it is; from now on its removal is the caller's affair.
+    pub fn keep(self) -> PathBuf {
+        let path = self.0.clone();
+        std::mem::forget(self);
+        path
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
