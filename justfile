@@ -30,3 +30,7 @@ injected-bugs *arguments:
 # Every small change to the protocol of revocations has to be noticed by a test: about an hour
 mutants *arguments:
     scripts/mutants.sh {{arguments}}
+
+# Every fuzz target for five minutes: needs nightly Rust and cargo-fuzz
+fuzz *arguments:
+    scripts/fuzz.sh {{arguments}}

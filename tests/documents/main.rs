@@ -7,7 +7,7 @@ mod commands;
 use std::collections::BTreeSet;
 
 use app::config::KEYS;
-use sessiond_tests::repository::{blocks, documents, read, root};
+use sessiond_tests::repository::{blocks, documents, files, read, root};
 
 #[test]
 fn the_table_of_keys_is_the_one_in_the_code() {
@@ -101,5 +101,23 @@ fn every_kind_of_event_is_documented() {
     assert!(kinds.len() >= 5, "{kinds:?}");
     for kind in kinds {
         assert!(section.contains(&format!("`{kind}`")), "docs/http.md has no event {kind}");
+    }
+}
+
+/// The tests that the page on security names are there.
+#[test]
+fn tests_that_show_what_the_page_on_security_says_exist() {
+    let page = read("docs/security.md");
+    let rows = page.split("## OWASP ASVS").nth(1).unwrap().lines().filter(|line| line.starts_with("| 7."));
+    let named: Vec<_> = rows
+        .flat_map(|row| row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned))
+        .collect();
+    assert!(named.len() >= 15, "{named:?}");
+    let mut sources = String::new();
+    for path in files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+        sources.push_str(&read(&path));
+    }
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
     }
 }

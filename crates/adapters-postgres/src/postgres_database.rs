@@ -128,7 +128,11 @@ impl PostgresDatabase {
     /// The same for a statement that changes something: without an answer, nobody knows whether it did.
     async fn bounded_write<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
         match self.in_time(statement).await {
-            Ok(Err(error)) if outcome_unknown(&error) => Err(PortError::outcome_unknown(error)),
+            Ok(Err(error)) if outcome_unknown(&error) => {
+                // A restarted server has left more dead connections in the pool, each of which would cost a write.
+                self.health.connection_broke();
+                Err(PortError::outcome_unknown(error))
+            }
             Ok(result) => result.map_err(port_error),
             Err(elapsed) => Err(PortError::outcome_unknown(elapsed)),
         }

@@ -27,8 +27,9 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// Over the version, the key in Redis and the body: a value that was moved to another key is as good as forged.
-    fn sign(&self, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
+    /// Returns the signature of a body: over the version, the key in Redis and the body, so that a value that was moved to
+    /// another key is as good as forged.
+    pub fn sign(&self, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
         let mut context = hmac::Context::with_key(&self.0);
         // The key's length is that of its prefix and two ids, so where it ends is no question.
         for part in [&[VERSION][..], key, body] {

@@ -1,7 +1,7 @@
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The URL names no file.
-    #[error("not a SQLite URL that names a file, such as sqlite://sessiond.db")]
+    #[error(
+        "not a SQLite URL that names a file, such as sqlite://sessiond.db; the path is taken as it is: it has no ':', '?', '#' or '%'"
+    )]
     Url,
     /// Another process has the file.
     #[error("{} is in use by another sessiond{}: one SQLite file serves one process; stop that one, or talk to it over HTTP",
@@ -67,7 +69,7 @@ pub enum OpenError {
 pub struct DatabaseFile {
     path: PathBuf,
     /// Open for as long as SQLite has the file open: closing it would take SQLite's own locks away (POSIX).
-    _file: File,
+    file: File,
     _lock: File,
 }
 
@@ -109,7 +111,13 @@ impl DatabaseFile {
         }
         // Only a hint for whoever is refused, so a failure to write it is none.
         let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { path, _file: file, _lock: lock })
+        Ok(Self { path, file, _lock: lock })
+    }
+
+    /// Whether the path still leads to the file that is open: what is written to one that was deleted is lost.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let same = |open: Metadata, named: Metadata| (open.dev(), open.ino()) == (named.dev(), named.ino());
+        self.file.metadata().and_then(|open| Ok(same(open, std::fs::metadata(&self.path)?))).unwrap_or(false)
     }
 
     /// Where the file is.

@@ -20,7 +20,7 @@ pub struct SqliteDatabase {
     writer: DatabaseConnection,
     readers: DatabaseConnection,
     incarnation: Incarnation,
-    _file: DatabaseFile,
+    file: DatabaseFile,
 }
 
 /// The number that the next entry of the revocation log gets, as an expression.
@@ -42,7 +42,7 @@ impl SqliteDatabase {
         let random = rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0)).await;
         let random = random.map_err(|error| file.setup_error(error))?;
         let system = random.first().copied().unwrap_or_default().cast_unsigned();
-        Ok(Self { writer, readers, incarnation: Incarnation { system, database: 0, life: 0 }, _file: file })
+        Ok(Self { writer, readers, incarnation: Incarnation { system, database: 0, life: 0 }, file })
     }
 
     /// Which life of the file this is: another one each time that it is opened.
@@ -178,6 +178,9 @@ fn is_refused_value(error: &DbErr) -> bool {
 #[async_trait]
 impl HealthCheck for SqliteDatabase {
     async fn check(&self) -> Result<(), PortError> {
+        if !self.file.is_in_place() {
+            return Err(PortError::unavailable("the file was deleted or replaced while it is open"));
+        }
         bounded(self.readers.ping()).await
     }
 }

@@ -214,3 +214,19 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     let page = feed.poll(Some(&position), true).await.unwrap().unwrap().page;
     assert_eq!(page.entries.len(), 1, "{page:?}");
 }
+
+/// What is written to a file that has no name any more is lost with the process.
+#[tokio::test]
+async fn file_that_was_deleted_or_replaced_makes_the_database_unready() {
+    let dir = TemporaryDir::new();
+    let path = dir.path().join("sessiond.db");
+    let file = DatabaseFile::lock(&format!("sqlite://{}", path.display())).unwrap();
+    let database = SqliteDatabase::open(file, 1).await.unwrap();
+    assert!(database.check().await.is_ok());
+    std::fs::rename(&path, dir.path().join("moved")).unwrap();
+    assert!(database.check().await.is_err());
+    std::fs::write(&path, "another").unwrap();
+    assert!(database.check().await.is_err());
+    std::fs::rename(dir.path().join("moved"), &path).unwrap();
+    assert!(database.check().await.is_ok());
+}

@@ -92,6 +92,22 @@ impl RemoteJwks {
         }
     }
 
+    /// Takes over what another one has fetched from the same URL: reading the configuration again while the issuer is down must
+    /// not lose its keys.
+    pub(super) fn adopt(&self, earlier: &Self) {
+        if self.0.url != earlier.0.url {
+            return;
+        }
+        let (published, fetched_at) = {
+            let state = earlier.0.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.published.clone(), state.fetched_at)
+        };
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.fetched_at.is_none() {
+            (state.published, state.fetched_at) = (published, fetched_at);
+        }
+    }
+
     /// Returns the present keys, among them one that fits if the issuer has one; `None` if it cannot be
     /// known which keys it has.
     pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<PublishedKeys>> {
@@ -288,6 +304,22 @@ mod tests {
         pass(MIN_INTERVAL).await;
         assert_eq!(has(&remote, "new").await, Some(false));
         assert_eq!(has(&remote, "old").await, Some(false));
+    }
+
+    #[tokio::test]
+    async fn keys_outlive_a_reload_while_the_issuer_is_down() {
+        let (issuer, remote) = Issuer::start();
+        issuer.publish("only");
+        assert_eq!(has(&remote, "only").await, Some(true));
+        issuer.publish("");
+        let (reloaded, elsewhere) = (
+            RemoteJwks::new(remote.0.url.clone()).unwrap(),
+            RemoteJwks::new("http://127.0.0.1:1/".to_owned()).unwrap(),
+        );
+        reloaded.adopt(&remote);
+        elsewhere.adopt(&remote);
+        assert_eq!(has(&reloaded, "only").await, Some(true));
+        assert!(elsewhere.present().is_none());
     }
 
     #[tokio::test]

@@ -172,6 +172,14 @@ impl TokenVerifier {
         Self { issuers, clock, verified: VerifiedTokens::default() }
     }
 
+    /// Takes over the published keys that another verifier has, issuer by issuer.
+    pub fn adopt_keys(&self, earlier: &Self) {
+        let earlier = || earlier.issuers.iter().filter_map(|issuer| issuer.remote.as_ref());
+        for remote in self.issuers.iter().filter_map(|issuer| issuer.remote.as_ref()) {
+            earlier().for_each(|earlier| remote.adopt(earlier));
+        }
+    }
+
     /// Returns what a token says that was verified a while ago, if it is still good. Costs a hash.
     pub fn recall(&self, token: &str) -> Option<VerifiedToken> {
         let is_current = |publication: Publication| {

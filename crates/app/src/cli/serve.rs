@@ -171,6 +171,7 @@ fn reload(node: &Node, keys: &Keys, logging: &Logging, config: Option<&Path>) ->
     let credentials = wiring::credentials(&settings)?;
     node.reload(&settings)?;
     logging.set_level(&settings.log_level)?;
+    credentials.tokens.adopt_keys(&keys.tokens.load());
     keys.tokens.store(Arc::new(credentials.tokens));
     keys.service_keys.store(Arc::new(credentials.service_keys));
     Ok(())

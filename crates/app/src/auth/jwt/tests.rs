@@ -313,3 +313,146 @@ async fn subject_that_is_no_uuid_is_a_user_of_its_issuer() {
         assert_eq!(refusal(&verifier, &hs256(&claims)).await, Some(Refusal::Subject), "{subject}");
     }
 }
+
+/// Base64url without padding (RFC 7515 section 2).
+fn base64url(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for i in 0..=chunk.len() {
+            text.push(ALPHABET[(bits >> (18 - 6 * i) & 63) as usize] as char);
+        }
+    }
+    text
+}
+
+/// A token of this header and these claims, as they are written, signed well with the secret as HS256.
+fn signed(header: &str, claims: &str) -> String {
+    let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+    let key = EncodingKey::from_secret(SECRET);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+/// Forged, broken and odd tokens: each is refused, and the good one is not, with the same means.
+#[tokio::test]
+async fn corpus_of_forged_and_broken_tokens_is_refused() {
+    let (user, sid, exp) = (fixtures::session().user_id, fixtures::session().id, now() + 60);
+    let header = r#"{"alg":"HS256","typ":"JWT"}"#;
+    let good = format!(r#"{{"sub":"{user}","sid":"{sid}","exp":{exp}}}"#);
+    let verifier = verifier();
+    assert!(verifier.verify(&signed(header, &good)).await.is_ok());
+
+    let mut corpus = Vec::new();
+    // Headers, over good claims and with a good signature of HS256.
+    for header in [
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"None"}"#,
+        r#"{"alg":"NONE"}"#,
+        r#"{"alg":"nOnE"}"#,
+        r#"{"alg":""}"#,
+        r#"{"alg":null}"#,
+        r#"{"alg":7}"#,
+        r#"{"alg":["HS256"]}"#,
+        r#"{"alg":"hs256"}"#,
+        r#"{"alg":"HS384"}"#,
+        r#"{"alg":"HS512"}"#,
+        r#"{"alg":"RS256"}"#,
+        r#"{"alg":"RS512"}"#,
+        r#"{"alg":"PS256"}"#,
+        r#"{"alg":"ES256"}"#,
+        r#"{"alg":"ES384"}"#,
+        r#"{"alg":"EdDSA"}"#,
+        r#"{"alg":"HS256 "}"#,
+        r#"{"typ":"JWT"}"#,
+        "{}",
+        "[]",
+        "null",
+        "",
+        r#"{"alg":"HS256","alg":"none"}"#,
+        r#"{"alg":"none","alg":"HS256"}"#,
+        r#"{"alg":"HS256","typ":"id+jwt"}"#,
+        r#"{"alg":"HS256","typ":"logout+jwt"}"#,
+        r#"{"alg":"HS256","typ":""}"#,
+        r#"{"alg":"HS256","typ":7}"#,
+        r#"{"alg":"HS256","crit":["exp"]}"#,
+        r#"{"alg":"HS256","crit":[]}"#,
+        r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+        r#"{"alg":"HS256","kid":7}"#,
+        r#"{"alg":"HS256","jwk":"x"}"#,
+        "{\"alg\":\"HS256\"",
+    ] {
+        corpus.push(signed(header, &good));
+    }
+    // Claims, under a good header and signature.
+    let claims = |sub: &str, sid: &str, rest: &str| format!(r#"{{"sub":{sub},"sid":{sid}{rest}}}"#);
+    let (quoted_user, quoted_sid) = (format!("\"{user}\""), format!("\"{sid}\""));
+    let with_exp = |exp: &str| claims(&quoted_user, &quoted_sid, &format!(",\"exp\":{exp}"));
+    let end = format!(",\"exp\":{exp}");
+    for claims in [
+        claims(&quoted_user, &quoted_sid, ""),
+        with_exp("0"),
+        with_exp("-1"),
+        with_exp("null"),
+        with_exp("\"9999999999\""),
+        with_exp("1e300"),
+        with_exp("1e400"),
+        with_exp("true"),
+        with_exp("[]"),
+        with_exp(&(now() - 60).to_string()),
+        claims(&quoted_user, &quoted_sid, &format!("{end},\"nbf\":{}", now() + 60)),
+        claims(&quoted_user, &quoted_sid, &format!("{end},\"nbf\":null")),
+        claims(&quoted_user, &quoted_sid, &format!("{end},\"exp\":{exp}")),
+        claims(&quoted_user, &quoted_sid, &format!("{end},\"sub\":{quoted_user}")),
+        claims("null", &quoted_sid, &end),
+        claims("7", &quoted_sid, &end),
+        claims("\"\"", &quoted_sid, &end),
+        claims("\"alice\"", &quoted_sid, &end),
+        claims(&format!("\"{{{user}}}\""), &quoted_sid, &end),
+        claims(&format!("\"urn:uuid:{user}\""), &quoted_sid, &end),
+        claims(&format!("\"{}\"", user.0.simple()), &quoted_sid, &end),
+        claims(&format!("[{quoted_user}]"), &quoted_sid, &end),
+        claims(&quoted_user, "null", &end),
+        claims(&quoted_user, "\"' OR 1=1\"", &end),
+        claims(&quoted_user, "\"../../etc\"", &end),
+        claims(&quoted_user, &format!("\"{sid} \""), &end),
+        "[]".into(),
+        "null".into(),
+        "7".into(),
+        "\"text\"".into(),
+        String::new(),
+        "{".into(),
+        format!("{}{}", "[".repeat(3000), "]".repeat(3000)),
+        format!("{good}{good}"),
+    ] {
+        corpus.push(signed(header, &claims));
+    }
+    // The text of a good token, changed.
+    let token = signed(header, &good);
+    let [head, body, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    corpus.extend([
+        format!("{head}.{body}"),
+        format!("{head}.{body}."),
+        format!("{head}..{signature}"),
+        format!(".{body}.{signature}"),
+        format!("{token}."),
+        format!("{token}.{signature}"),
+        format!("{token}="),
+        format!("{token} "),
+        format!(" {token}"),
+        format!("{head}.{body}=.{signature}"),
+        format!("{head}.{body}.{}", signature.to_lowercase()),
+        format!("{head}.{body}.{}", &signature[..signature.len() - 2]),
+        token.replace('.', ","),
+        token.replace('.', ".."),
+        format!("{body}.{head}.{signature}"),
+        "..".into(),
+        ".".into(),
+        "\u{1F4F1}.\u{1F4F1}.\u{1F4F1}".into(),
+    ]);
+    assert!(corpus.len() >= 60, "{}", corpus.len());
+    for token in &corpus {
+        assert!(refused(&verifier, token).await, "{token}");
+    }
+}
