@@ -24,6 +24,8 @@ struct Shared {
 #[derive(Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that were revoked and deleted.
+    pub(crate) revoked_and_deleted: BTreeSet<SessionId>,
     /// Sessions whose end by time was noted.
     pub(crate) expired: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,

@@ -139,7 +139,7 @@ impl SessionRepository for MemorySessionRepository {
         for session in sessions {
             let revocation = session.revocation.clone();
             let known = tables.update(session.id, |known| known.revocation = known.revocation.take().or(revocation));
-            if known.is_none() {
+            if known.is_none() && !tables.revoked_and_deleted.contains(&session.id) {
                 tables.insert(session.clone());
             }
         }

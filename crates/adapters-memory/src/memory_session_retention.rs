@@ -50,7 +50,9 @@ impl SessionRetention for MemorySessionRetention {
         let mut tables = self.database.tables()?;
         let ids: Vec<_> = tables.ended(by).take(limit as usize).collect();
         for id in &ids {
-            tables.sessions.remove(id);
+            if tables.sessions.remove(id).is_some_and(|session| session.is_revoked()) {
+                tables.revoked_and_deleted.insert(*id);
+            }
             tables.expired.remove(id);
         }
         Ok(ids.len() as u64)

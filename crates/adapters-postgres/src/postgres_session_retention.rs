@@ -8,16 +8,17 @@ use sea_orm::QueryResult;
 use crate::postgres_database::PostgresDatabase;
 
 /// By the hour, which is indexed, and then exactly.
+/// By the database's clock, where a node's is ahead: what is live must neither be marked nor deleted.
 const NOTE_EXPIRED: &str = "WITH over AS MATERIALIZED (
-        SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
-            AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint
+        SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= LEAST($1, now())
+            AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
         ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <= $1";
+    UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <= LEAST($1, now())";
 
 const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM sessions
-        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at, expired_at) <= $1
+        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at, expired_at) <= LEAST($1, now())
         ORDER BY coalesce(revoked_at, expired_at) LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     DELETE FROM sessions USING old WHERE sessions.id = old.id";

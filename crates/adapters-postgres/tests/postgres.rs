@@ -344,3 +344,20 @@ async fn activity_of_sessions_with_an_idle_time_out_is_written_in_place() {
     let in_place: u32 = updated.lines().last().unwrap().trim().parse().unwrap();
     assert!(in_place > 80, "{in_place} of 100");
 }
+
+/// A node whose clock is years ahead must not take what is live for expired, nor delete it.
+#[tokio::test]
+async fn what_is_expired_is_judged_by_the_databases_clock_too() {
+    let database = PostgresServer::shared().database();
+    let open = connect(&database).await;
+    let sessions = PostgresSessionRepository::new(open.clone());
+    let retention = PostgresSessionRetention::new(open);
+    let session = Session { idle_timeout: None, ..fixtures::session() };
+    sessions.insert(&session, None).await.unwrap();
+    database.psql("UPDATE sessions SET expires_at = now() + interval '1 hour'");
+    let ahead = fixtures::now() + TimeDelta::days(36_500);
+    assert_eq!(retention.note_expired(ahead, 10).await.unwrap(), 0);
+    assert_eq!(retention.delete_ended(ahead, 10).await.unwrap(), 0);
+    database.psql("UPDATE sessions SET expires_at = now() - interval '1 hour'");
+    assert_eq!(retention.note_expired(ahead, 10).await.unwrap(), 1);
+}

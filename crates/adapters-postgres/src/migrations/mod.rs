@@ -15,6 +15,7 @@ mod m0010_in_any_surroundings;
 mod m0011_lives_of_a_database;
 mod m0012_room_for_activity;
 mod m0013_what_an_idempotency_key_was_given_for;
+mod m0014_revoked_and_deleted;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_lives_of_a_database::Migration),
             Box::new(m0012_room_for_activity::Migration),
             Box::new(m0013_what_an_idempotency_key_was_given_for::Migration),
+            Box::new(m0014_revoked_and_deleted::Migration),
         ]
     }
 }

@@ -10,6 +10,7 @@ mod m0005_revocation_log;
 mod m0006_in_any_surroundings;
 mod m0007_revocations_of_no_session;
 mod m0008_what_an_idempotency_key_was_given_for;
+mod m0009_revoked_and_deleted;
 
 /// Every migration, oldest first.
 pub(crate) struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_in_any_surroundings::Migration),
             Box::new(m0007_revocations_of_no_session::Migration),
             Box::new(m0008_what_an_idempotency_key_was_given_for::Migration),
+            Box::new(m0009_revoked_and_deleted::Migration),
         ]
     }
 }

@@ -18,6 +18,7 @@ macro_rules! session_retention_contract {
             [
                 sessions_over_by_time_are_noted_once,
                 ended_sessions_are_deleted_after_their_retention,
+                what_was_revoked_and_deleted_is_imported_no_more,
                 old_events_are_deleted_and_positions_are_not_used_again,
                 batches_are_bounded_and_the_backlog_is_counted,
                 parallel_cleaners_share_the_work,
@@ -51,6 +52,23 @@ async fn are_there(stores: &Stores, sessions: &[Session]) -> Vec<bool> {
         there.push(found.is_some());
     }
     there
+}
+
+/// A session of another system that was revoked here, and deleted before its lifetime had passed: importing it again must not
+/// bring it back to life.
+pub async fn what_was_revoked_and_deleted_is_imported_no_more(stores: &Stores) {
+    let far = fixtures::now() + TimeDelta::days(36_500);
+    let [revoked, live] = [1, 2].map(|n| Session { expires_at: far, ..fixtures::session_number(n) });
+    let both = [revoked.clone(), live.clone()];
+    assert_eq!(stores.sessions.import(&both).await.unwrap(), 2);
+    let revocation = Revocation { at: at(10), reason: None, actor: Some(Actor::Service) };
+    stores.sessions.revoke(&[revoked.id], &revocation).await.unwrap();
+    assert_eq!(stores.retention.delete_ended(at(10), 100).await.unwrap(), 1);
+    for _ in 0..2 {
+        assert_eq!(stores.sessions.import(&both).await.unwrap(), 0);
+    }
+    assert_eq!(crate::find_session(&*stores.sessions, revoked.id).await, None);
+    assert_eq!(crate::find_session(&*stores.sessions, live.id).await, Some(live));
 }
 
 /// At the moment that they are over, to the microsecond, and not again.
