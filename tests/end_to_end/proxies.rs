@@ -134,7 +134,7 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
                 answer.json::<Value>().await.unwrap()["last_ip_address"].clone()
             };
             // All of this machine is trusted here, so the nearest address that is not is what the client says; but
-            // Caddy believes nobody, and begins with the peer.
+            // Caddy trusts no client's header, and begins with the peer.
             let expected = if name == "caddy" { "127.0.0.1" } else { "203.0.113.9" };
             let started = Instant::now();
             while get("203.0.113.9").await != expected {

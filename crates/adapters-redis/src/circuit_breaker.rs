@@ -47,7 +47,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the last command succeeded: while it did not, only calls that somebody waits for should go.
+    /// Whether the last command succeeded: while it did not, only calls that a caller waits for should go.
     pub(crate) fn is_healthy(&self) -> bool {
         self.failures.load(Ordering::Relaxed) == 0
     }

@@ -126,7 +126,7 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
     describe_gauge!("sessiond_revocation_entries", "Sessions and users for which the node has revocations");
     describe_counter!("sessiond_revocation_resets_total", "How often nothing that was cached before was trusted");
     describe_counter!("sessiond_panics_total", "Panics; each is a failed request or the end of the process");
-    describe_counter!("sessiond_log_lines_dropped_total", "Log lines dropped because nobody read fast enough");
+    describe_counter!("sessiond_log_lines_dropped_total", "Log lines dropped because they were not read fast enough");
     describe_counter!("sessiond_auth_failures_total", "Requests refused for their credentials, by reason");
     describe_counter!("sessiond_rate_limited_total", "Requests refused by a limit");
     describe_counter!("sessiond_deadlines_missed_total", "Requests that were not answered in time");

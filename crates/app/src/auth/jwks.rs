@@ -79,7 +79,7 @@ impl RemoteJwks {
         Ok(Self(Arc::new(Shared { url, client, state: RwLock::default(), fetching: Mutex::default() })))
     }
 
-    /// Fetches the keys now and every five minutes, until nobody else has them any more.
+    /// Fetches the keys now and every five minutes, until this is the last handle to them.
     pub async fn keep_fresh(self) {
         let shared = Arc::downgrade(&self.0);
         drop(self);
@@ -123,7 +123,7 @@ impl RemoteJwks {
         });
         let has_answered =
             tokio::time::timeout(REQUEST_WAIT, refresh).await.is_ok_and(|joined| joined.unwrap_or(false));
-        // A key that is unknown here may be the issuer's newest: without its word nobody can say.
+        // A key that is unknown here may be the issuer's newest: without its answer it is not known.
         self.present().filter(|present| has_answered || fits(present))
     }
 

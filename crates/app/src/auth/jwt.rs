@@ -47,7 +47,7 @@ pub struct TokenRules {
     pub types: Vec<String>,
 }
 
-/// A token issuer: its rules and its own keys, which verify nobody else's tokens.
+/// A token issuer: its rules and its own keys, which verify no other issuer's tokens.
 pub struct Issuer {
     rules: TokenRules,
     secret: Option<DecodingKey>,

@@ -30,7 +30,7 @@ pub enum TokenError {
 pub enum Refusal {
     /// Longer than any head of a request.
     TooLong,
-    /// Not three parts of base64url with JSON in them, or of an algorithm that nobody knows.
+    /// Not three parts of base64url with JSON in them, or of an unknown algorithm.
     Malformed,
     /// `crit` names extensions, and none is understood (RFC 7515 section 4.1.11).
     CriticalHeader,

@@ -33,8 +33,8 @@ pub(super) fn shown(value: &str, shown: Shown) -> String {
     }
 }
 
-/// Returns a URL without its password and without parameters that may hold one; `None` if it cannot be told
-/// which part of it is what. One shows the configuration because a URL does not work: a password in it that is
+/// Returns a URL without its password and without parameters that may hold one; `None` if its parts
+/// cannot be told apart. One shows the configuration because a URL does not work: a password in it that is
 /// not percent-encoded is a likely reason, and must not be taken for a host or a path.
 fn shown_url(value: &str) -> Option<String> {
     if value == "none" {

@@ -12,7 +12,7 @@ use super::shown::shown;
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "sessiond.toml";
 
-/// Where values come from whose origin nobody has named.
+/// The origin of values that are not set.
 pub(super) const DEFAULT: &str = "default";
 
 /// Values by key, as text, with where they come from.
@@ -196,7 +196,7 @@ impl Values {
     }
 }
 
-/// Reads a file. Of what is wrong with it, the place is told and not the line, in which a secret may stand.
+/// Reads a file. An error names the place and not the line, in which a secret may stand.
 fn read_toml(path: &Path) -> Result<toml::Table, ConfigError> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Source(format!("{shown}: {error}")))?;

@@ -31,7 +31,7 @@ pub struct ConnectionSettings {
     pub trusted_proxies: Arc<[IpNetwork]>,
 }
 
-/// What one connection is doing, shared with whoever serves it.
+/// What one connection is doing, shared with the task that serves it.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Shared>);
 

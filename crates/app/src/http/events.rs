@@ -135,7 +135,7 @@ pub(super) async fn stream_events(
         Some((Ok::<_, Infallible>(event), tail))
     });
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // nginx holds back what it proxies until a buffer is full, unless it is told not to.
+    // nginx holds back what it proxies until a buffer is full, unless this header forbids it.
     Ok(([(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))], stream).into_response())
 }
 

@@ -58,7 +58,7 @@ impl Notion for u64 {
     const EXPECTED: &'static str = "a whole number";
 
     fn parse(text: &str) -> Option<Self> {
-        // `+7` is a number to Rust and to nobody else.
+        // `+7` is a number to Rust only.
         text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }

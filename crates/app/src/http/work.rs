@@ -164,7 +164,7 @@ impl Shared {
         if call.is_read {
             within(DEADLINE, working, Problem::dependency_unavailable, self.listener).await
         } else if call.is_bounded {
-            // It goes on, though nobody learns how it ends.
+            // It goes on, though its outcome is not reported.
             let limit = DEADLINE + self.application.longest_commit_wait();
             within(limit, detached(working), Problem::outcome_unknown, self.listener).await
         } else {
@@ -214,7 +214,7 @@ async fn detached(working: impl Future<Output = Response> + Send + 'static) -> R
 mod tests {
     use super::*;
 
-    /// It unwinds to whoever answers the request, as it does where the work is not detached.
+    /// It unwinds to the task that answers the request, as it does where the work is not detached.
     #[tokio::test]
     async fn panic_of_detached_work_reaches_its_request() {
         let panics = async { panic!("a bug") };

@@ -476,7 +476,7 @@ async fn stream_passes_through_a_proxy_and_takes_no_limit() {
     assert_eq!(setting.service_get("/service/v1/events?after=&limit=&session_id=&user_id=").await.status, 200);
 }
 
-/// With one place to work in, a second request is told so, and health is not.
+/// What is beyond a limit is refused with the time to wait; what is not counted is served.
 #[tokio::test]
 async fn limits_answer_429_and_503_with_retry_after() {
     use app::config::LimitSettings;

@@ -196,7 +196,7 @@ async fn a_sign_in_can_be_repeated_with_its_key() {
     assert_eq!((again.status.as_u16(), &again.bytes), (201, &second.bytes));
     // Both spellings of a key are one key.
     assert_eq!(sign_in("\"second\"").await.bytes, again.bytes);
-    // The first one's session has made room since: signing in with it would sign in nobody.
+    // The first one's session has made room since: a sign-in with it would be void.
     assert_eq!(sign_in("first").await.problem(), (409, "session_ended".into()));
     for key in ["", &"x".repeat(256), "é", "two words", "\"open"] {
         let answer = sign_in(key).await;

@@ -1,3 +1,5 @@
+//! Values become settings, or all their mistakes are shown at once.
+
 use super::*;
 
 const HASH: &str = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683";

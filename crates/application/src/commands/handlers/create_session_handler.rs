@@ -30,7 +30,7 @@ pub enum CreateSessionError {
     /// The idempotency key was given for another request.
     #[error("idempotency_key_reused")]
     KeyReused,
-    /// The request was repeated, and its session is revoked or expired: signing in with it would sign in nobody.
+    /// The request was repeated, and its session is revoked or expired: a sign-in with it would be void.
     #[error("session_ended")]
     SessionEnded,
     /// The store could not be written.
