@@ -13,7 +13,7 @@ use fred::prelude::{ClientLike, Expiration, KeysInterface, Pool};
 
 use crate::batched_gets::BatchedGets;
 use crate::cached_value::{self, Signer, VERSION};
-use crate::commands::{Commands, timeout};
+use crate::commands::{Commands, is_silence, timeout};
 use crate::connection::{COMMAND_TIMEOUT, OpenError, Rights, check_rights, connect_pool, options};
 
 /// How long an entry lives, at most; less if its session does.
@@ -69,10 +69,13 @@ impl RedisSessionCache {
     /// it was.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] that names the command that was refused or not answered.
+    /// [`PortError::Unavailable`] that names the command that was not answered; [`PortError::Corrupt`] that names the one that
+    /// was refused: trying again does not help.
     pub async fn inspect(&self) -> Result<Rights, PortError> {
         let checked = tokio::time::timeout(CHECK_TIMEOUT, check_rights(self.pool().next(), &self.key_prefix)).await;
-        checked.map_err(|_| PortError::unavailable(timeout()))?.map_err(PortError::unavailable)
+        let checked = checked.unwrap_or_else(|_| Err(timeout()));
+        checked
+            .map_err(|error| if is_silence(&error) { PortError::unavailable(error) } else { PortError::corrupt(error) })
     }
 
     /// Closes every connection. A server that does not answer is left without a goodbye.

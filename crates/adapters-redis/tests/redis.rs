@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use adapters_redis::{OpenError, RedisSessionCache};
 use chrono::TimeDelta;
 use domain::Session;
-use domain::ports::{HealthCheck, Layer, SessionCache, SessionKey};
+use domain::ports::{HealthCheck, Layer, PortError, SessionCache, SessionKey};
 use testkit::servers::{RedisCluster, RedisSentinel, RedisServer, free_port};
 use testkit::{TemporaryDir, fixtures};
 
@@ -215,6 +215,7 @@ async fn right_that_is_taken_away_makes_the_cache_unready() {
     assert!(cache.check().await.is_ok());
     server.cli(&["ACL", "SETUSER", "sessiond", "-set"]);
     let error = cache.check().await.unwrap_err();
+    assert!(matches!(error, PortError::Corrupt(_)), "it is refused, and not silent: {error}");
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("SET") && source.contains("NOPERM"), "{source}");
 }

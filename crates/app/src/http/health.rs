@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use application::coherence::RevocationState;
 use domain::coherence::Refusal;
-use domain::ports::HealthCheck;
+use domain::ports::{HealthCheck, PortError};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -27,7 +27,7 @@ pub(super) struct Readiness {
     pub(super) ready: bool,
     /// `up` or `down`; without it nothing can be answered.
     store: &'static str,
-    /// `up`, `down` or `none`; without it answers are slower.
+    /// `up`, `down`, `refused` or `none`; without it answers are slower.
     cache: &'static str,
     /// `used`, or why what is cached is not served; then answers are slower.
     cached_sessions: &'static str,
@@ -65,7 +65,12 @@ impl Health {
         let cache = async {
             match &self.cache {
                 None => "none",
-                Some(cache) => word(cache.check().await.is_ok()),
+                Some(cache) => match cache.check().await {
+                    Ok(()) => "up",
+                    // It answers, and refuses what a node asks of it: `sessiond doctor` names the command.
+                    Err(PortError::Corrupt(_)) => "refused",
+                    Err(_) => "down",
+                },
             }
         };
         let (store, cache) = tokio::join!(self.store.check(), cache);

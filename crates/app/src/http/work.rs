@@ -153,10 +153,7 @@ impl Shared {
     }
 
     fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-        self.places.clone().map(Semaphore::try_acquire_owned).transpose().map_err(|_| {
-            metrics::counter!("sessiond_rate_limited_total", "limit" => "in_flight").increment(1);
-            Problem::overloaded()
-        })
+        take_place(self.places.as_ref())
     }
 
     /// Waits for the work, but not for ever.
@@ -171,6 +168,17 @@ impl Shared {
             detached(working).await
         }
     }
+}
+
+/// Takes one of the places; `None`: there is no limit.
+///
+/// # Errors
+/// 503 `overloaded` if all are taken.
+fn take_place(places: Option<&Arc<Semaphore>>) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    places.cloned().map(Semaphore::try_acquire_owned).transpose().map_err(|_| {
+        metrics::counter!("sessiond_rate_limited_total", "limit" => "in_flight").increment(1);
+        Problem::overloaded()
+    })
 }
 
 /// Works in a place, and gives it back when the work is done.
@@ -213,6 +221,18 @@ async fn detached(working: impl Future<Output = Response> + Send + 'static) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_beyond_the_places_is_refused_until_some_is_done() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = take_place(Some(&places)).unwrap();
+        let refused = take_place(Some(&places)).unwrap_err().into_response();
+        assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+        // The place is given back by the work itself, though its request may be gone.
+        let response = hold(place, async { Ok(().into_response()) }).await;
+        assert!(response.status().is_success() && take_place(Some(&places)).is_ok());
+        assert!(take_place(None).unwrap().is_none());
+    }
 
     /// It unwinds to the task that answers the request, as it does where the work is not detached.
     #[tokio::test]
