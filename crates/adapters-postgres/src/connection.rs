@@ -8,7 +8,7 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 use thiserror::Error;
 
 /// How long starting up waits for a connection.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a statement of an import may take.
 const READING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request waits for a connection of the pool, a new one's handshake included.

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use domain::ports::{HealthCheck, PortError};
@@ -9,7 +9,9 @@ use sea_orm::{
 };
 use tokio::time::error::Elapsed;
 
-use crate::connection::{Durability, OpenError, PoolHealth, Statements, TRANSACTION_SET_UP, connect_pool, set_url};
+use crate::connection::{
+    Durability, OpenError, PoolHealth, START_TIMEOUT, Statements, TRANSACTION_SET_UP, connect_pool, set_url,
+};
 use crate::error::{connection_broke, outcome_unknown, port_error};
 use crate::schema;
 
@@ -85,11 +87,22 @@ impl PostgresDatabase {
 
     /// The key that signs what shared caches keep, the same for all nodes of this database: made by a migration, at random.
     ///
+    /// It is read while a node starts, and tried again for five seconds: requests give up on a connection sooner than a busy
+    /// machine opens the first one.
+    ///
     /// # Errors
     /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
-        let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
-        let values = self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await?;
+        let started = Instant::now();
+        let values = loop {
+            let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
+            match self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await {
+                Err(PortError::Unavailable(_)) if started.elapsed() < START_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                answer => break answer?,
+            }
+        };
         let value = values.into_iter().next().and_then(|value| value.try_into().ok());
         value.ok_or_else(|| PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache"))
     }

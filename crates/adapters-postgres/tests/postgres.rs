@@ -101,6 +101,23 @@ async fn a_wrong_password_is_said_without_repeating_it() {
     assert!(!error.contains("tr0ub4dor") && !error.contains('\n'), "{error}");
 }
 
+/// A machine on which everything starts at once answers the first statement late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starting_up_waits_for_a_slow_answer() {
+    let database = Arc::new(PostgresServer::shared().database());
+    let node = connect(&database).await;
+    let slow = database.clone();
+    let holder = std::thread::spawn(move || {
+        slow.psql("BEGIN; LOCK TABLE sessiond_secret; SELECT pg_sleep(1.5); COMMIT");
+    });
+    let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'sessiond_secret'::regclass";
+    while database.psql(locks) == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_ne!(node.cache_key().await.unwrap(), [0; 32]);
+    holder.join().unwrap();
+}
+
 #[tokio::test]
 async fn nobody_there_and_no_such_database_are_told_apart() {
     let nowhere = format!("postgres://postgres@127.0.0.1:{}/x", testkit::servers::free_port());

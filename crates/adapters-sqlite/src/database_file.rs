@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, RuntimeErr, sqlx};
 use thiserror::Error;
+use tokio::time::Instant;
 
+/// How long starting up waits for a connection.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection of a pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a statement waits for a lock inside the file.
@@ -158,12 +161,28 @@ impl DatabaseFile {
                     .busy_timeout(BUSY_TIMEOUT)
                     .foreign_keys(true)
             });
-        Database::connect(options).await.map_err(|source| self.setup_error(source))
+        connect_patiently(|| Database::connect(options.clone())).await.map_err(|source| self.setup_error(source))
     }
 
     pub(crate) fn setup_error(&self, source: DbErr) -> OpenError {
         OpenError::Setup { path: self.path.clone(), source }
     }
+}
+
+/// Tries again for [`START_TIMEOUT`] while time runs out: calls give up on a connection sooner than a busy machine opens the
+/// first one.
+async fn connect_patiently<T>(connect: impl AsyncFn() -> Result<T, DbErr>) -> Result<T, DbErr> {
+    let started = Instant::now();
+    loop {
+        match connect().await {
+            Err(error) if timed_out(&error) && started.elapsed() < START_TIMEOUT => {}
+            answer => return answer,
+        }
+    }
+}
+
+fn timed_out(error: &DbErr) -> bool {
+    matches!(error, DbErr::Conn(RuntimeErr::SqlxError(source)) if matches!(**source, sqlx::Error::PoolTimedOut))
 }
 
 /// Whether the file was free, and is ours now.
@@ -184,4 +203,37 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn open_private(path: &Path) -> Result<File, OpenError> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     open.map_err(|source| OpenError::Io { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn starting_up_waits_for_a_connection_for_five_seconds() {
+        // What sea-orm answers when the pool's time is up.
+        let timed_out = || DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::PoolTimedOut.into()));
+        let attempts = AtomicU32::new(0);
+        let third = connect_patiently(async || match attempts.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Err(timed_out()),
+            attempt => Ok(attempt),
+        });
+        assert_eq!(third.await.unwrap(), 2);
+
+        let started = Instant::now();
+        let never = connect_patiently::<()>(async || {
+            tokio::time::sleep(ACQUIRE_TIMEOUT).await;
+            Err(timed_out())
+        });
+        assert!(super::timed_out(&never.await.unwrap_err()));
+        assert_eq!(started.elapsed(), START_TIMEOUT);
+
+        // What more time does not mend is reported at once.
+        let started = Instant::now();
+        let refused = DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::PoolClosed.into()));
+        assert_eq!(connect_patiently::<()>(async || Err(refused.clone())).await.unwrap_err(), refused);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
 }
