@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sessiond_tests::node::{ALICE, Node};
 
 /// How long the node of these tests goes on serving once it is asked to stop.
-const SHUTDOWN_DELAY: Duration = Duration::from_millis(500);
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(1500);
 /// Clients that keep their connection, and as many that open one for each request.
 const CLIENTS: usize = 4;
 
@@ -70,7 +70,7 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
 /// learns from an answer that it is the last one. No request is lost, and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
-    let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "500ms")]).await;
+    let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "1500ms")]).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
     let host = node.public.trim_start_matches("http://").to_owned();

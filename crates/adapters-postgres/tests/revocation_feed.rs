@@ -414,18 +414,23 @@ async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
     for _ in 0..2 {
         peer.poll().await;
     }
-    let session = node.sign_in(1).await;
-    node.revoke(&session).await;
-    let started = Instant::now();
-    assert_eq!(node.poll().await, 1);
-    let polled = started.elapsed();
-    assert!(!node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
-    for _ in 0..2 {
-        peer.poll().await;
+    // The quickest of several rounds: the machine may be busy.
+    let (mut quickest_poll, mut quickest_round) = (Duration::MAX, Duration::MAX);
+    for user in 1..=5 {
+        let session = node.sign_in(user).await;
+        node.revoke(&session).await;
+        let started = Instant::now();
+        assert_eq!(node.poll().await, 1);
+        quickest_poll = quickest_poll.min(started.elapsed());
+        assert!(!node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
+        for _ in 0..2 {
+            peer.poll().await;
+        }
+        assert!(node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
+        quickest_round = quickest_round.min(started.elapsed());
     }
-    assert!(node.feed.peers(Duration::ZERO).await.unwrap().peers[0].is_caught_up);
-    let all = started.elapsed();
-    assert!(polled < Duration::from_millis(100) && all < Duration::from_millis(400), "{polled:?}, {all:?}");
+    assert!(quickest_poll < Duration::from_millis(100), "{quickest_poll:?}");
+    assert!(quickest_round < Duration::from_millis(400), "{quickest_round:?}");
 }
 
 /// More entries than one page has, above a transaction that stays open.
