@@ -258,11 +258,21 @@ impl Node {
         }
     }
 
-    /// A request of the backend, with a JSON body; answers status and body.
+    /// A request of the backend, with a JSON body; returns status and body. Tried again while the node is too busy.
     pub async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
-        let request = self.http.request(method, format!("{}/service/v1/{path}", self.service));
-        let response = request.bearer_auth(&self.service_key).json(&body).send().await.unwrap();
+        let response = send_until_available(self.service_request(method, path, &body)).await;
         (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    /// A request of the backend that is sent once, for tests of 503; returns status and body.
+    pub async fn service_once(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
+        let response = self.service_request(method, path, &body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    fn service_request(&self, method: reqwest::Method, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}/service/v1/{path}", self.service));
+        request.bearer_auth(&self.service_key).json(body)
     }
 
     /// Revokes a session as the backend, and waits until that is effective. Tried again while the node is too busy.

@@ -216,7 +216,7 @@ async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
     };
     set_standby("nobody");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let (status, body) = node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+    let (status, body) = node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
     assert_eq!((status, &body["code"]), (503, &json!("outcome_unknown")));
     // Nobody waits any more, and now it is committed.
     database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
@@ -237,7 +237,7 @@ async fn an_end_that_the_database_never_heard_of_is_not_of_unknown_outcome() {
     server.signal("KILL");
     tokio::time::sleep(Duration::from_millis(200)).await;
     for _ in 0..2 {
-        let (status, body) = node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+        let (status, body) = node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
         assert_eq!((status, &body["code"]), (503, &json!("dependency_unavailable")));
     }
 }

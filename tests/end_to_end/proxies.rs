@@ -171,7 +171,11 @@ async fn no_request_is_lost_to_a_connection_that_has_just_been_closed() {
                 for _ in 0..3 {
                     let rename = http.patch(format!("{url}/api/v1/sessions/current")).bearer_auth(&token);
                     let answer = rename.json(&json!({ "name": format!("device {n}") })).send().await.unwrap();
-                    assert_eq!(answer.status(), 200, "{url}");
+                    // A busy node's own 503 is an answer; a proxy's has no problem in it.
+                    let status = answer.status();
+                    let is_problem =
+                        answer.headers().get("content-type").is_some_and(|is| is == "application/problem+json");
+                    assert!(status == 200 || (status == 503 && is_problem), "{url}: {status}");
                     // Around the moment at which one of the two closes.
                     let gap = if n % 2 == 0 { 3_000 } else { 5_000 };
                     tokio::time::sleep(Duration::from_millis(gap - 60 + 5 * n)).await;
