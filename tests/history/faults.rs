@@ -234,11 +234,11 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         PrunedLog => {
             // As the product does it, but at once, and not as somebody does who deletes from the log: that would begin a life.
             let trigger = async |sql: &str| cluster.sql(&format!("ALTER TABLE revocation_log {sql}")).await.is_ok();
-            if !trigger("DISABLE TRIGGER revocation_log_note_pruning").await {
+            if !trigger("DISABLE TRIGGER revocation_log_record_pruning").await {
                 return false;
             }
             let sql = "WITH gone AS (DELETE FROM revocation_log RETURNING xid), noted AS (
-                    UPDATE database_life SET written_by = pg_current_xact_id(), retained_from = greatest(retained_from,
+                    UPDATE database_incarnation SET written_by = pg_current_xact_id(), retained_from = greatest(retained_from,
                         (SELECT (xid::text::bigint + 1)::text::xid8 FROM gone ORDER BY xid DESC LIMIT 1))
                 ) SELECT count(*) FROM gone";
             let began = Instant::now();
@@ -247,7 +247,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
                 cleared |= cluster.sql(sql).await.is_ok_and(|count| count != "0");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            trigger("ENABLE ALWAYS TRIGGER revocation_log_note_pruning").await && cleared
+            trigger("ENABLE ALWAYS TRIGGER revocation_log_record_pruning").await && cleared
         }
         ClonedDatabase => cluster.read_at_a_copy(&recent(scene), while_it_lasts).await,
         RestoredDatabase => {

@@ -156,7 +156,7 @@ async fn watch(scene: Arc<Scene>) {
         let unlogged = "SELECT count(*) FROM sessions WHERE revoked_at > now() - interval '5 seconds' AND NOT EXISTS (
             SELECT FROM revocation_log AS log WHERE log.session_id = sessions.id OR log.user_id = sessions.user_id
                 OR (log.session_id IS NULL AND log.user_id IS NULL))
-            AND (SELECT retained_from = '1' AND revoked_at > began_at + interval '1 second' FROM database_life)";
+            AND (SELECT retained_from = '1' AND revoked_at > began_at + interval '1 second' FROM database_incarnation)";
         if let Ok(count) = scene.cluster.sql(unlogged).await
             && count != "0"
         {

@@ -16,13 +16,13 @@ use crate::postgres_revocation_feed::incarnation;
 use crate::session_row::{self, COLUMNS};
 
 /// The rows, and what the read has seen: in which life of which database, and which transactions. A life is believed where its row is
-/// bound to this table, this database and this run of the server, which a poll has verified (see `m0011_lives_of_a_database`). On a
+/// bound to this table, this database and this run of the server, which a poll has verified (see `migrations/0003_revocation_log.sql`). On a
 /// standby an unlogged table cannot be read, and so the read fails: a standby may be behind.
 static FIND: LazyLock<String> = LazyLock::new(|| {
     let columns = COLUMNS.split(',').map(|column| format!("sessions.{}", column.trim())).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT l.system AS life_system, l.database, l.life, pg_current_snapshot()::text AS snapshot, {columns}
-        FROM sessions LEFT JOIN database_life l ON l.sessions_table = sessions.tableoid
+        FROM sessions LEFT JOIN database_incarnation l ON l.sessions_table = sessions.tableoid
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.server_started = pg_postmaster_start_time() AND l.xmin = l.written_by::xid
         WHERE sessions.id = ANY($1)"

@@ -7,7 +7,7 @@ use sea_orm::{DbErr, QueryResult};
 
 use crate::postgres_database::PostgresDatabase;
 
-const NUMBER: &str = "SELECT sessiond_number_events_v1($1)";
+const NUMBER: &str = "SELECT sessiond_assign_event_positions_v1($1)";
 
 /// Events that get their positions at a time.
 const NUMBER_BATCH: i64 = 5000;

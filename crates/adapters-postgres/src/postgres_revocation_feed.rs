@@ -33,9 +33,9 @@ const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES (
     ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats = node_lease.heartbeats + 1,
         applied = NULL, applied_life = NULL";
 
-/// The present life, where its row is believed: see `m0011_lives_of_a_database`. No row on a standby, which cannot read an unlogged
+/// The present life, where its row is believed: see `migrations/0003_revocation_log.sql`. No row on a standby, which cannot read an unlogged
 /// table: there the statement fails.
-const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM database_life
+const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM database_incarnation
     WHERE system = (SELECT system_identifier FROM pg_control_system())
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND sessions_table = to_regclass('sessions') AND server_started = pg_postmaster_start_time()
@@ -181,7 +181,7 @@ impl PostgresRevocationFeed {
                 return Ok(position);
             }
             let has_begun = |row: &QueryResult| row.try_get_by_index::<bool>(0);
-            let begin = "SELECT sessiond_begin_life_v1($1)";
+            let begin = "SELECT sessiond_begin_incarnation_v1($1)";
             if self.polls.write(begin, [MAX_DELETIONS.into()], has_begun).await?.first() != Some(&true) {
                 return Err(PortError::unavailable("the log of an earlier life of the database is being deleted"));
             }
@@ -244,7 +244,7 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 
     async fn end_life(&self, incarnation: Incarnation) -> Result<(), PortError> {
-        let sql = "DELETE FROM database_life WHERE life = $1";
+        let sql = "DELETE FROM database_incarnation WHERE life = $1";
         self.database.execute(sql, [incarnation.life.cast_signed().into()]).await.map(drop)
     }
 }

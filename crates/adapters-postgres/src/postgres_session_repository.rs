@@ -228,7 +228,7 @@ fn insert_sql() -> String {
     let (user_id, created_at) = (placeholder("user_id"), placeholder("created_at"));
     let limit = placeholders(COLUMN_COUNT + 1..=COLUMN_COUNT + LIMIT_VALUES);
     format!(
-        "WITH room AS MATERIALIZED (SELECT sessiond_make_room_v2({user_id}, {created_at}, {limit}) AS evicted)
+        "WITH room AS MATERIALIZED (SELECT sessiond_enforce_session_limit_v1({user_id}, {created_at}, {limit}) AS evicted)
         INSERT INTO sessions ({COLUMNS}) SELECT {values} FROM room WHERE evicted IS NOT NULL
         RETURNING (SELECT evicted FROM room)"
     )

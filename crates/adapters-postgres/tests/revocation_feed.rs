@@ -239,7 +239,7 @@ async fn restart_of_the_server_goes_on_with_the_life_and_a_crash_begins_one() {
     let version = node.read_version(&session).await.unwrap();
     // A restart that was no crash: as if the server had started at another time.
     database.psql(
-        "UPDATE database_life SET server_started = server_started - interval '1 day', written_by = pg_current_xact_id()",
+        "UPDATE database_incarnation SET server_started = server_started - interval '1 day', written_by = pg_current_xact_id()",
     );
     assert_eq!(node.read_version(&session).await, None, "nobody has verified the life since the restart");
     node.poll().await;
@@ -269,23 +269,23 @@ async fn neither_no_life_nor_strange_ones_break_polls_and_reads() {
     let session = node.sign_in(1).await;
     node.poll().await;
     let version = node.read_version(&session).await.unwrap();
-    let strange = "INSERT INTO database_life (system, database, sessions_table, server_started, life, retained_from)
+    let strange = "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
         SELECT system + n, database, sessions_table, server_started, life + n, '1'
-        FROM database_life, generate_series(1, 3) AS n";
+        FROM database_incarnation, generate_series(1, 3) AS n";
     database.psql(strange);
     node.poll().await;
-    let twice = "INSERT INTO database_life (system, database, sessions_table, server_started, life, retained_from)
+    let twice = "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
         SELECT system, (database::bigint + 1)::oid, sessions_table, server_started, life, '1'
-        FROM database_life LIMIT 1";
+        FROM database_incarnation LIMIT 1";
     database.psql(twice);
     node.poll().await;
-    database.psql("DELETE FROM database_life");
+    database.psql("DELETE FROM database_incarnation");
     assert_eq!(node.read_version(&session).await, None);
     assert_is_another_life(&mut node, &session, &version, "no row").await;
     let session = node.sign_in(2).await;
     let version = node.read_version(&session).await.unwrap();
     // As a data-only restore leaves it: written by a transaction that it does not name.
-    database.psql("UPDATE database_life SET life = life + 1");
+    database.psql("UPDATE database_incarnation SET life = life + 1");
     assert_is_another_life(&mut node, &session, &version, "a row that was restored").await;
 }
 
@@ -297,7 +297,7 @@ async fn life_begins_after_a_crash_however_long_the_log_is() {
     let session = node.sign_in(1).await;
     node.poll().await;
     database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, 50000)");
-    database.psql("DELETE FROM database_life");
+    database.psql("DELETE FROM database_incarnation");
     let mut polls = 0;
     while node.feed.poll(None, true).await.is_err() {
         polls += 1;
@@ -367,13 +367,13 @@ async fn no_life_begins_before_the_triggers_are_there() {
     let mut node = Node::start(&database, 1).await;
     let session = node.sign_in(1).await;
     for (table, trigger) in [
-        ("sessions", "sessions_note_updates"),
+        ("sessions", "sessions_record_updates"),
         ("sessions", "sessions_log_deletions"),
         ("sessions", "sessions_log_truncation"),
-        ("revocation_log", "revocation_log_note_pruning"),
-        ("revocation_log", "revocation_log_end_life"),
+        ("revocation_log", "revocation_log_record_pruning"),
+        ("revocation_log", "revocation_log_end_incarnation"),
     ] {
-        database.psql(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}; DELETE FROM database_life"));
+        database.psql(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}; DELETE FROM database_incarnation"));
         assert!(node.feed.poll(None, true).await.is_err(), "{trigger}");
         assert_eq!(node.read_version(&session).await, None, "{trigger}");
         database.psql(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"));
@@ -518,7 +518,7 @@ async fn what_a_node_has_merged_in_one_life_says_nothing_about_another() {
     }
     let (before, caught_up) = is_caught_up(&node).await;
     assert!(caught_up);
-    database.psql("DELETE FROM database_life");
+    database.psql("DELETE FROM database_incarnation");
     assert_eq!(is_caught_up(&node).await, (None, false));
     // The log of the new life is empty; but the peer goes on in the old one.
     node.position = None;

@@ -1,32 +1,47 @@
-//! The schema's history. A file that was released is never edited.
+//! The schema, as migrations. Each is a file of SQL that is named here; one that was released is never
+//! edited.
 
-use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm_migration::async_trait::async_trait;
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
-mod m0001_create_sessions;
-mod m0002_revocations_are_final;
-mod m0003_time_outs_and_labels;
-mod m0004_events;
-mod m0005_revocation_log;
-mod m0006_in_any_surroundings;
-mod m0007_revocations_of_no_session;
-mod m0008_what_an_idempotency_key_was_given_for;
-mod m0009_revoked_and_deleted;
+/// Every migration, oldest first. Each runs in a transaction of its own.
+const MIGRATIONS: [SqlMigration; 3] = [
+    SqlMigration { name: "0001_sessions", sql: include_str!("0001_sessions.sql") },
+    SqlMigration { name: "0002_session_events", sql: include_str!("0002_session_events.sql") },
+    SqlMigration { name: "0003_revocation_log", sql: include_str!("0003_revocation_log.sql") },
+];
 
-/// Every migration, oldest first.
+/// Runs the migrations and records in the database which have been run.
 pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_create_sessions::Migration),
-            Box::new(m0002_revocations_are_final::Migration),
-            Box::new(m0003_time_outs_and_labels::Migration),
-            Box::new(m0004_events::Migration),
-            Box::new(m0005_revocation_log::Migration),
-            Box::new(m0006_in_any_surroundings::Migration),
-            Box::new(m0007_revocations_of_no_session::Migration),
-            Box::new(m0008_what_an_idempotency_key_was_given_for::Migration),
-            Box::new(m0009_revoked_and_deleted::Migration),
-        ]
+        MIGRATIONS.map(|migration| Box::new(migration) as Box<dyn MigrationTrait>).into()
+    }
+}
+
+/// One file of SQL.
+struct SqlMigration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+impl MigrationName for SqlMigration {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for SqlMigration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(self.sql).await?;
+        Ok(())
+    }
+
+    /// sea-orm-migration would begin one for PostgreSQL only.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
     }
 }

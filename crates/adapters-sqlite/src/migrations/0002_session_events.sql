@@ -1,29 +1,6 @@
-use sea_orm::{ConnectionTrait, DbErr};
-use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait::async_trait};
-
-pub(super) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &'static str {
-        "m0004_events"
-    }
-}
-
-#[async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(SQL).await.map(drop)
-    }
-
-    /// sea-orm-migration would wrap it for PostgreSQL only.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}
-
-/// The outbox. Triggers write it, so that whoever changes a session, by whatever statement, writes its event in the same
-/// transaction. An id is never used again (AUTOINCREMENT), and is the event's position.
-const SQL: &str = "
+-- The event outbox. Triggers write it, so that every change of a session writes its event in the
+-- same transaction, whatever statement makes the change. An id is never used again (AUTOINCREMENT),
+-- and is the event's position in the feed.
 CREATE TABLE session_events (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     kind        TEXT    NOT NULL,
@@ -39,7 +16,8 @@ CREATE INDEX session_events_by_user ON session_events (user_id, id);
 
 CREATE TRIGGER sessions_record_creation AFTER INSERT ON sessions
 BEGIN
-    INSERT INTO session_events (kind, at, session_id, user_id) VALUES ('created', NEW.created_at, NEW.id, NEW.user_id);
+    INSERT INTO session_events (kind, at, session_id, user_id)
+    VALUES ('created', NEW.created_at, NEW.id, NEW.user_id);
     INSERT INTO session_events (kind, at, session_id, user_id, reason, actor)
     SELECT 'revoked', NEW.revoked_at, NEW.id, NEW.user_id, NEW.revoked_reason, NEW.revoked_by
     WHERE NEW.revoked_at IS NOT NULL;
@@ -49,7 +27,8 @@ CREATE TRIGGER sessions_record_revocation AFTER UPDATE ON sessions
 WHEN OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL
 BEGIN
     INSERT INTO session_events (kind, at, session_id, user_id, reason, actor) VALUES (
-        CASE WHEN NEW.revoked_by IS 'system' AND NEW.revoked_reason IS 'session_limit' THEN 'evicted' ELSE 'revoked' END,
+        CASE WHEN NEW.revoked_by IS 'system' AND NEW.revoked_reason IS 'session_limit'
+            THEN 'evicted' ELSE 'revoked' END,
         NEW.revoked_at, NEW.id, NEW.user_id, NEW.revoked_reason, NEW.revoked_by);
 END;
 
@@ -58,7 +37,8 @@ WHEN OLD.expired_at IS NULL AND NEW.expired_at IS NOT NULL
 BEGIN
     INSERT INTO session_events (kind, at, session_id, user_id, reason, actor) VALUES (
         'expired', NEW.expired_at, NEW.id, NEW.user_id,
-        CASE WHEN NEW.expired_at >= NEW.expires_at THEN 'lifetime' ELSE 'idle_timeout' END, 'system');
+        CASE WHEN NEW.expired_at >= NEW.expires_at THEN 'lifetime' ELSE 'idle_timeout' END,
+        'system');
 END;
 
 CREATE TRIGGER sessions_record_renewal AFTER UPDATE ON sessions
@@ -68,5 +48,4 @@ BEGIN
     VALUES ('renewed', NEW.last_activity_at, NEW.id, NEW.user_id);
 END;
 
-UPDATE sessiond_schema SET version = 4;
-";
+UPDATE sessiond_schema SET version = 2, oldest_able = 2;

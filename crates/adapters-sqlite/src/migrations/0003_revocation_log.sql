@@ -1,32 +1,10 @@
-use sea_orm::{ConnectionTrait, DbErr};
-use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait::async_trait};
-
-pub(super) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &'static str {
-        "m0005_revocation_log"
-    }
-}
-
-#[async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(SQL).await.map(drop)
-    }
-
-    /// sea-orm-migration would wrap it for PostgreSQL only.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}
-
-/// What this process has to know before it answers what it remembers (`docs/coherence.md`), written by triggers in the transaction of
-/// the change.
-const SQL: &str = "
+-- The revocation log: what the process polls before it serves sessions from its caches
+-- (docs/coherence.md). Triggers write it in the transaction of the change. An entry is about a
+-- session, about all sessions of a user, or, with neither, about all sessions.
 CREATE TABLE revocation_log (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    session_id  BLOB    NOT NULL,
+    session_id  BLOB,
+    user_id     BLOB,
     recorded_at INTEGER NOT NULL DEFAULT (unixepoch())
 ) STRICT;
 
@@ -38,17 +16,18 @@ BEGIN
     INSERT INTO revocation_log (session_id) VALUES (OLD.id);
 END;
 
+-- Terminated sessions were logged when they were revoked, or are past their own time.
 CREATE TRIGGER sessions_log_deletion AFTER DELETE ON sessions
 WHEN OLD.revoked_at IS NULL AND OLD.expired_at IS NULL
 BEGIN
     INSERT INTO revocation_log (session_id) VALUES (OLD.id);
 END;
 
+-- cache: the key that signs values in Redis.
 CREATE TABLE sessiond_secret (
     name  TEXT NOT NULL PRIMARY KEY,
     value BLOB NOT NULL CHECK (length(value) = 32)
 ) STRICT;
 INSERT INTO sessiond_secret (name, value) VALUES ('cache', randomblob(32));
 
-UPDATE sessiond_schema SET version = 5;
-";
+UPDATE sessiond_schema SET version = 3, oldest_able = 3;
