@@ -13,7 +13,7 @@ fix:
 
 # One file that needs no other: target/release/sessiond
 release:
-    cargo build --release -p app
+    cargo build --release -p sessiond
 
 # Beside limits and peers: bench/README.md
 bench *arguments:

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -59,7 +60,7 @@ const RULES: [Rule; 13] = [
     ),
     Rule("testkit", &["domain"], &["async-trait", "chrono", "futures-util", "proptest", "serde_json", "tokio", "uuid"]),
     Rule(
-        "app",
+        "sessiond",
         &[
             "domain",
             "application",
@@ -163,7 +164,7 @@ fn adapters_see_neither_each_other_nor_the_application_not_even_in_tests() {
             continue;
         }
         let used: BTreeSet<_> = dependencies(&package, false).union(&dependencies(&package, true)).cloned().collect();
-        for other in ADAPTERS.iter().chain(&["application", "app"]) {
+        for other in ADAPTERS.iter().chain(&["application", "sessiond"]) {
             assert!(!used.contains(*other), "{name} must not use {other}");
         }
     }
@@ -176,26 +177,133 @@ fn the_domain_has_no_tests_that_would_compile_it_twice() {
     assert_eq!(dependencies(domain, true), BTreeSet::new());
 }
 
-#[test]
-fn only_wiring_names_concrete_adapters() {
-    let src = format!("{}/../crates/app/src", env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![std::path::PathBuf::from(src)];
-    let mut files = 0;
+/// The `.rs` files under a folder, with their paths inside it.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let (mut folders, mut found) = (vec![root.clone()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("wiring.rs") {
-                files += 1;
-                let source = std::fs::read_to_string(&path).unwrap();
-                // Unit tests are put together of what is in memory.
-                let product = source.split("#[cfg(test)]").next().unwrap();
-                assert!(!product.contains("adapters_"), "{}", path.display());
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    assert!(files > 20, "looked at {files} files only");
+    assert!(!found.is_empty(), "there is no source in {folder}");
+    found
+}
+
+/// A source without its unit tests, which may use whatever they need.
+fn product(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap()
+}
+
+#[test]
+fn only_the_composition_root_names_concrete_adapters() {
+    let sources = sources("crates/app/src");
+    let others: Vec<_> = sources.iter().filter(|(path, _)| !path.starts_with("composition/")).collect();
+    assert!(others.len() > 40, "looked at {} files only", others.len());
+    for (path, source) in others {
+        assert!(!product(source).contains("adapters_"), "{path}");
+    }
+}
+
+/// The rooms of a folder, from top to bottom; those of one row are on one floor, and do not see each other.
+struct Floors(&'static str, &'static str, &'static [&'static [&'static str]]);
+
+const FLOORS: [Floors; 7] = [
+    Floors(
+        "crates/app/src",
+        "crate::",
+        &[
+            &["cli"],
+            &["composition"],
+            &["descriptors"],
+            &["http"],
+            &["auth"],
+            &["telemetry"],
+            &["config"],
+            &["system", "loopback"],
+        ],
+    ),
+    Floors("crates/app/src/http", "crate::http::", &[&["public", "service"], &["middleware"], &["server"], &["wire"]]),
+    Floors(
+        "crates/application/src",
+        "crate::",
+        &[&["application"], &["background"], &["commands", "queries"], &["coherence"], &["activity"]],
+    ),
+    Floors(
+        "crates/domain/src",
+        "crate::",
+        &[
+            &["ports"],
+            &["policy"],
+            &["session_event"],
+            &["coherence"],
+            &["session"],
+            &["activity", "device", "metadata", "name"],
+            &["ids", "address"],
+        ],
+    ),
+    Floors(
+        "crates/adapters-postgres/src",
+        "crate::",
+        &[&["sessions", "event_outbox", "dashtam_sessions"], &["revocation_feed"], &["database"], &["migrations"]],
+    ),
+    Floors(
+        "crates/adapters-sqlite/src",
+        "crate::",
+        &[&["sessions", "event_outbox", "revocation_feed"], &["database"], &["migrations"]],
+    ),
+    Floors(
+        "crates/adapters-redis/src",
+        "crate::",
+        &[&["session_cache"], &["batched_gets"], &["commands"], &["connection", "circuit_breaker", "cached_value"]],
+    ),
+];
+
+/// Returns the room of a path such as `http/wire/body.rs` or `wiring.rs`, and of `http::wire::body`.
+fn room(path: &str) -> &str {
+    path.split(['/', ':', '.', ';', ' ', ',']).next().unwrap()
+}
+
+/// Returns the arrows between rooms: who imports whom, with the file that does.
+fn arrows(folder: &str, prefix: &str) -> Vec<(String, String, String)> {
+    let mut arrows = Vec::new();
+    for (path, source) in sources(folder) {
+        for line in product(&source).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (at, _) in line.match_indices(prefix) {
+                let used = room(&line[at + prefix.len()..]).to_owned();
+                arrows.push((room(&path).to_owned(), used, path.clone()));
+            }
+        }
+    }
+    arrows
+}
+
+#[test]
+fn rooms_import_downward_only_and_by_module() {
+    for Floors(folder, prefix, floors) in FLOORS {
+        let floor = |room: &str| floors.iter().position(|floor| floor.contains(&room));
+        let mut downward = 0;
+        for (importer, used, path) in arrows(folder, prefix) {
+            if ["lib", "main", "mod", "two_nodes", "test_support"].contains(&importer.as_str()) {
+                continue;
+            }
+            let from = floor(&importer).unwrap_or_else(|| panic!("{folder}/{path}: {importer} has no floor"));
+            let is_root = used.starts_with(|first: char| first.is_ascii_uppercase() || first == '{');
+            assert!(!is_root, "{folder}/{path} imports {prefix}{used}: import by module");
+            if importer != used {
+                let to = floor(&used).unwrap_or_else(|| panic!("{folder}/{path}: {used} has no floor"));
+                assert!(from < to, "{folder}/{path} imports {prefix}{used}, which is not below {importer}");
+                downward += 1;
+            }
+        }
+        assert!(downward > 0, "{folder}: there is no import that was looked at");
+    }
 }
 
 /// A test target that no phase names would silently not be run.

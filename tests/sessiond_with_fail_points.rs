@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use app::cli;
+use sessiond::cli;
 
 fn main() -> ExitCode {
     let _injected_bugs = fail::FailScenario::setup();

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use app::config::{Settings, Values};
+use sessiond::config::{Settings, Values};
 use libfuzzer_sys::fuzz_target;
 
 static FILE: LazyLock<PathBuf> =

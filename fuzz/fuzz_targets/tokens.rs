@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use app::auth::{Issuer, Subject, TokenRules, TokenVerifier};
+use sessiond::auth::{Issuer, Subject, TokenRules, TokenVerifier};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use app::config::KEYS;
+use sessiond::config::KEYS;
 use sessiond_tests::node::{ALICE, Node, binary, profile_dir, run, use_free_ports};
 use sessiond_tests::repository::{blocks, copy_into, documents, read, root};
 use testkit::TemporaryDir;

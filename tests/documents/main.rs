@@ -6,7 +6,7 @@ mod commands;
 
 use std::collections::BTreeSet;
 
-use app::config::KEYS;
+use sessiond::config::KEYS;
 use sessiond_tests::repository::{blocks, documents, files, read, root};
 
 #[test]

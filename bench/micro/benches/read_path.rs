@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository};
 use adapters_redis::cached_value::{self, Signer};
-use app::auth::{Issuer, Subject, TokenRules, TokenVerifier};
-use app::system::{SystemClock, SystemMonotonicClock};
 use application::coherence::{CoherentSessionCache, RevocationFollower, RevocationState};
 use application::queries::GetSession;
 use application::queries::handlers::GetSessionHandler;
@@ -17,6 +15,8 @@ use domain::ports::{Clock, SessionCache, SessionRepository};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
+use sessiond::auth::{Issuer, Subject, TokenRules, TokenVerifier};
+use sessiond::system::{SystemClock, SystemMonotonicClock};
 use testkit::fixtures;
 use uuid::Uuid;
 

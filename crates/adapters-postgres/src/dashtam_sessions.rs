@@ -6,9 +6,9 @@ use sea_orm::prelude::{IpNetwork, Json};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, Value};
 use uuid::Uuid;
 
-use crate::connection::{OpenError, connect_for_reading};
-use crate::error::port_error;
-use crate::postgres_database::statement;
+use crate::database::connection::{OpenError, connect_for_reading};
+use crate::database::error::port_error;
+use crate::database::pool::statement;
 
 /// One row as it is to be here. What has no column here goes into the metadata.
 const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, last_ip_address, location, created_at,

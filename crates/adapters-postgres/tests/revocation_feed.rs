@@ -269,12 +269,14 @@ async fn neither_no_life_nor_strange_ones_break_polls_and_reads() {
     let session = node.sign_in(1).await;
     node.poll().await;
     let version = node.read_version(&session).await.unwrap();
-    let strange = "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
+    let strange =
+        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
         SELECT system + n, database, sessions_table, server_started, life + n, '1'
         FROM database_incarnation, generate_series(1, 3) AS n";
     database.psql(strange);
     node.poll().await;
-    let twice = "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
+    let twice =
+        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
         SELECT system, (database::bigint + 1)::oid, sessions_table, server_started, life, '1'
         FROM database_incarnation LIMIT 1";
     database.psql(twice);

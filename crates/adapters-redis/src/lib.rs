@@ -9,7 +9,7 @@ pub mod cached_value;
 mod circuit_breaker;
 mod commands;
 mod connection;
-mod redis_session_cache;
+mod session_cache;
 
 pub use connection::{OpenError, Rights};
-pub use redis_session_cache::RedisSessionCache;
+pub use session_cache::RedisSessionCache;

@@ -5,20 +5,16 @@
 //!
 //! To change the schema: a new file in `migrations/`, one line in `migrations/mod.rs`, and [`SCHEMA_VERSION`] one higher.
 
-mod database_file;
+mod database;
+mod event_outbox;
 mod migrations;
-mod schema;
-mod session_row;
-mod sqlite_database;
-mod sqlite_event_outbox;
-mod sqlite_revocation_feed;
-mod sqlite_session_repository;
-mod sqlite_session_retention;
+mod revocation_feed;
+mod sessions;
 
-pub use database_file::{DatabaseFile, OpenError};
-pub use schema::{Migrated, SCHEMA_VERSION, inspect, migrate};
-pub use sqlite_database::SqliteDatabase;
-pub use sqlite_event_outbox::SqliteEventOutbox;
-pub use sqlite_revocation_feed::SqliteRevocationFeed;
-pub use sqlite_session_repository::SqliteSessionRepository;
-pub use sqlite_session_retention::SqliteSessionRetention;
+pub use database::file::{DatabaseFile, OpenError};
+pub use database::pool::SqliteDatabase;
+pub use database::schema::{Migrated, SCHEMA_VERSION, inspect, migrate};
+pub use event_outbox::SqliteEventOutbox;
+pub use revocation_feed::SqliteRevocationFeed;
+pub use sessions::repository::SqliteSessionRepository;
+pub use sessions::retention::SqliteSessionRetention;

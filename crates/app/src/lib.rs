@@ -1,14 +1,15 @@
-//! The service around the application: configuration, wiring, HTTP, command line.
+//! The service around the application: configuration, composition, HTTP, command line.
 //!
-//! This is the only crate that knows everybody, and [`wiring`] is the only file in it that names concrete adapters. To embed
-//! sessiond by configuration, call [`wiring::wire`] and use [`application::Application`] directly.
+//! This is the only crate that knows all others, and [`composition`] is the only room in it that names
+//! concrete adapters. To embed sessiond by configuration, call [`composition::node::Node::connect`] and use
+//! [`application::Application`] directly.
 
 pub mod auth;
 pub mod cli;
+pub mod composition;
 pub mod config;
 mod descriptors;
 pub mod http;
 mod loopback;
 pub mod system;
 mod telemetry;
-pub mod wiring;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use app::cli;
+use sessiond::cli;
 
 fn main() -> ExitCode {
     cli::run()

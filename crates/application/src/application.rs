@@ -20,7 +20,7 @@ use crate::commands::handlers::{
 };
 use crate::queries::handlers::{GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler};
 
-/// What the application needs from outside. `app::wiring` is where the adapters are chosen.
+/// What the application needs from outside. `sessiond::composition` chooses the adapters.
 #[derive(Clone)]
 pub struct Ports {
     /// The system of record.

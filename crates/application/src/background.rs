@@ -377,9 +377,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::application::{Application, Policies, Ports};
     use crate::commands::RecordActivity;
     use crate::commands::handlers::Enrichers;
-    use crate::{Application, Policies, Ports};
 
     const MAX_STALENESS: Duration = Duration::from_millis(500);
     const INTERVALS: Intervals =

@@ -86,6 +86,8 @@ pub mod commands;
 pub mod queries;
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod two_nodes;
 
 pub use activity::{ActivityBuffer, ActivityWriter};
 pub use application::{Application, Policies, Ports};

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 
-use crate::SessionId;
+use crate::ids::SessionId;
 
 /// That a session was used, once or several times in a row.
 ///

@@ -2,7 +2,8 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{Actor, EVICTED_BY_LIMIT, Revocation, SessionError};
+use crate::session::{Actor, Revocation, SessionError};
+use crate::session_event::EVICTED_BY_LIMIT;
 
 /// The rules that a new session is made under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

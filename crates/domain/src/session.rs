@@ -6,7 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use thiserror::Error;
 
-use crate::{Device, Metadata, SessionId, Touch, UserId};
+use crate::activity::Touch;
+use crate::device::Device;
+use crate::ids::{SessionId, UserId};
+use crate::metadata::Metadata;
 
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
 pub const USER_AGENT_MAX_BYTES: usize = 512;

@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 
-use crate::{Actor, SessionId, UserId};
+use crate::ids::{SessionId, UserId};
+use crate::session::Actor;
 
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use domain::{Device, DeviceKind, IdempotencyKey, Metadata, Session, SessionId, U
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::FixedClock;
+use crate::clock::FixedClock;
 
 /// The moment at which the fixtures live, with microseconds, because stores must keep them.
 pub fn now() -> DateTime<Utc> {

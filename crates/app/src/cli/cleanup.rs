@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::{print, progress};
+use crate::composition::maintenance;
 use crate::config::Settings;
 use crate::system::SystemMonotonicClock;
-use crate::wiring;
 
 #[derive(Args)]
 pub(super) struct Cleanup {
@@ -20,7 +20,7 @@ pub(super) struct Cleanup {
 
 /// Works on the store itself. Beside running nodes on PostgreSQL it shares their work; a SQLite file is its node's alone.
 pub(super) async fn run(command: Cleanup, settings: &Settings) -> Result<()> {
-    let work = wiring::clean_up(settings).await?;
+    let work = maintenance::clean_up(settings).await?;
     let bar = progress(None);
     let progress = |so_far: &CleanedUp| bar.set_position(so_far.expired + so_far.deleted);
     let cleaned = clean_up_until_done(&work.handler, progress, Arc::new(SystemMonotonicClock::default())).await;

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::{eprint_line, progress};
 use crate::auth::DevKeys;
+use crate::composition::credentials;
 use crate::config::Settings;
 use crate::loopback::is_loopback;
-use crate::wiring;
 
 /// How long a node may take to answer what it answers at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ impl Client {
         let key = match &settings.client_service_key {
             Some(key) => key.clone(),
             None => {
-                let path = wiring::dev_keys(settings)?.service_key_path();
+                let path = credentials::dev_keys(settings)?.service_key_path();
                 DevKeys::read(&path)
                     .context("no service key: set client.service_key, or run this where the node has its data")?
             }

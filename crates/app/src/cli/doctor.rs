@@ -11,9 +11,11 @@ use domain::ports::Clock;
 use super::client::reachable;
 use super::{print, table};
 use crate::auth::{KeySet, RemoteJwks};
+use crate::composition::credentials;
+use crate::composition::inspection::{self, StoreInspection};
+use crate::composition::maintenance;
 use crate::config::Settings;
 use crate::system::SystemClock;
-use crate::wiring::{self, StoreInspection};
 
 /// The clocks of a node and its database may differ by this much: times of one are compared with the other's.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(1);
@@ -53,7 +55,7 @@ impl Check {
 /// Looks at everything that the configuration names, and changes nothing. 1 if anything is wrong.
 pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode> {
     let mut checks = store(settings).await;
-    checks.push(Check::of("redis", wiring::inspect_cache(settings).await.map(str::to_owned)));
+    checks.push(Check::of("redis", inspection::inspect_cache(settings).await.map(str::to_owned)));
     checks.push(caches(settings).await);
     checks.extend(token_keys(settings).await);
     checks.push(service_keys(settings));
@@ -74,7 +76,7 @@ pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode
 
 /// Database, schema and clock.
 async fn store(settings: &Settings) -> Vec<Check> {
-    let known = wiring::schema_version(&settings.store_url);
+    let known = maintenance::schema_version(&settings.store_url);
     let schema = |found: Option<i32>| match found {
         None => Check::ok("schema", format!("none yet; `sessiond migrate` or the first start makes version {known}")),
         Some(found) if found == known => Check::ok("schema", format!("version {found}")),
@@ -83,7 +85,7 @@ async fn store(settings: &Settings) -> Vec<Check> {
         }
         Some(found) => Check::ok("schema", format!("version {found}, newer than this binary's {known}")),
     };
-    match wiring::inspect_store(settings).await {
+    match inspection::inspect_store(settings).await {
         Err(error) => vec![Check::failed("database", format!("{error:#}"))],
         Ok(StoreInspection::NoFile) => vec![Check::ok("database", "SQLite; the first start makes the file")],
         Ok(StoreInspection::InUse) => vec![Check::ok("database", "SQLite; a running node uses the file")],
@@ -145,14 +147,14 @@ async fn token_keys(settings: &Settings) -> Vec<Check> {
     if !settings.auth.has_token_keys() {
         return vec![Check::ok(NAME, "none configured; development keys, on loopback only")];
     }
-    if let Err(error) = wiring::token_verifier(settings) {
+    if let Err(error) = credentials::token_verifier(settings) {
         return vec![Check::failed(NAME, format!("{error:#}"))];
     }
     let mut checks = Vec::new();
     for issuer in &settings.auth.issuers {
         let name = issuer.issuer.as_deref().unwrap_or("any issuer");
         if let Some(path) = &issuer.jwks_file {
-            checks.push(keys_check(name, wiring::read_jwks_file(path)));
+            checks.push(keys_check(name, credentials::read_jwks_file(path)));
         }
         if let Some(url) = &issuer.jwks_url {
             let fetched = async { RemoteJwks::new(url.clone())?.fetch().await };

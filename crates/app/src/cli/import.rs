@@ -10,8 +10,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{print, progress};
+use crate::composition::maintenance;
 use crate::config::Settings;
-use crate::wiring;
 
 /// Sessions that one step brings over.
 const BATCH: u32 = 500;
@@ -45,7 +45,7 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
         }
         (None, None) => bail!("name the original's database with --from or --from-file"),
     };
-    let work = wiring::import_dashtam(settings, &from).await?;
+    let work = maintenance::import_dashtam(settings, &from).await?;
     let bar = progress(Some(work.handler.count().await?));
     let imported = import(&work.handler, &bar).await;
     bar.finish_and_clear();

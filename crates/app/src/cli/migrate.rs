@@ -1,12 +1,12 @@
 use anyhow::Result;
 
 use super::print;
+use crate::composition::maintenance;
 use crate::config::Settings;
-use crate::wiring;
 
 /// Brings the schema up to date. Safe beside running nodes, and by several at once.
 pub(super) async fn run(settings: &Settings) -> Result<()> {
-    let migrated = wiring::migrate(settings).await?;
+    let migrated = maintenance::migrate(settings).await?;
     print(&match migrated.from {
         None => format!("schema version {} (the database was empty)\n", migrated.to),
         Some(from) if from == migrated.to => format!("schema version {from} (nothing to do)\n"),

@@ -5,10 +5,12 @@ mod client;
 mod config;
 mod doctor;
 mod events;
+mod greeting;
 mod import;
 mod migrate;
 mod serve;
 mod session;
+mod signals;
 mod token;
 
 use std::path::PathBuf;

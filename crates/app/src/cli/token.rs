@@ -15,9 +15,9 @@ use serde_json::{Map, Value};
 
 use super::print;
 use crate::auth::{DevKeys, TokenError, VerifiedToken};
+use crate::composition::credentials;
 use crate::config::Settings;
 use crate::system::SystemClock;
-use crate::wiring;
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {
@@ -73,7 +73,7 @@ async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
             (serde_json::to_string_pretty(&data.header)?, serde_json::to_string_pretty(&data.claims)?);
         print(&format!("header {header}\nclaims {claims}\n"))?;
     }
-    let verified = wiring::token_verifier(settings)?.verify(token).await;
+    let verified = credentials::token_verifier(settings)?.verify(token).await;
     match verified {
         Ok(VerifiedToken { user_id, session_id }) => {
             print(&format!(
@@ -99,7 +99,7 @@ fn mint(user: UserId, session: SessionId, ttl: Duration, key_file: Option<PathBu
     let is_named = key_file.is_some();
     let path = match key_file {
         Some(path) => path,
-        None => wiring::dev_keys(settings)?.token_secret_path(),
+        None => credentials::dev_keys(settings)?.token_secret_path(),
     };
     let secret = if is_named {
         DevKeys::read(&path).context("--key-file")?

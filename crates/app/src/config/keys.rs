@@ -170,7 +170,7 @@ pub const KEYS: &[Key] = &[
     key(
         "log.level",
         Some("info"),
-        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,app::http=debug`",
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,sessiond::http=debug`",
     ),
     key("log.format", Some("text"), "`text` or `json`"),
 ];

@@ -1,12 +1,13 @@
 //! Whatever is sent to whichever route: a mistake of the caller's is the caller's to hear of, and changes
 //! nothing.
 
-use app::http::{open_service_paths, public_paths, service_paths};
 use axum::body::Body;
 use axum::http::{Method, Request};
 use domain::{Actor, Session};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
+use sessiond::http::public::paths as public_paths;
+use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
 use testkit::fixtures;
 
 use crate::setting::{Answer, READ_KEY, SERVICE_KEY, Setting, WRITE_KEY, bearer};
@@ -479,7 +480,7 @@ async fn stream_passes_through_a_proxy_and_takes_no_limit() {
 /// What is beyond a limit is refused with the time to wait; what is not counted is served.
 #[tokio::test]
 async fn limits_answer_429_and_503_with_retry_after() {
-    use app::config::LimitSettings;
+    use sessiond::config::LimitSettings;
 
     use crate::setting::UNLIMITED;
 

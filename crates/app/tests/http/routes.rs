@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use app::http::{open_service_paths, public_paths, service_paths};
 use axum::body::Body;
 use axum::http::{Method, Request};
+use sessiond::http::public::paths as public_paths;
+use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
 use testkit::fixtures;
 
 use crate::setting::{Answer, SERVICE_KEY, Setting, bearer};

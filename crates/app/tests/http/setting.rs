@@ -5,9 +5,6 @@ use adapters_memory::{
     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
     MemorySessionRetention,
 };
-use app::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
-use app::config::LimitSettings;
-use app::http::{Health, Limits, PeerAddress, PublicState, ServiceState, public_router, service_router};
 use application::commands::handlers::Enrichers;
 use application::{Application, Policies, Ports};
 use arc_swap::ArcSwap;
@@ -22,6 +19,11 @@ use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
+use sessiond::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
+use sessiond::config::LimitSettings;
+use sessiond::http::public::{PublicState, router as public_router};
+use sessiond::http::service::{Health, ServiceState, router as service_router};
+use sessiond::http::{Limits, PeerAddress};
 use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -25,8 +25,6 @@ mod peer_monitor;
 mod revocation_follower;
 mod revocation_state;
 mod session_revoker;
-#[cfg(test)]
-mod two_nodes;
 
 pub use coherent_session_cache::CoherentSessionCache;
 pub use commit_wait::CommitWait;

@@ -3,4 +3,4 @@
 pub mod handlers;
 mod session_queries;
 
-pub use session_queries::{GetSession, InspectSession, ListEvents, ListUserSessions};
+pub use session_queries::{GetSession, InspectSession, ListUserSessions};

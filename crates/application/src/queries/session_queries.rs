@@ -29,16 +29,3 @@ pub struct ListUserSessions {
     /// Those after this position, where an earlier page ended.
     pub after: Option<ListPosition>,
 }
-
-/// Read what happened to sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListEvents {
-    /// After this position; from the oldest that is kept, if zero.
-    pub after: u64,
-    /// At most so many.
-    pub limit: u32,
-    /// Only this session's: its audit trail.
-    pub session_id: Option<SessionId>,
-    /// Only this user's.
-    pub user_id: Option<UserId>,
-}

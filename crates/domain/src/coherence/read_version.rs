@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Snapshot;
-use crate::Session;
+use crate::session::Session;
 
 /// Which database, in which of its lives. Transaction ids of one mean nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::{Incarnation, MonotonicInstant, ReadVersion, Snapshot};
-use crate::{SessionId, UserId};
+use crate::ids::{SessionId, UserId};
 
 /// Whose sessions a revocation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-use crate::Device;
+use crate::device::Device;
 
 /// Tells what a user agent says of a device.
 ///

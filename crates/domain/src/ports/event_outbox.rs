@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use super::PortError;
-use crate::{SessionEvent, SessionId, UserId};
+use crate::ids::{SessionId, UserId};
+use crate::session_event::SessionEvent;
 
 /// Which events to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

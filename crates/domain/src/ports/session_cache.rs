@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::SessionKey;
 use crate::coherence::ReadVersion;
-use crate::{Session, SessionId, UserId};
+use crate::ids::{SessionId, UserId};
+use crate::session::Session;
 
 /// Where the answer to a read came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PortError;
+use crate::activity::Touch;
 use crate::coherence::SessionRead;
-use crate::{Metadata, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
+use crate::ids::{SessionId, UserId};
+use crate::metadata::Metadata;
+use crate::policy::SessionLimit;
+use crate::session::{Revocation, Session};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
 /// moment by descending id.

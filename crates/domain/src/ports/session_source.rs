@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
 use super::PortError;
-use crate::{Session, SessionId};
+use crate::ids::SessionId;
+use crate::session::Session;
 
 /// A session of another system.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub use create_session_handler::{CreateSessionError, CreateSessionHandler, Creat
 pub use edit_session_handler::{EditSessionError, EditSessionHandler};
 pub use import_sessions_handler::{ImportSessionsError, ImportSessionsHandler, ImportedSessions};
 pub use record_activity_handler::{RecordActivityError, RecordActivityHandler};
-pub use revoke_all_sessions_handler::{RevokeAllSessionsError, RevokeAllSessionsHandler};
-pub use revoke_all_user_sessions_handler::{RevokeAllUserSessionsError, RevokeAllUserSessionsHandler};
+pub use revoke_all_sessions_handler::RevokeAllSessionsHandler;
+pub use revoke_all_user_sessions_handler::RevokeAllUserSessionsHandler;
 pub use revoke_session_handler::{RevokeSessionError, RevokeSessionHandler};
-pub use revoke_sessions_handler::{RevokeSessionsError, RevokeSessionsHandler};
+pub use revoke_sessions_handler::RevokeSessionsHandler;

@@ -5,21 +5,12 @@ use std::sync::Arc;
 use domain::Revocation;
 use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
-use thiserror::Error;
 
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllSessions;
 
 /// Sessions that one statement ends.
 const BATCH: u32 = 2000;
-
-/// Why not everybody's sessions were ended.
-#[derive(Debug, Error)]
-pub enum RevokeAllSessionsError {
-    /// The store could not be written.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
 
 /// Ends every session there is.
 pub struct RevokeAllSessionsHandler {
@@ -38,15 +29,15 @@ impl RevokeAllSessionsHandler {
     /// of sessions that are made meanwhile, some are.
     ///
     /// # Errors
-    /// See [`RevokeAllSessionsError`]. Some may be ended by then; trying again is safe.
-    pub async fn handle(&self, command: RevokeAllSessions) -> Result<Revoked, RevokeAllSessionsError> {
+    /// [`PortError`] from the store. Some may be ended by then; trying again is safe.
+    pub async fn handle(&self, command: RevokeAllSessions) -> Result<Revoked, PortError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::AllUsers]);
         let (mut after, mut count) = (None, 0);
         loop {
             let ended = match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await {
                 Ok(ended) => ended,
-                Err(error) => return Err(pending.failed(error).into()),
+                Err(error) => return Err(pending.failed(error)),
             };
             let Some(last) = ended.last() else { break };
             after = Some(last.id);

@@ -5,21 +5,12 @@ use std::sync::Arc;
 use domain::Revocation;
 use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionRepository};
-use thiserror::Error;
 
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllUserSessions;
 
 /// Sessions that one statement ends: nearly always all of them, and so many as a store can end within its time-out.
 const BATCH: u32 = 10_000;
-
-/// Why sessions were not ended.
-#[derive(Debug, Error)]
-pub enum RevokeAllUserSessionsError {
-    /// The store could not be written.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
 
 /// Ends all of a user's sessions but one that is excepted.
 pub struct RevokeAllUserSessionsHandler {
@@ -37,8 +28,8 @@ impl RevokeAllUserSessionsHandler {
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// See [`RevokeAllUserSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
-    pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, RevokeAllUserSessionsError> {
+    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, PortError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::User(command.user_id)]);
         let mut count = 0;
@@ -46,7 +37,7 @@ impl RevokeAllUserSessionsHandler {
             let ended = self.session_repo.revoke_all_of_user(command.user_id, command.except, BATCH, &revocation).await;
             let ended = match ended {
                 Ok(ended) => ended,
-                Err(error) => return Err(pending.failed(error).into()),
+                Err(error) => return Err(pending.failed(error)),
             };
             count += ended.len() as u64;
             pending.invalidate(&ended).await;

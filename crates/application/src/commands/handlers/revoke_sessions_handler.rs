@@ -4,18 +4,9 @@ use std::sync::Arc;
 
 use domain::Revocation;
 use domain::ports::{Clock, PortError, SessionRepository};
-use thiserror::Error;
 
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeSessions;
-
-/// Why sessions were not ended.
-#[derive(Debug, Error)]
-pub enum RevokeSessionsError {
-    /// The store could not be written.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
 
 /// Ends the sessions of a list.
 pub struct RevokeSessionsHandler {
@@ -33,12 +24,12 @@ impl RevokeSessionsHandler {
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// See [`RevokeSessionsError`]. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
-    pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, RevokeSessionsError> {
+    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, PortError> {
         let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin_sessions(&command.session_ids);
         match self.session_repo.revoke(&command.session_ids, &revocation).await {
-            Err(error) => Err(pending.failed(error).into()),
+            Err(error) => Err(pending.failed(error)),
             Ok(ended) => {
                 let effective_by = pending.committed(&ended, command.acknowledge).await;
                 Ok(Revoked { count: ended.len() as u64, effective_by })

@@ -4,19 +4,8 @@ use std::sync::Arc;
 
 use domain::SessionEvent;
 use domain::ports::{EventOutbox, EventQuery, PortError};
-use thiserror::Error;
 
-use crate::queries::ListEvents;
-
-/// Why events were not answered.
-#[derive(Debug, Error)]
-pub enum ListEventsError {
-    /// They could not be read.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
-
-/// Answers [`ListEvents`].
+/// Reads the event feed. The query is the port's own.
 pub struct ListEventsHandler {
     event_outbox: Arc<dyn EventOutbox>,
 }
@@ -27,12 +16,11 @@ impl ListEventsHandler {
         Self { event_outbox }
     }
 
-    /// Events in ascending order of their positions.
+    /// Returns events in ascending order of their positions.
     ///
     /// # Errors
-    /// See [`ListEventsError`].
-    pub async fn handle(&self, query: ListEvents) -> Result<Vec<SessionEvent>, ListEventsError> {
-        let ListEvents { after, limit, session_id, user_id } = query;
-        Ok(self.event_outbox.events(&EventQuery { after, limit, session_id, user_id }).await?)
+    /// [`PortError`] from the store.
+    pub async fn handle(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
+        self.event_outbox.events(query).await
     }
 }

@@ -5,18 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::Session;
 use domain::ports::{Clock, ListPosition, PortError, SessionListing, SessionRepository};
-use thiserror::Error;
 
 use crate::activity::ActivityBuffer;
 use crate::queries::ListUserSessions;
-
-/// Why a list was not answered.
-#[derive(Debug, Error)]
-pub enum ListUserSessionsError {
-    /// It could not be read.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
 
 /// A page of a user's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +40,8 @@ impl ListUserSessionsHandler {
     /// A page of the list.
     ///
     /// # Errors
-    /// See [`ListUserSessionsError`].
-    pub async fn handle(&self, query: ListUserSessions) -> Result<ListedSessions, ListUserSessionsError> {
+    /// [`PortError`] from the store.
+    pub async fn handle(&self, query: ListUserSessions) -> Result<ListedSessions, PortError> {
         let now = self.clock.now();
         let limit = query.limit as usize;
         // One more than is asked for tells whether there is another page.

@@ -7,5 +7,5 @@ mod list_sessions_handler;
 
 pub use get_session_handler::{FoundSession, GetSessionError, GetSessionHandler, SessionResult};
 pub use inspect_session_handler::{InspectSessionError, InspectSessionHandler};
-pub use list_events_handler::{ListEventsError, ListEventsHandler};
-pub use list_sessions_handler::{ListUserSessionsError, ListUserSessionsHandler, ListedSessions};
+pub use list_events_handler::ListEventsHandler;
+pub use list_sessions_handler::{ListUserSessionsHandler, ListedSessions};

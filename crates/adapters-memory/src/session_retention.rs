@@ -1,0 +1,71 @@
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::ports::{PortError, SessionRetention};
+use domain::{Session, SessionId};
+
+use crate::database::{MemoryDatabase, Tables};
+
+/// [`SessionRetention`] in the memory of this process, for tests. What other stores go by when an event was written, this one
+/// goes by when it happened.
+pub struct MemorySessionRetention {
+    database: MemoryDatabase,
+}
+
+impl MemorySessionRetention {
+    /// The retention of this database.
+    pub fn new(database: MemoryDatabase) -> Self {
+        Self { database }
+    }
+}
+
+impl Tables {
+    fn over_by_time(&self, now: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
+        let over = move |session: &&Session| {
+            !session.is_revoked() && session.ends_at() <= now && !self.expired.contains(&session.id)
+        };
+        self.sessions.values().filter(over).map(|session| session.id)
+    }
+
+    fn ended(&self, by: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
+        let ended = move |session: &&Session| match &session.revocation {
+            Some(revocation) => revocation.at <= by,
+            None => self.expired.contains(&session.id) && session.ends_at() <= by,
+        };
+        self.sessions.values().filter(ended).map(|session| session.id)
+    }
+}
+
+#[async_trait]
+impl SessionRetention for MemorySessionRetention {
+    async fn note_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        let mut tables = self.database.tables()?;
+        let ids: Vec<_> = tables.over_by_time(now).take(limit as usize).collect();
+        for id in &ids {
+            tables.note_expired(*id);
+        }
+        Ok(ids.len() as u64)
+    }
+
+    async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        let mut tables = self.database.tables()?;
+        let ids: Vec<_> = tables.ended(by).take(limit as usize).collect();
+        for id in &ids {
+            if tables.sessions.remove(id).is_some_and(|session| session.is_revoked()) {
+                tables.revoked_and_deleted.insert(*id);
+            }
+            tables.expired.remove(id);
+        }
+        Ok(ids.len() as u64)
+    }
+
+    async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        let mut tables = self.database.tables()?;
+        let old = tables.events.iter().take(limit as usize).take_while(|event| event.at <= by).count();
+        Ok(tables.events.drain(..old).count() as u64)
+    }
+
+    async fn backlog(&self, now: DateTime<Utc>, ended_by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        let tables = self.database.tables()?;
+        Ok(tables.over_by_time(now).chain(tables.ended(ended_by)).take(limit as usize).count() as u64)
+    }
+}

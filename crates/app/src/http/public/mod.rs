@@ -1,0 +1,99 @@
+//! The public listener: end users and their own sessions.
+
+mod authentication;
+mod errors;
+mod sessions;
+
+use std::sync::Arc;
+
+use application::Application;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::http::Uri;
+use axum::http::request::Parts;
+use axum::routing::{MethodRouter, get};
+use domain::ports::Clock;
+use ipnetwork::IpNetwork;
+use tokio::sync::Semaphore;
+
+use self::authentication::{authenticate_user, recall_user};
+use crate::auth::TokenVerifier;
+use crate::http::middleware::limits::Limits;
+use crate::http::middleware::observe::{self, RequestIds};
+use crate::http::middleware::routes::{method_not_allowed, no_route, with_routes};
+use crate::http::middleware::work::{self, Audience};
+use crate::http::wire::problem::Problem;
+
+/// What the public routes work with.
+#[derive(Clone)]
+pub struct PublicState {
+    /// The use cases.
+    pub application: Arc<Application>,
+    /// The wall clock, for the verdict on a session.
+    pub clock: Arc<dyn Clock>,
+    /// Verifies end users' tokens; replaced when keys are read again.
+    pub tokens: Arc<ArcSwap<TokenVerifier>>,
+    /// How much one caller may ask for.
+    pub limits: Arc<Limits>,
+    /// Proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: Arc<[IpNetwork]>,
+}
+
+impl Audience for PublicState {
+    const LISTENER: &'static str = "public";
+
+    fn recall(&self, parts: &mut Parts) -> bool {
+        let Some(token) = recall_user(self, parts) else { return false };
+        parts.extensions.insert(token);
+        true
+    }
+
+    async fn authenticate(&self, parts: &mut Parts) -> Result<(), Problem> {
+        let token = authenticate_user(self, parts).await?;
+        parts.extensions.insert(token);
+        Ok(())
+    }
+
+    fn application(&self) -> &Arc<Application> {
+        &self.application
+    }
+
+    fn places(&self) -> Option<Arc<Semaphore>> {
+        self.limits.places()
+    }
+}
+
+/// The routes of the public listener. Each handler takes a `LiveCaller`.
+fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
+    use sessions::{
+        get_current_session, get_session, list_sessions, rename_current_session, rename_session,
+        revoke_current_session, revoke_other_sessions, revoke_session,
+    };
+    [
+        ("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions)),
+        (
+            "/api/v1/sessions/current",
+            get(get_current_session).patch(rename_current_session).delete(revoke_current_session),
+        ),
+        ("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session)),
+    ]
+}
+
+/// Returns the paths of the public listener, with `{id}` where an id stands.
+pub fn paths() -> Vec<&'static str> {
+    routes().map(|(path, _)| path).to_vec()
+}
+
+/// Returns the router of the public listener.
+pub fn router(state: PublicState) -> Router {
+    let request_ids = RequestIds::OfProxies(state.trusted_proxies.clone());
+    let router = work::layer(with_routes(routes()), state.clone())
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state);
+    observe::layer(router, PublicState::LISTENER, request_ids)
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    no_route(&uri, &["/service/", "/livez", "/readyz", "/metrics"], "server.service_listen")
+}

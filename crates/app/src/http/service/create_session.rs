@@ -1,0 +1,100 @@
+//! Signing in: the application tells sessiond that a user has signed in, and from where.
+
+use application::commands::CreateSession;
+use application::commands::handlers::CreatedSession;
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use domain::{IdempotencyKey, UserId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::ServiceState;
+use super::errors::ServiceProblem;
+use crate::http::wire::body::JsonBody;
+use crate::http::wire::fields::{AnyObject, Count, Text, acceptable_metadata, acceptable_text, address};
+use crate::http::wire::parameters::idempotency_key;
+use crate::http::wire::problem::Problem;
+use crate::http::wire::session_body::{WholeSessionBody, etag};
+
+/// The longest `issuer` and `subject` of a sign-in, in bytes.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateSessionBody {
+    user_id: Option<Text<UserId>>,
+    issuer: Option<String>,
+    subject: Option<String>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    expires_at: Option<Text<DateTime<Utc>>>,
+    max_sessions: Option<Count>,
+    metadata: Option<AnyObject>,
+}
+
+impl CreateSessionBody {
+    /// Returns who has signed in: by their id, or by what a token issuer calls them.
+    fn user_id(&self) -> Result<UserId, Problem> {
+        let bounded = |field, text: &str| match text.len() {
+            1..=MAX_SUBJECT_BYTES => Ok(()),
+            _ => Err(Problem::unprocessable(field, format!("must have 1 to {MAX_SUBJECT_BYTES} bytes"))),
+        };
+        match (self.user_id, &self.issuer, &self.subject) {
+            (Some(Text(user_id)), None, None) => Ok(user_id),
+            (None, Some(issuer), Some(subject)) => {
+                bounded("issuer", issuer)?;
+                bounded("subject", subject)?;
+                Ok(UserId::of_subject(issuer, subject))
+            }
+            (None, Some(_), None) => Err(Problem::invalid_request("subject", "is missing beside issuer")),
+            (None, None, Some(_)) => Err(Problem::invalid_request("issuer", "is missing beside subject")),
+            (None, None, None) => Err(Problem::invalid_request("user_id", "is missing; or name issuer and subject")),
+            (Some(_), _, _) => Err(Problem::invalid_request(
+                "user_id",
+                "must not stand beside issuer or subject: they name the user too",
+            )),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CreatedSessionBody<'a> {
+    #[serde(flatten)]
+    session: WholeSessionBody<'a>,
+    /// Sessions that were ended to make room.
+    evicted: Vec<Uuid>,
+}
+
+pub(super) async fn create_session(
+    State(state): State<ServiceState>,
+    headers: HeaderMap,
+    JsonBody { value: body, text }: JsonBody<CreateSessionBody>,
+) -> Result<Response, ServiceProblem> {
+    let request_hash = || {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &text).as_ref());
+        hash
+    };
+    let key = idempotency_key(&headers)?;
+    let command = CreateSession {
+        user_id: body.user_id()?,
+        ip_address: address(body.ip_address.as_deref()),
+        user_agent: acceptable_text("user_agent", body.user_agent)?,
+        expires_at: body.expires_at.map(|Text(at)| at),
+        max_sessions: body.max_sessions.map(|Count(count)| count),
+        metadata: acceptable_metadata(body.metadata)?,
+        idempotency_key: key.map(|key| IdempotencyKey { text: key.into(), request_hash: request_hash() }),
+    };
+    let created = state.application.create_session.handle(command).await?;
+    let CreatedSession { session, evicted } = &created;
+    let body = CreatedSessionBody {
+        session: WholeSessionBody::new(session, state.clock.now()),
+        evicted: evicted.iter().map(|evicted| evicted.id.0).collect(),
+    };
+    let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
+    Ok((StatusCode::CREATED, location, etag(session), Json(body)).into_response())
+}

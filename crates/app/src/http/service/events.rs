@@ -1,0 +1,176 @@
+//! What happened to sessions: page by page, or as a stream.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use application::Application;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use domain::ports::EventQuery;
+use domain::{SessionEvent, SessionId, UserId};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::ServiceState;
+use crate::http::wire::fields::{Notion, Text};
+use crate::http::wire::parameters::Parameters;
+use crate::http::wire::problem::Problem;
+use crate::http::wire::session_body::micros;
+use crate::http::wire::session_list::page_size;
+
+/// Streams of one node at a time.
+pub const MAX_EVENT_STREAMS: usize = 100;
+/// Events on a page where nobody says how many.
+const DEFAULT_LIMIT: u32 = 100;
+/// Events on a page at most, and those that a stream reads at a time.
+const MAX_LIMIT: u32 = 1000;
+/// How often a stream looks for more, once it has caught up.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a stream shows that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventParameters {
+    after: Option<Text<u64>>,
+    limit: Option<Text<u64>>,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
+}
+
+/// A stream has no pages, so it takes no limit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamParameters {
+    after: Option<Text<u64>>,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
+}
+
+fn query(
+    after: Option<Text<u64>>,
+    limit: u32,
+    session_id: Option<Text<SessionId>>,
+    user_id: Option<Text<UserId>>,
+) -> EventQuery {
+    let (session_id, user_id) = (session_id.map(|Text(id)| id), user_id.map(|Text(id)| id));
+    EventQuery { after: after.map_or(0, |Text(after)| after), limit, session_id, user_id }
+}
+
+/// An event, as users see it.
+#[derive(Serialize)]
+struct EventBody<'a> {
+    id: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(serialize_with = "micros")]
+    at: DateTime<Utc>,
+    session_id: Uuid,
+    user_id: Uuid,
+    reason: Option<&'a str>,
+    actor: Option<String>,
+}
+
+impl<'a> EventBody<'a> {
+    fn new(event: &'a SessionEvent) -> Self {
+        Self {
+            id: event.position,
+            kind: event.kind.as_str(),
+            at: event.at,
+            session_id: event.session_id.0,
+            user_id: event.user_id.0,
+            reason: event.reason.as_deref(),
+            actor: event.actor.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EventsBody<'a> {
+    events: Vec<EventBody<'a>>,
+    /// What to give as `after` next.
+    next_after: u64,
+}
+
+/// A page of events.
+pub(crate) async fn list_events(
+    State(state): State<ServiceState>,
+    Parameters(parameters): Parameters<EventParameters>,
+) -> Result<Response, Problem> {
+    let limit = page_size(parameters.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let query = query(parameters.after, limit, parameters.session_id, parameters.user_id);
+    let events = state.application.list_events.handle(&query).await?;
+    let next_after = events.last().map_or(query.after, |event| event.position);
+    Ok(Json(EventsBody { events: events.iter().map(EventBody::new).collect(), next_after }).into_response())
+}
+
+/// Every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the HTML standard has them).
+pub(crate) async fn stream_events(
+    State(state): State<ServiceState>,
+    Parameters(parameters): Parameters<StreamParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut query = query(parameters.after, MAX_LIMIT, parameters.session_id, parameters.user_id);
+    if let Some(last) = headers.get("last-event-id").filter(|value| !value.is_empty()) {
+        let last = last.to_str().ok().and_then(u64::parse);
+        query.after = last.ok_or_else(|| Problem::invalid_request("Last-Event-ID", "must be the id of an event"))?;
+    }
+    let place = state.event_streams.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::too_many_streams())?;
+    let tail =
+        Tail { application: state.application, query, read: VecDeque::new(), shutdown: state.shutdown, _place: place };
+    let events = stream::unfold(tail, |mut tail| async {
+        let event = tail.next().await?;
+        Some((Ok::<_, Infallible>(event), tail))
+    });
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // nginx holds back what it proxies until a buffer is full, unless this header forbids it.
+    Ok(([(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))], stream).into_response())
+}
+
+/// Where a stream is.
+struct Tail {
+    application: Arc<Application>,
+    query: EventQuery,
+    read: VecDeque<SessionEvent>,
+    shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tail {
+    /// The next event, however long it takes; `None` when the listener stops.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                self.query.after = event.position;
+                let body = EventBody::new(&event);
+                let sse = Event::default().id(body.id.to_string()).event(body.kind);
+                // A body of texts, numbers and times is always JSON.
+                return sse.json_data(&body).ok();
+            }
+            if self.shutdown.is_cancelled() {
+                return None;
+            }
+            match self.application.list_events.handle(&self.query).await {
+                Ok(events) => self.read.extend(events),
+                // The reader waits; nothing is lost.
+                Err(error) => tracing::debug!(%error, "an event stream waits for the database"),
+            }
+            if self.read.is_empty() {
+                tokio::select! {
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
+                    () = self.shutdown.cancelled() => {}
+                }
+            }
+        }
+    }
+}

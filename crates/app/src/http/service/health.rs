@@ -1,0 +1,105 @@
+//! Whether this node can do its work, and what it has counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use application::coherence::RevocationState;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::coherence::Refusal;
+use domain::ports::{HealthCheck, PortError};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::ServiceState;
+
+/// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load the database.
+const REMEMBER_FOR: Duration = Duration::from_millis(500);
+
+/// Whether this node can do its work.
+pub struct Health {
+    store: Arc<dyn HealthCheck>,
+    cache: Option<Arc<dyn HealthCheck>>,
+    revocation_state: Arc<RevocationState>,
+    stopping: AtomicBool,
+    last: Mutex<Option<(Instant, Readiness)>>,
+}
+
+/// The answer of `/readyz`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Readiness {
+    /// Whether to send requests here.
+    pub(crate) ready: bool,
+    /// `up` or `down`; without it nothing can be answered.
+    store: &'static str,
+    /// `up`, `down`, `refused` or `none`; without it answers are slower.
+    cache: &'static str,
+    /// `used`, or why what is cached is not served; then answers are slower.
+    cached_sessions: &'static str,
+}
+
+impl Health {
+    /// Health of a node with this store, this shared cache, and this state of revocations.
+    pub fn new(
+        store: Arc<dyn HealthCheck>,
+        cache: Option<Arc<dyn HealthCheck>>,
+        revocation_state: Arc<RevocationState>,
+    ) -> Self {
+        Self { store, cache, revocation_state, stopping: AtomicBool::new(false), last: Mutex::new(None) }
+    }
+
+    /// From now on the node is not ready: it is finishing what it has begun.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn readiness(&self) -> Readiness {
+        let mut last = self.last.lock().await;
+        let readiness = match *last {
+            Some((at, readiness)) if at.elapsed() < REMEMBER_FOR => readiness,
+            _ => self.ask().await,
+        };
+        if last.is_none_or(|(at, _)| at.elapsed() >= REMEMBER_FOR) {
+            *last = Some((Instant::now(), readiness));
+        }
+        Readiness { ready: readiness.ready && !self.stopping.load(Ordering::Relaxed), ..readiness }
+    }
+
+    async fn ask(&self) -> Readiness {
+        let word = |up: bool| if up { "up" } else { "down" };
+        let cache = async {
+            match &self.cache {
+                None => "none",
+                Some(cache) => match cache.check().await {
+                    Ok(()) => "up",
+                    // It answers, and refuses what a node asks of it: `sessiond doctor` names the command.
+                    Err(PortError::Corrupt(_)) => "refused",
+                    Err(_) => "down",
+                },
+            }
+        };
+        let (store, cache) = tokio::join!(self.store.check(), cache);
+        let cached_sessions = self.revocation_state.trouble().map_or("used", Refusal::reason);
+        Readiness { ready: store.is_ok(), store: word(store.is_ok()), cache, cached_sessions }
+    }
+}
+
+pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    (content_type, state.metrics.render()).into_response()
+}
+
+/// The process runs.
+pub(super) async fn livez() -> Response {
+    "ok\n".into_response()
+}
+
+/// The process can do its work.
+pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
+    let readiness = state.health.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}

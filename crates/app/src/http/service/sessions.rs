@@ -1,0 +1,158 @@
+//! One session, and lists of ids, for backends and operators.
+
+use application::commands::{EditSession, RecordActivity, RevokeAllSessions, RevokeSession, RevokeSessions};
+use application::queries::{GetSession, InspectSession};
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use domain::ports::{EditableFields, SessionEdit};
+use domain::{SessionId, UserId};
+use serde::Deserialize;
+
+use super::ServiceState;
+use super::authentication::require_scope;
+use super::errors::ServiceProblem;
+use crate::auth::{Scope, ServiceKey};
+use crate::http::wire::body::{JsonBody, OptionalJsonBody};
+use crate::http::wire::fields::{
+    AnyObject, Text, acceptable_metadata, acceptable_name, acceptable_reason, address, present,
+};
+use crate::http::wire::parameters::{Preference, SessionIdInPath, StrictParameters, if_match};
+use crate::http::wire::problem::Problem;
+use crate::http::wire::session_body::{
+    SessionBody, WholeSessionBody, entity_tag, etag, revoked_count_response, revoked_response, uncached_response,
+};
+
+/// Ids that one call may name.
+const MAX_IDS: usize = 400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GetSessionParameters {
+    user_id: Option<Text<UserId>>,
+}
+
+pub(super) async fn get_session(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    StrictParameters(parameters): StrictParameters<GetSessionParameters>,
+) -> Result<Response, ServiceProblem> {
+    let Some(Text(user_id)) = parameters.user_id else {
+        let session = state.application.inspect_session.handle(InspectSession { session_id }).await?;
+        let body = WholeSessionBody::new(&session, state.clock.now());
+        return Ok((etag(&session), uncached_response(body)).into_response());
+    };
+    let query = GetSession { session_id, user_id };
+    let found = state.application.get_session.find(query).await?;
+    Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EditSessionBody {
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    metadata: Option<Option<AnyObject>>,
+}
+
+pub(super) async fn edit_session(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    headers: HeaderMap,
+    JsonBody { value: body, .. }: JsonBody<EditSessionBody>,
+) -> Result<Response, ServiceProblem> {
+    let mut edit = SessionEdit {
+        name: body.name.map(acceptable_name).transpose()?,
+        metadata: body.metadata.map(acceptable_metadata).transpose()?,
+        only_if: None,
+    };
+    if let Some(tags) = if_match(&headers) {
+        let session = state.application.inspect_session.handle(InspectSession { session_id }).await?;
+        let present = entity_tag(&session);
+        // Strong comparison (RFC 9110 section 8.8.3.2): a weak tag matches nothing.
+        if !tags.iter().any(|tag| tag.as_bytes() == present.as_bytes()) {
+            return Err(Problem::precondition_failed().into());
+        }
+        // The store compares once more: another editor may be faster.
+        edit.only_if = Some(EditableFields::of(&session));
+    }
+    let command = EditSession { session_id, owner: None, edit };
+    let session = state.application.edit_session.handle(command).await?;
+    Ok((etag(&session), Json(WholeSessionBody::new(&session, state.clock.now()))).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordActivityBody {
+    ip_address: Option<String>,
+}
+
+pub(super) async fn record_activity(
+    State(state): State<ServiceState>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    OptionalJsonBody(body): OptionalJsonBody<RecordActivityBody>,
+) -> Result<StatusCode, ServiceProblem> {
+    let command = RecordActivity { session_id, ip_address: address(body.ip_address.as_deref()) };
+    state.application.record_activity.handle(command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The body of a request that revokes one session.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReasonBody {
+    reason: Option<String>,
+}
+
+pub(super) async fn revoke_session(
+    State(state): State<ServiceState>,
+    Extension(key): Extension<ServiceKey>,
+    SessionIdInPath(session_id): SessionIdInPath,
+    Preference(acknowledge): Preference,
+    OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
+) -> Result<Response, ServiceProblem> {
+    let (reason, actor) = (acceptable_reason(body.reason)?, key.actor());
+    let command = RevokeSession { session_id, owner: None, reason, actor, acknowledge };
+    let revoked = state.application.revoke_session.handle(command).await?;
+    Ok(revoked_response(revoked))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeSessionsBody {
+    ids: Option<Vec<Text<SessionId>>>,
+    #[serde(default)]
+    all: bool,
+    reason: Option<String>,
+}
+
+pub(super) async fn revoke_sessions(
+    State(state): State<ServiceState>,
+    Extension(key): Extension<ServiceKey>,
+    Preference(acknowledge): Preference,
+    parts: Parts,
+    JsonBody { value: body, .. }: JsonBody<RevokeSessionsBody>,
+) -> Result<Response, ServiceProblem> {
+    let (reason, actor) = (acceptable_reason(body.reason)?, key.actor());
+    let revoked = match (body.ids, body.all) {
+        (Some(ids), false) if ids.len() > MAX_IDS => {
+            return Err(Problem::unprocessable("ids", format!("must be at most {MAX_IDS} ids")).into());
+        }
+        (Some(ids), false) => {
+            let session_ids = ids.into_iter().map(|Text(id)| id).collect();
+            let command = RevokeSessions { session_ids, reason, actor, acknowledge };
+            state.application.revoke_sessions.handle(command).await?
+        }
+        (None, true) => {
+            require_scope(&state, &parts, &key, Scope::Operate)?;
+            let command = RevokeAllSessions { reason, actor, acknowledge };
+            state.application.revoke_all_sessions.handle(command).await?
+        }
+        (None, false) => return Err(Problem::invalid_request("ids", "is missing; or say `\"all\": true`").into()),
+        (Some(_), true) => return Err(Problem::invalid_request("all", "must not be true where there are ids").into()),
+    };
+    Ok(revoked_count_response(revoked))
+}
