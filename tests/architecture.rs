@@ -21,11 +21,24 @@ const ADAPTERS: [&str; 6] = [
 ];
 
 const RULES: [Rule; 13] = [
-    Rule("domain", &[], &["async-trait", "chrono", "serde_json", "thiserror", "unicode-properties", "uuid"]),
+    Rule(
+        "domain",
+        &[],
+        &["async-trait", "chrono", "serde_json", "thiserror", "unicode-properties", "uuid"],
+    ),
     Rule(
         "application",
         &["domain"],
-        &["async-trait", "chrono", "fail", "futures-util", "metrics", "thiserror", "tracing", "uuid"],
+        &[
+            "async-trait",
+            "chrono",
+            "fail",
+            "futures-util",
+            "metrics",
+            "thiserror",
+            "tracing",
+            "uuid",
+        ],
     ),
     Rule("batching", &[], &["thiserror", "tokio"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
@@ -34,7 +47,17 @@ const RULES: [Rule; 13] = [
     Rule(
         "adapters-postgres",
         &["domain", "batching"],
-        &["async-trait", "chrono", "fail", "sea-orm", "sea-orm-migration", "sqlx", "thiserror", "tokio", "uuid"],
+        &[
+            "async-trait",
+            "chrono",
+            "fail",
+            "sea-orm",
+            "sea-orm-migration",
+            "sqlx",
+            "thiserror",
+            "tokio",
+            "uuid",
+        ],
     ),
     Rule(
         "adapters-sqlite",
@@ -58,7 +81,11 @@ const RULES: [Rule; 13] = [
             "uuid",
         ],
     ),
-    Rule("testkit", &["domain"], &["async-trait", "chrono", "futures-util", "proptest", "serde_json", "tokio", "uuid"]),
+    Rule(
+        "testkit",
+        &["domain"],
+        &["async-trait", "chrono", "futures-util", "proptest", "serde_json", "tokio", "uuid"],
+    ),
     Rule(
         "sessiond",
         &[
@@ -140,19 +167,27 @@ fn dependencies(package: &Value, dev: bool) -> BTreeSet<String> {
 #[test]
 fn every_crate_uses_exactly_what_the_table_says() {
     let packages = workspace();
-    let names: BTreeSet<_> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<_> =
+        packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
     let ruled: BTreeSet<_> = RULES.iter().map(|rule| rule.0).collect();
     assert_eq!(names, ruled, "every crate of the workspace has a row, and every row a crate");
 
     for package in &packages {
         let name = package["name"].as_str().unwrap();
         let Rule(_, crates, libraries) = RULES.iter().find(|rule| rule.0 == name).unwrap();
-        let allowed: BTreeSet<_> = crates.iter().chain(*libraries).map(|name| (*name).to_owned()).collect();
+        let allowed: BTreeSet<_> =
+            crates.iter().chain(*libraries).map(|name| (*name).to_owned()).collect();
         let used = dependencies(package, false);
         let forbidden: Vec<_> = used.difference(&allowed).collect();
-        assert!(forbidden.is_empty(), "{name} must not use {forbidden:?}: see docs/architecture.md");
+        assert!(
+            forbidden.is_empty(),
+            "{name} must not use {forbidden:?}: see docs/architecture.md"
+        );
         let unused: Vec<_> = allowed.difference(&used).collect();
-        assert!(unused.is_empty(), "the table lets {name} use {unused:?}, which it does not: remove the entry");
+        assert!(
+            unused.is_empty(),
+            "the table lets {name} use {unused:?}, which it does not: remove the entry"
+        );
     }
 }
 
@@ -163,7 +198,8 @@ fn adapters_see_neither_each_other_nor_the_application_not_even_in_tests() {
         if !ADAPTERS.contains(&name) && name != "testkit" && name != "domain" {
             continue;
         }
-        let used: BTreeSet<_> = dependencies(&package, false).union(&dependencies(&package, true)).cloned().collect();
+        let used: BTreeSet<_> =
+            dependencies(&package, false).union(&dependencies(&package, true)).cloned().collect();
         for other in ADAPTERS.iter().chain(&["application", "sessiond"]) {
             assert!(!used.contains(*other), "{name} must not use {other}");
         }
@@ -204,14 +240,16 @@ fn product(source: &str) -> &str {
 #[test]
 fn only_the_composition_root_names_concrete_adapters() {
     let sources = sources("crates/app/src");
-    let others: Vec<_> = sources.iter().filter(|(path, _)| !path.starts_with("composition/")).collect();
+    let others: Vec<_> =
+        sources.iter().filter(|(path, _)| !path.starts_with("composition/")).collect();
     assert!(others.len() > 40, "looked at {} files only", others.len());
     for (path, source) in others {
         assert!(!product(source).contains("adapters_"), "{path}");
     }
 }
 
-/// The rooms of a folder, from top to bottom; those of one row are on one floor, and do not see each other.
+/// The rooms of a folder, from top to bottom; those of one row are on one floor, and do not see
+/// each other.
 struct Floors(&'static str, &'static str, &'static [&'static [&'static str]]);
 
 const FLOORS: [Floors; 7] = [
@@ -229,11 +267,21 @@ const FLOORS: [Floors; 7] = [
             &["system", "loopback"],
         ],
     ),
-    Floors("crates/app/src/http", "crate::http::", &[&["public", "service"], &["middleware"], &["server"], &["wire"]]),
+    Floors(
+        "crates/app/src/http",
+        "crate::http::",
+        &[&["public", "service"], &["middleware"], &["server"], &["wire"]],
+    ),
     Floors(
         "crates/application/src",
         "crate::",
-        &[&["application"], &["background"], &["commands", "queries"], &["coherence"], &["activity"]],
+        &[
+            &["application"],
+            &["background"],
+            &["commands", "queries"],
+            &["coherence"],
+            &["activity"],
+        ],
     ),
     Floors(
         "crates/domain/src",
@@ -251,7 +299,12 @@ const FLOORS: [Floors; 7] = [
     Floors(
         "crates/adapters-postgres/src",
         "crate::",
-        &[&["sessions", "event_outbox", "dashtam_sessions"], &["revocation_feed"], &["database"], &["migrations"]],
+        &[
+            &["sessions", "event_outbox", "dashtam_sessions"],
+            &["revocation_feed"],
+            &["database"],
+            &["migrations"],
+        ],
     ),
     Floors(
         "crates/adapters-sqlite/src",
@@ -261,11 +314,17 @@ const FLOORS: [Floors; 7] = [
     Floors(
         "crates/adapters-redis/src",
         "crate::",
-        &[&["session_cache"], &["batched_gets"], &["commands"], &["connection", "circuit_breaker", "cached_value"]],
+        &[
+            &["session_cache"],
+            &["batched_gets"],
+            &["commands"],
+            &["connection", "circuit_breaker", "cached_value"],
+        ],
     ),
 ];
 
-/// Returns the room of a path such as `http/wire/body.rs` or `wiring.rs`, and of `http::wire::body`.
+/// Returns the room of a path such as `http/wire/body.rs` or `wiring.rs`, and of
+/// `http::wire::body`.
 fn room(path: &str) -> &str {
     path.split(['/', ':', '.', ';', ' ', ',']).next().unwrap()
 }
@@ -293,12 +352,18 @@ fn rooms_import_downward_only_and_by_module() {
             if ["lib", "main", "mod", "two_nodes", "test_support"].contains(&importer.as_str()) {
                 continue;
             }
-            let from = floor(&importer).unwrap_or_else(|| panic!("{folder}/{path}: {importer} has no floor"));
-            let is_root = used.starts_with(|first: char| first.is_ascii_uppercase() || first == '{');
+            let from = floor(&importer)
+                .unwrap_or_else(|| panic!("{folder}/{path}: {importer} has no floor"));
+            let is_root =
+                used.starts_with(|first: char| first.is_ascii_uppercase() || first == '{');
             assert!(!is_root, "{folder}/{path} imports {prefix}{used}: import by module");
             if importer != used {
-                let to = floor(&used).unwrap_or_else(|| panic!("{folder}/{path}: {used} has no floor"));
-                assert!(from < to, "{folder}/{path} imports {prefix}{used}, which is not below {importer}");
+                let to =
+                    floor(&used).unwrap_or_else(|| panic!("{folder}/{path}: {used} has no floor"));
+                assert!(
+                    from < to,
+                    "{folder}/{path} imports {prefix}{used}, which is not below {importer}"
+                );
                 downward += 1;
             }
         }
@@ -309,17 +374,31 @@ fn rooms_import_downward_only_and_by_module() {
 /// A test target that no phase names would silently not be run.
 #[test]
 fn every_test_target_is_run_by_a_phase_of_the_test_script() {
-    let script = std::fs::read_to_string(format!("{}/../scripts/test.sh", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let script =
+        std::fs::read_to_string(format!("{}/../scripts/test.sh", env!("CARGO_MANIFEST_DIR")))
+            .unwrap();
     let mut targets = 0;
     for package in workspace() {
         // Those of adapters are found by their files.
         let is_adapter = package["name"].as_str().unwrap().starts_with("adapters-");
-        for target in package["targets"].as_array().unwrap().iter().filter(|target| target["kind"][0] == "test") {
-            let (name, path) = (target["name"].as_str().unwrap(), target["src_path"].as_str().unwrap());
+        for target in package["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|target| target["kind"][0] == "test")
+        {
+            let (name, path) =
+                (target["name"].as_str().unwrap(), target["src_path"].as_str().unwrap());
             let is_found = is_adapter && path.ends_with(&format!("/tests/{name}.rs"));
-            let is_named =
-                script.split_whitespace().collect::<Vec<_>>().windows(2).any(|pair| pair == ["--test", name]);
-            assert!(is_found || is_named, "scripts/test.sh does not run the test target {name} ({path})");
+            let is_named = script
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .windows(2)
+                .any(|pair| pair == ["--test", name]);
+            assert!(
+                is_found || is_named,
+                "scripts/test.sh does not run the test target {name} ({path})"
+            );
             targets += 1;
         }
     }

@@ -1,9 +1,11 @@
-//! The protocol of `docs/coherence.md`, checked exhaustively on a bounded model that uses the product's own rules
-//! (`domain::coherence`): two nodes, caches that may answer any live value that was ever read, a revocation and a second one of the
-//! same session, another transaction that may stay open, a log that is pruned, a failover, a copy of the database on the same server
-//! and the same cache, a restore in place.
+//! The protocol of `docs/coherence.md`, checked exhaustively on a bounded model that uses the
+//! product's own rules (`domain::coherence`): two nodes, caches that may answer any live value that
+//! was ever read, a revocation and a second one of the same session, another transaction that may
+//! stay open, a log that is pruned, a failover, a copy of the database on the same server and the
+//! same cache, a restore in place.
 //!
-//! The property holds in every state; and each mistake that would break it is built in once, and found.
+//! The property holds in every state; and each mistake that would break it is built in once, and
+//! found.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 use domain::Session;
 use domain::coherence::{
-    Incarnation, LogPage, MonotonicInstant, ReadVersion, RevocationEntry, RevocationMap, Scope, Snapshot, ack_deadline,
-    may_acknowledge,
+    Incarnation, LogPage, MonotonicInstant, ReadVersion, RevocationEntry, RevocationMap, Scope,
+    Snapshot, ack_deadline, may_acknowledge,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use testkit::fixtures;
@@ -37,10 +39,11 @@ enum Mistake {
     NoWait,
     /// A poll counts from when it was answered.
     PollCountsFromArrival,
-    /// Caches are served up to the moment of their end and a revocation is acknowledged at that moment: one of the two has to be
-    /// strict.
+    /// Caches are served up to the moment of their end and a revocation is acknowledged at that
+    /// moment: one of the two has to be strict.
     BoundaryOnBothSides,
-    /// The second revocation of the same session is acknowledged at once, for it has changed nothing.
+    /// The second revocation of the same session is acknowledged at once, for it has changed
+    /// nothing.
     SecondAcknowledgedAtOnce,
     /// The next poll begins after the last entry that was seen.
     CursorAfterLastEntry,
@@ -178,7 +181,8 @@ enum Action {
     ServeFound(usize),
 }
 
-/// What happens beside one revocation, two nodes, their polls, and reads. All of it at once would be too many states for one run.
+/// What happens beside one revocation, two nodes, their polls, and reads. All of it at once would
+/// be too many states for one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
     /// A second read, which may be served from a cache that the first one filled.
@@ -191,15 +195,16 @@ enum Beside {
     AFailover,
     /// The same, and another transaction that may stay open on the new primary.
     AFailoverAndATransaction,
-    /// A copy of the database on the same server, whose nodes share the cache. There the session is not revoked.
+    /// A copy of the database on the same server, whose nodes share the cache. There the session is
+    /// not revoked.
     ACopy,
     /// A backup is put back in place, which has neither the session nor the leases.
     ARestore,
 }
 
 impl Beside {
-    /// The model ends here: when the wait of a revocation at moment 0 is over by time. Beside a failover and a transaction, what matters
-    /// are the polls.
+    /// The model ends here: when the wait of a revocation at moment 0 is over by time. Beside a
+    /// failover and a transaction, what matters are the polls.
     fn last_tick(self) -> u64 {
         if self == Self::AFailoverAndATransaction { 1 } else { LAST_TICK }
     }
@@ -227,7 +232,10 @@ fn incarnation(life: u64) -> Incarnation {
 
 fn read_version(version: &Version) -> ReadVersion {
     let incarnation = Incarnation { system: 1, database: version.database, life: version.life };
-    ReadVersion { incarnation, snapshot: Snapshot::new(version.xmax, version.in_progress.iter().copied()) }
+    ReadVersion {
+        incarnation,
+        snapshot: Snapshot::new(version.xmax, version.in_progress.iter().copied()),
+    }
 }
 
 fn scope() -> Scope {
@@ -236,22 +244,27 @@ fn scope() -> Scope {
 
 impl State {
     fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.next_id, [self.revocation, self.other].into_iter().filter_map(Transaction::open))
+        Snapshot::new(
+            self.next_id,
+            [self.revocation, self.other].into_iter().filter_map(Transaction::open),
+        )
     }
 
     /// The read version of a read at this moment.
     fn version(&self) -> Version {
-        let in_progress = [self.revocation, self.other].into_iter().filter_map(Transaction::open).collect();
+        let in_progress =
+            [self.revocation, self.other].into_iter().filter_map(Transaction::open).collect();
         Version { database: DATABASE, life: self.life, xmax: self.next_id, in_progress }
     }
 
     /// The entries that are committed and not pruned.
     fn entries(&self) -> Vec<RevocationEntry> {
         let other = Scope::Session(fixtures::session_number(2).id);
-        let entries =
-            [(self.revocation, scope()), (self.other, other)].into_iter().filter_map(|(transaction, scope)| {
+        let entries = [(self.revocation, scope()), (self.other, other)].into_iter().filter_map(
+            |(transaction, scope)| {
                 transaction.committed().map(|sequence| RevocationEntry { sequence, scope })
-            });
+            },
+        );
         entries.filter(|entry| entry.sequence >= self.retained_from).collect()
     }
 
@@ -263,10 +276,13 @@ impl State {
 impl Protocol {
     fn is_servable(&self, state: &State, node: usize, version: &Version) -> bool {
         let (map, now) = (&state.nodes[node].map, at(state.now));
-        let check = |now| map.check(SESSION.id, SESSION.user_id, &read_version(version), now).is_ok();
+        let check =
+            |now| map.check(SESSION.id, SESSION.user_id, &read_version(version), now).is_ok();
         match self.mistake {
             Mistake::NoCheck => true,
-            Mistake::BoundaryOnBothSides if now == map.fresh_until() => check(at(state.now.saturating_sub(1))),
+            Mistake::BoundaryOnBothSides if now == map.fresh_until() => {
+                check(at(state.now.saturating_sub(1)))
+            }
             _ => check(now),
         }
     }
@@ -324,12 +340,13 @@ impl Protocol {
         let peer_is_caught_up = state.nodes[1].lease.as_ref().is_none_or(is_caught_up);
         let earlier_lives_are_over = match state.nodes[0].knows_life {
             _ if self.mistake == Mistake::EarlierLivesForgotten => true,
-            (life, since) if life == state.life => {
-                since.is_none_or(|since| may_acknowledge(now, ack_deadline(at(since), MAX_STALENESS)))
-            }
+            (life, since) if life == state.life => since
+                .is_none_or(|since| may_acknowledge(now, ack_deadline(at(since), MAX_STALENESS))),
             _ => any_life,
         };
-        self.mistake == Mistake::NoWait || (peer_is_caught_up && earlier_lives_are_over) || is_over(by_time)
+        self.mistake == Mistake::NoWait
+            || (peer_is_caught_up && earlier_lives_are_over)
+            || is_over(by_time)
     }
 }
 
@@ -349,7 +366,14 @@ impl Model for Protocol {
         };
         assert!(map.apply(&page, at(0), MAX_STALENESS).is_complete);
         let merged = Some((1, Snapshot::below(10)));
-        let node = Node { map, poll: Poll::None, polls: 0, lease: Some(merged.clone()), merged, knows_life: (1, None) };
+        let node = Node {
+            map,
+            poll: Poll::None,
+            polls: 0,
+            lease: Some(merged.clone()),
+            merged,
+            knows_life: (1, None),
+        };
         let mut state = State {
             now: 0,
             life: 1,
@@ -397,7 +421,9 @@ impl Model for Protocol {
                 Transaction::Committed(_) => {}
             }
         }
-        let is_untouched = state.revocation == Transaction::Idle && state.other == Transaction::Idle && state.life == 1;
+        let is_untouched = state.revocation == Transaction::Idle
+            && state.other == Transaction::Idle
+            && state.life == 1;
         if is_untouched && self.beside.has_failover() {
             actions.push(Action::Failover);
         }
@@ -411,10 +437,13 @@ impl Model for Protocol {
             actions.push(Action::Acknowledge);
         }
         let at_once = self.mistake == Mistake::SecondAcknowledgedAtOnce;
-        if matches!(state.second, Revoking::Committed { at } if at_once || self.may_acknowledge(state, at)) {
+        if let Revoking::Committed { at } = state.second
+            && (at_once || self.may_acknowledge(state, at))
+        {
             actions.push(Action::AcknowledgeSecond);
         }
-        // What the revoking node learns matters to its own reads, and to whether it knows of a restore.
+        // What the revoking node learns matters to its own reads, and to whether it knows of a
+        // restore.
         let polls = match self.beside {
             Beside::ARestore => [1, 2],
             _ => [0, 2],
@@ -435,7 +464,9 @@ impl Model for Protocol {
         for (r, read) in state.reads.iter().enumerate().take(reads) {
             match read {
                 // After the failover node 0, which does not poll here, has nothing to serve.
-                Read::Idle if self.beside == Beside::AFailoverAndATransaction => actions.push(Action::BeginRead(r, 1)),
+                Read::Idle if self.beside == Beside::AFailoverAndATransaction => {
+                    actions.push(Action::BeginRead(r, 1))
+                }
                 Read::Idle => actions.extend([Action::BeginRead(r, 0), Action::BeginRead(r, 1)]),
                 // Of two reads, one fills the caches, and the other is served from wherever.
                 Read::Begun(..) if r == 0 && reads == 2 => actions.push(Action::ReadDatabase(r)),
@@ -525,7 +556,8 @@ impl Model for Protocol {
                     (node.merged, node.lease) = (None, Some(None));
                     return Some(state);
                 };
-                let counts_from = if self.mistake == Mistake::PollCountsFromArrival { state.now } else { sent };
+                let counts_from =
+                    if self.mistake == Mistake::PollCountsFromArrival { state.now } else { sent };
                 node.map.apply(&page, at(counts_from), MAX_STALENESS);
                 node.merged = Some((page.incarnation.life, page.snapshot));
                 if node.knows_life.0 != page.incarnation.life {
@@ -538,7 +570,9 @@ impl Model for Protocol {
                     state.released = true;
                 }
             }
-            Action::BeginRead(r, node) => state.reads[r] = Read::Begun(node, state.is_acknowledged()),
+            Action::BeginRead(r, node) => {
+                state.reads[r] = Read::Begun(node, state.is_acknowledged())
+            }
             Action::ServeFromCache(r, version) => {
                 let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
                 if !self.is_servable(&state, node, &version) {
@@ -570,8 +604,11 @@ impl Model for Protocol {
                 };
             }
             Action::ServeFound(r) => {
-                let Read::Found(after_acknowledgement, version) = state.reads[r].clone() else { return None };
-                // It may end up in a cache at any time from now on, whatever has happened meanwhile.
+                let Read::Found(after_acknowledgement, version) = state.reads[r].clone() else {
+                    return None;
+                };
+                // It may end up in a cache at any time from now on, whatever has happened
+                // meanwhile.
                 state.caches.insert(version);
                 state.reads[r] = Read::Served { live: true, cached: false, after_acknowledgement };
             }
@@ -582,16 +619,23 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always(FINAL, |_, state: &State| {
-                let broken = |read: &Read| matches!(read, Read::Served { live: true, after_acknowledgement: true, .. });
+                let broken = |read: &Read| {
+                    matches!(read, Read::Served { live: true, after_acknowledgement: true, .. })
+                };
                 !state.reads.iter().any(broken)
             }),
             Property::sometimes("a live session is served from a cache", |_, state: &State| {
                 state.reads.iter().any(|read| matches!(read, Read::Served { cached: true, .. }))
             }),
-            Property::sometimes("a live value in a cache is refused", |_, state: &State| state.refused),
-            Property::sometimes("a session that is not live is served as such", |_, state: &State| {
-                state.reads.iter().any(|read| matches!(read, Read::Served { live: false, .. }))
+            Property::sometimes("a live value in a cache is refused", |_, state: &State| {
+                state.refused
             }),
+            Property::sometimes(
+                "a session that is not live is served as such",
+                |_, state: &State| {
+                    state.reads.iter().any(|read| matches!(read, Read::Served { live: false, .. }))
+                },
+            ),
         ];
         if self.beside.last_tick() == LAST_TICK {
             properties.push(Property::sometimes("a wait is over by time", |_, state: &State| {
@@ -600,13 +644,15 @@ impl Model for Protocol {
         }
         // The others wait by time here: no node knows the new life at the moment of the revocation.
         if !self.beside.has_failover() && self.beside != Beside::ARestore {
-            properties.push(Property::sometimes("a wait is over because the peer knows", |_, state: &State| {
-                state.first == Revoking::Acknowledged && state.now == 0
-            }));
+            properties.push(Property::sometimes(
+                "a wait is over because the peer knows",
+                |_, state: &State| state.first == Revoking::Acknowledged && state.now == 0,
+            ));
         }
         if self.beside == Beside::AnotherRevocation {
             let acknowledged = |_: &Self, state: &State| state.second == Revoking::Acknowledged;
-            properties.push(Property::sometimes("the second revocation is acknowledged", acknowledged));
+            properties
+                .push(Property::sometimes("the second revocation is acknowledged", acknowledged));
         }
         properties
     }
@@ -626,8 +672,13 @@ fn acknowledged_revocation_is_final() {
         Beside::ACopy,
         Beside::ARestore,
     ] {
-        let checker = Protocol { mistake: Mistake::Nothing, beside }.checker().threads(2).spawn_bfs().join();
-        println!("{beside:?}: {} different states, {:?}", checker.unique_state_count(), started.elapsed());
+        let checker =
+            Protocol { mistake: Mistake::Nothing, beside }.checker().threads(2).spawn_bfs().join();
+        println!(
+            "{beside:?}: {} different states, {:?}",
+            checker.unique_state_count(),
+            started.elapsed()
+        );
         checker.assert_properties();
         states += checker.unique_state_count();
     }
@@ -658,6 +709,10 @@ fn every_mistake_is_found() {
             .spawn_bfs()
             .join();
         let Some(path) = checker.discovery(FINAL) else { panic!("{mistake:?} was not found") };
-        println!("{mistake:?}: found in {} steps, {:?}", path.into_actions().len(), started.elapsed());
+        println!(
+            "{mistake:?}: found in {} steps, {:?}",
+            path.into_actions().len(),
+            started.elapsed()
+        );
     }
 }

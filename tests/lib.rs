@@ -6,5 +6,6 @@
 pub mod node;
 pub mod repository;
 
-/// The table of the Python original, with 1234 sessions, of which 617 never expire and 246 are revoked.
+/// The table of the Python original, with 1234 sessions, of which 617 never expire and 246 are
+/// revoked.
 pub const DASHTAM_SESSIONS: &str = include_str!("dashtam_sessions.sql");

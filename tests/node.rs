@@ -15,8 +15,8 @@ pub const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
 /// Another user.
 pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";
 
-/// The program that is tested, built from the present sources: `sessiond` with fail points compiled in, which are off unless
-/// `FAILPOINTS` is set. `tests/documents` runs the binary that is shipped.
+/// The program that is tested, built from the present sources: `sessiond` with fail points compiled
+/// in, which are off unless `FAILPOINTS` is set. `tests/documents` runs the binary that is shipped.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| build("sessiond-with-fail-points"))
@@ -52,17 +52,22 @@ pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Makes a command listen on free ports, without the configuration that this process has in its environment.
+/// Makes a command listen on free ports, without the configuration that this process has in its
+/// environment.
 pub fn use_free_ports(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SESSIOND_")) {
         command.env_remove(name);
     }
-    command.env("SESSIOND_SERVER__LISTEN", "127.0.0.1:0").env("SESSIOND_SERVER__SERVICE_LISTEN", "127.0.0.1:0");
+    command
+        .env("SESSIOND_SERVER__LISTEN", "127.0.0.1:0")
+        .env("SESSIOND_SERVER__SERVICE_LISTEN", "127.0.0.1:0");
 }
 
-/// Runs a command to its end. Panics after 30 seconds: a command that should fail must not serve instead.
+/// Runs a command to its end. Panics after 30 seconds: a command that should fail must not serve
+/// instead.
 pub fn run(command: &mut Command) -> Output {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if started.elapsed() > Duration::from_secs(30) {
@@ -107,8 +112,8 @@ pub fn but_for_use(mut session: Value) -> Value {
     session
 }
 
-/// Sends a request again for ten seconds while the answer is 503, as a client should: tests that are about something else
-/// must not fail because the machine writes slowly.
+/// Sends a request again for ten seconds while the answer is 503, as a client should: tests that
+/// are about something else must not fail because the machine writes slowly.
 async fn send_until_available(request: reqwest::RequestBuilder) -> reqwest::Response {
     let started = Instant::now();
     loop {
@@ -143,7 +148,12 @@ impl Node {
 
     /// Starts a node by this command, whose data are in this directory.
     pub async fn start_command(command: &mut Command, dir: TemporaryDir) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
         // The last line of the greeting that every node prints.
@@ -163,8 +173,11 @@ impl Node {
         let log = dir.path().join("log");
         let mut file = std::fs::File::create(log).unwrap();
         std::thread::spawn(move || std::io::copy(&mut errors, &mut file));
-        let key = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default().trim().to_owned();
-        let (service_key, token_secret) = (key("sessiond-dev-service-key"), key("sessiond-dev-token-secret"));
+        let key = |name: &str| {
+            std::fs::read_to_string(dir.path().join(name)).unwrap_or_default().trim().to_owned()
+        };
+        let (service_key, token_secret) =
+            (key("sessiond-dev-service-key"), key("sessiond-dev-token-secret"));
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
         Self { child, dir, public, service, http, service_key, token_secret }
     }
@@ -206,7 +219,9 @@ impl Node {
     /// A GET with a bearer token.
     pub async fn get(&self, url: &str, token: &str) -> Reply {
         let response = self.http.get(url).bearer_auth(token).send().await.unwrap();
-        let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let header = |name: &str| {
+            response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
+        };
         let (status, cache_status) = (response.status().as_u16(), header("cache-status"));
         Reply { status, cache_status, body: response.json().await.unwrap_or_default() }
     }
@@ -224,7 +239,11 @@ impl Node {
 
     /// Names a device as an end user. Answers the status.
     pub async fn rename(&self, session: &str, token: &str, name: &str) -> u16 {
-        let request = self.http.patch(self.session_url(session)).bearer_auth(token).json(&json!({ "name": name }));
+        let request = self
+            .http
+            .patch(self.session_url(session))
+            .bearer_auth(token)
+            .json(&json!({ "name": name }));
         request.send().await.unwrap().status().as_u16()
     }
 
@@ -238,8 +257,9 @@ impl Node {
         self.get(&url, &self.service_key).await
     }
 
-    /// Reads a session for a user until a cache serves it, such as `near` or `redis`, and returns that reply. A cache may be
-    /// passed over where the machine is busy: Redis after 30 ms, every cache after half a second without a poll.
+    /// Reads a session for a user until a cache serves it, such as `near` or `redis`, and returns
+    /// that reply. A cache may be passed over where the machine is busy: Redis after 30 ms, every
+    /// cache after half a second without a poll.
     pub async fn read_from_cache(&self, session: &str, user: &str, cache: &str) -> Reply {
         let (started, expected) = (Instant::now(), format!("sessiond; hit; detail={cache}"));
         loop {
@@ -258,27 +278,40 @@ impl Node {
         }
     }
 
-    /// A request of the backend, with a JSON body; returns status and body. Tried again while the node is too busy.
+    /// A request of the backend, with a JSON body; returns status and body. Tried again while the
+    /// node is too busy.
     pub async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
         let response = send_until_available(self.service_request(method, path, &body)).await;
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
     /// A request of the backend that is sent once, for tests of 503; returns status and body.
-    pub async fn service_once(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
+    pub async fn service_once(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Value,
+    ) -> (u16, Value) {
         let response = self.service_request(method, path, &body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
-    fn service_request(&self, method: reqwest::Method, path: &str, body: &Value) -> reqwest::RequestBuilder {
+    fn service_request(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}/service/v1/{path}", self.service));
         request.bearer_auth(&self.service_key).json(body)
     }
 
-    /// Revokes a session as the backend, and waits until that is effective. Tried again while the node is too busy.
+    /// Revokes a session as the backend, and waits until that is effective. Tried again while the
+    /// node is too busy.
     pub async fn revoke(&self, session: &str) {
         let url = format!("{}/service/v1/sessions/{session}", self.service);
-        let answer = send_until_available(self.http.delete(url).bearer_auth(&self.service_key)).await;
+        let answer =
+            send_until_available(self.http.delete(url).bearer_auth(&self.service_key)).await;
         assert_eq!(answer.status(), 204);
     }
 
@@ -305,7 +338,9 @@ impl Node {
     /// What a command prints that speaks to this node.
     pub fn command(&self, arguments: &[&str]) -> String {
         let settings = [("SESSIOND_CLIENT__SERVICE_KEY", self.service_key.as_str())];
-        let output = run(sessiond(self.dir.path(), &settings).args(arguments).args(["--url", &self.service]));
+        let output = run(sessiond(self.dir.path(), &settings)
+            .args(arguments)
+            .args(["--url", &self.service]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -330,14 +365,16 @@ impl Node {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// A token for a user in a session, signed with the development key as `sessiond token mint` does, but in this process.
+    /// A token for a user in a session, signed with the development key as `sessiond token mint`
+    /// does, but in this process.
     pub fn mint(&self, user: &str, session: &str) -> String {
         mint(&self.token_secret, user, session)
     }
 
     /// Sends the node a signal.
     pub fn signal(&self, name: &str) {
-        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let kill =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(kill.unwrap().success());
     }
 }

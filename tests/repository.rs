@@ -1,4 +1,5 @@
-//! The repository that the tests belong to: its documents, the command blocks in them, and a copy to run them in.
+//! The repository that the tests belong to: its documents, the command blocks in them, and a copy
+//! to run them in.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,14 @@ pub fn read(path: impl AsRef<Path>) -> String {
 pub fn files() -> Vec<PathBuf> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
-    let output =
-        git.output().unwrap_or_else(|error| panic!("this test needs git (Debian: apt-get install git): {error}"));
-    assert!(output.status.success(), "this test needs a git checkout: {}", String::from_utf8_lossy(&output.stderr));
+    let output = git.output().unwrap_or_else(|error| {
+        panic!("this test needs git (Debian: apt-get install git): {error}")
+    });
+    assert!(
+        output.status.success(),
+        "this test needs a git checkout: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let names = String::from_utf8(output.stdout).unwrap();
     let names = names.split_terminator('\0').map(PathBuf::from);
     // A file that was deleted and not yet committed is still listed.
@@ -62,8 +68,9 @@ fn blocks_of(document: &Path) -> Vec<Block> {
     blocks
 }
 
-/// Makes this folder a copy of the repository, as a clone would be. Files that have not changed since the last time are left
-/// alone, so that a second build of the copy has nothing to do. Files that are not in the repository are removed.
+/// Makes this folder a copy of the repository, as a clone would be. Files that have not changed
+/// since the last time are left alone, so that a second build of the copy has nothing to do. Files
+/// that are not in the repository are removed.
 pub fn copy_into(target: &Path) {
     let files = files();
     for name in &files {

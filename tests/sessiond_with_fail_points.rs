@@ -1,5 +1,5 @@
-//! `sessiond` as tests run it: the same program, with the fail points that `FAILPOINTS` switches on.
-//! Without that variable it behaves as the binary that is shipped.
+//! `sessiond` as tests run it: the same program, with the fail points that `FAILPOINTS` switches
+//! on. Without that variable it behaves as the binary that is shipped.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! Whatever body is sent to whichever route of the service listener: it is accepted or refused, and never a 5xx.
+//! Whatever body is sent to whichever route of the service listener: it is accepted or refused, and
+//! never a 5xx.
 
 #![no_main]
 
@@ -31,7 +32,8 @@ fuzz_target!(|data: &[u8]| {
     runtime.block_on(async {
         let setting = Setting::new();
         setting.store(&fixtures::session()).await;
-        let authorization = if is_public { bearer(user, id) } else { format!("Bearer {SERVICE_KEY}") };
+        let authorization =
+            if is_public { bearer(user, id) } else { format!("Bearer {SERVICE_KEY}") };
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -39,9 +41,13 @@ fuzz_target!(|data: &[u8]| {
             .header("content-type", "application/json")
             .body(Body::from(body.to_vec()))
             .unwrap();
-        let answer = if is_public { setting.public(request).await } else { setting.service(request).await };
+        let answer =
+            if is_public { setting.public(request).await } else { setting.service(request).await };
         assert!(answer.status.as_u16() < 500, "{}", answer.status);
         let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        assert!(body.is_empty() || is_object || answer.status.as_u16() >= 400, "what is no object was accepted");
+        assert!(
+            body.is_empty() || is_object || answer.status.as_u16() >= 400,
+            "what is no object was accepted"
+        );
     });
 });

@@ -1,15 +1,17 @@
-//! Whatever stands in the configuration file: it is taken or refused, line by line, and no value is told.
+//! Whatever stands in the configuration file: it is taken or refused, line by line, and no value is
+//! told.
 
 #![no_main]
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use sessiond::config::{Settings, Values};
 use libfuzzer_sys::fuzz_target;
+use sessiond::config::{Settings, Values};
 
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("sessiond-fuzz-{}.toml", std::process::id())));
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    std::env::temp_dir().join(format!("sessiond-fuzz-{}.toml", std::process::id()))
+});
 
 /// What no message may hold.
 const SECRET: &str = "correct-horse-battery-staple";
@@ -26,12 +28,20 @@ fuzz_target!(|data: &[u8]| {
     let message = match Values::load(Some(&FILE)) {
         Err(errors) => errors.to_string(),
         Ok(values) => {
-            let shown: Vec<_> = values.shown().filter(|(name, ..)| name.contains("secret") || name.ends_with("service_key")).collect();
+            let shown: Vec<_> = values
+                .shown()
+                .filter(|(name, ..)| name.contains("secret") || name.ends_with("service_key"))
+                .collect();
             assert!(shown.iter().all(|(_, value, _)| !value.contains(SECRET)));
-            Settings::from_values(&values).err().map(|errors| errors.to_string()).unwrap_or_default()
+            Settings::from_values(&values)
+                .err()
+                .map(|errors| errors.to_string())
+                .unwrap_or_default()
         }
     };
     // The name of a key that there is not is told, and may be anything.
-    let told = message.lines().any(|line| line.contains(SECRET) && !line.contains("unknown configuration key"));
+    let told = message
+        .lines()
+        .any(|line| line.contains(SECRET) && !line.contains("unknown configuration key"));
     assert!(!told, "{message}");
 });

@@ -1,4 +1,5 @@
-//! Whatever cursor, time, address or name is given: it is read in its one spelling or refused, and never a 5xx.
+//! Whatever cursor, time, address or name is given: it is read in its one spelling or refused, and
+//! never a 5xx.
 
 #![no_main]
 

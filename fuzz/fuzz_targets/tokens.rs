@@ -4,10 +4,10 @@
 
 use std::sync::LazyLock;
 
-use sessiond::auth::{Issuer, Subject, TokenRules, TokenVerifier};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
+use sessiond::auth::{Issuer, Subject, TokenRules, TokenVerifier};
 use testkit::fixtures;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -35,6 +35,9 @@ fuzz_target!(|data: &[u8]| {
     let header = Header::new(Algorithm::HS256);
     let Ok(token) = encode(&header, &claims, &EncodingKey::from_secret(SECRET)) else { return };
     if accepted(&token) {
-        assert!(claims["sub"].is_string() && claims["sid"].is_string() && claims["exp"].is_number(), "{claims:?}");
+        assert!(
+            claims["sub"].is_string() && claims["sid"].is_string() && claims["exp"].is_number(),
+            "{claims:?}"
+        );
     }
 });

@@ -1,4 +1,5 @@
-//! The command blocks of the documents are run as they are printed, and the commands within the text exist.
+//! The command blocks of the documents are run as they are printed, and the commands within the
+//! text exist.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +14,8 @@ use sessiond_tests::repository::{blocks, copy_into, documents, read, root};
 use testkit::TemporaryDir;
 use testkit::servers::{PostgresServer, RedisServer};
 
-/// Every command block, and what runs it: a test of this file, or something that no test can run within itself.
+/// Every command block, and what runs it: a test of this file, or something that no test can run
+/// within itself.
 const COMMAND_BLOCKS: [(&str, &str, &str); 5] = [
     ("README.md", "cargo run", "cargo_run_and_just_run_serve_and_the_printed_lines_work"),
     // The run that this test is a part of, and what `.ci/run` calls in a fresh clone.
@@ -38,28 +40,44 @@ fn block(document: &str, start: &str) -> String {
 /// What a block may be marked as: commands, code of this repository, a configuration, or neither.
 const LANGUAGES: [&str; 5] = ["sh", "rust", "toml", "mermaid", ""];
 
-/// Blocks that no test runs, for they need more than Debian has: this one writes a file that is here already.
+/// Blocks that no test runs, for they need more than Debian has: this one writes a file that is
+/// here already.
 const NOT_RUN: [(&str, &str); 1] = [("crates/adapters-maxmind/tests/README.md", "python")];
 
 #[test]
 fn every_command_block_is_run_by_a_test() {
     let tests = include_str!("commands.rs");
     for block in blocks() {
-        let is_not_run = NOT_RUN
-            .iter()
-            .any(|(document, language)| block.document == Path::new(document) && block.language == *language);
+        let is_not_run = NOT_RUN.iter().any(|(document, language)| {
+            block.document == Path::new(document) && block.language == *language
+        });
         let is_known = is_not_run || LANGUAGES.contains(&block.language.as_str());
-        assert!(is_known, "{}: what runs a block of `{}`?", block.document.display(), block.language);
+        assert!(
+            is_known,
+            "{}: what runs a block of `{}`?",
+            block.document.display(),
+            block.language
+        );
         let commands = ["cargo ", "curl ", "docker ", "just ", "sessiond ", "$ "];
         let is_command = |line: &str| commands.iter().any(|command| line.starts_with(command));
         let hidden = block.language.is_empty() && block.text.lines().any(is_command);
-        assert!(!hidden, "{}: mark these commands as `sh`:\n{}", block.document.display(), block.text);
+        assert!(
+            !hidden,
+            "{}: mark these commands as `sh`:\n{}",
+            block.document.display(),
+            block.text
+        );
     }
     for block in blocks().iter().filter(|block| block.language == "sh") {
-        let known = COMMAND_BLOCKS
-            .iter()
-            .find(|(document, start, _)| block.document == Path::new(document) && block.text.starts_with(start));
-        assert!(known.is_some(), "{}: no test runs this block:\n{}", block.document.display(), block.text);
+        let known = COMMAND_BLOCKS.iter().find(|(document, start, _)| {
+            block.document == Path::new(document) && block.text.starts_with(start)
+        });
+        assert!(
+            known.is_some(),
+            "{}: no test runs this block:\n{}",
+            block.document.display(),
+            block.text
+        );
     }
     for (document, start, test) in COMMAND_BLOCKS {
         block(document, start);
@@ -104,8 +122,9 @@ impl Drop for Foreground {
     }
 }
 
-/// A newcomer's first minute: the README's command in a copy of the repository, the lines that it prints pasted into another
-/// shell, and Ctrl-C. This is also the test of the binary that is shipped, without fail points.
+/// A newcomer's first minute: the README's command in a copy of the repository, the lines that it
+/// prints pasted into another shell, and Ctrl-C. This is also the test of the binary that is
+/// shipped, without fail points.
 #[test]
 fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy-of-the-repository");
@@ -115,13 +134,15 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
         let mut shell = Command::new("sh");
         // Like a shell at a terminal, this one outlives the Ctrl-C that ends its command.
         shell.args(["-euc", &format!("trap : INT\n{command}")]).current_dir(&copy);
-        shell.stdout(std::fs::File::create(&stdout).unwrap()).stderr(std::fs::File::create(&stderr).unwrap());
+        shell
+            .stdout(std::fs::File::create(&stdout).unwrap())
+            .stderr(std::fs::File::create(&stderr).unwrap());
         use_free_ports(&mut shell);
         let target = profile_dir();
         shell.env("CARGO_TARGET_DIR", target.parent().unwrap());
-        // The libraries that are compiled already serve the copy too. Its own crates must not be taken for those of this
-        // repository, to which cargo gives the same names: without debug information, which libraries never have here, they
-        // get others.
+        // The libraries that are compiled already serve the copy too. Its own crates must not be
+        // taken for those of this repository, to which cargo gives the same names: without debug
+        // information, which libraries never have here, they get others.
         shell.env("CARGO_PROFILE_DEV_DEBUG", "false");
         let mut serving = Foreground::start(&mut shell);
         let said = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
@@ -132,7 +153,11 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
             }
             let ended = serving.0.try_wait().unwrap();
             assert!(ended.is_none(), "`{command}` ended: {ended:?}\n{}", said(&stderr));
-            assert!(started.elapsed() < COMPILED_WITHIN, "`{command}` does not serve\n{}", said(&stderr));
+            assert!(
+                started.elapsed() < COMPILED_WITHIN,
+                "`{command}` does not serve\n{}",
+                said(&stderr)
+            );
             std::thread::sleep(Duration::from_millis(50));
         };
         assert!(!said(&stderr).contains("warning: "), "`{command}` warns\n{}", said(&stderr));
@@ -142,7 +167,10 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
         let answer = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        assert!(answer.contains("\"status\":\"live\"") && answer.contains("\"is_current\":true"), "{answer}");
+        assert!(
+            answer.contains("\"status\":\"live\"") && answer.contains("\"is_current\":true"),
+            "{answer}"
+        );
 
         serving.signal("INT");
         let interrupted = Instant::now();
@@ -150,12 +178,19 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
             if let Some(status) = serving.0.try_wait().unwrap() {
                 break status;
             }
-            assert!(interrupted.elapsed() < Duration::from_secs(10), "`{command}` goes on after Ctrl-C");
+            assert!(
+                interrupted.elapsed() < Duration::from_secs(10),
+                "`{command}` goes on after Ctrl-C"
+            );
             std::thread::sleep(Duration::from_millis(10));
         };
         // `just` reports the Ctrl-C itself, by 130, also where its command has ended in order.
         let is_just = command.starts_with("just ");
-        assert!(status.success() || is_just && status.code() == Some(130), "{status}: {}", said(&stderr));
+        assert!(
+            status.success() || is_just && status.code() == Some(130),
+            "{status}: {}",
+            said(&stderr)
+        );
         assert!(said(&stderr).contains("stopped"), "not stopped in order: {}", said(&stderr));
     }
 }
@@ -168,7 +203,8 @@ fn first_steps(stdout: &str) -> Option<String> {
 
 /// `just` with this recipe; where `just` is not installed, the lines that it would run.
 fn just(recipe: &str) -> String {
-    let installed = Command::new("just").arg("--version").output().is_ok_and(|output| output.status.success());
+    let installed =
+        Command::new("just").arg("--version").output().is_ok_and(|output| output.status.success());
     if installed { format!("just {recipe}") } else { recipes()[recipe].clone() }
 }
 
@@ -213,7 +249,10 @@ fn shell_with_sessiond(dir: &Path, commands: &str) -> Command {
     let mut shell = Command::new("sh");
     use_free_ports(&mut shell);
     let path = std::env::var("PATH").unwrap();
-    shell.args(["-euc", commands]).current_dir(dir).env("PATH", format!("{}:{path}", bin.display()));
+    shell
+        .args(["-euc", commands])
+        .current_dir(dir)
+        .env("PATH", format!("{}:{path}", bin.display()));
     shell
 }
 
@@ -228,12 +267,16 @@ async fn the_production_settings_start_a_node() {
     let commands = with_values(
         &block,
         &[
-            ("postgres://sessiond:secret@db.internal/sessiond?sslmode=verify-full", &database.url()),
+            (
+                "postgres://sessiond:secret@db.internal/sessiond?sslmode=verify-full",
+                &database.url(),
+            ),
             ("rediss://sessiond:secret@redis.internal:6379", &redis.url()),
         ],
     );
     let dir = TemporaryDir::new();
-    let mut shell = shell_with_sessiond(dir.path(), &commands.replace("\nsessiond", "\nexec sessiond"));
+    let mut shell =
+        shell_with_sessiond(dir.path(), &commands.replace("\nsessiond", "\nexec sessiond"));
     let node = Node::start_command(&mut shell, dir).await;
     let session = node.create(ALICE).await;
     assert_eq!(node.service_read(&session, ALICE).await.body["status"], "live");
@@ -247,7 +290,8 @@ fn the_import_command_reads_the_original() {
     let original = PostgresServer::shared().database();
     original.psql(sessiond_tests::DASHTAM_SESSIONS);
     let url = original.url();
-    let commands = with_values(&block, &[("postgres://reader:secret@old-db.internal/dashtam", &url)]);
+    let commands =
+        with_values(&block, &[("postgres://reader:secret@old-db.internal/dashtam", &url)]);
     let dir = TemporaryDir::new();
     let output = run(&mut shell_with_sessiond(dir.path(), &commands));
     let report = String::from_utf8(output.stdout).unwrap();
@@ -273,17 +317,26 @@ fn commands_within_the_text_exist() {
                     ["-p", package] if words[0] == "cargo" => {
                         packages.contains_key(*package) || PLACEHOLDERS.contains(package)
                     }
-                    ["--test", target] if words[0] == "cargo" => packages.values().flatten().any(|test| test == target),
+                    ["--test", target] if words[0] == "cargo" => {
+                        packages.values().flatten().any(|test| test == target)
+                    }
                     ["just", recipe] if words[0] == "just" => recipes().contains_key(*recipe),
                     _ => continue,
                 };
                 named += 1;
                 assert!(exists, "{}: there is no {}: `{command}`", document.display(), pair[1]);
             }
-            if let Some(script) = words.first().filter(|word| word.starts_with("scripts/") || word.ends_with(".sh")) {
+            if let Some(script) =
+                words.first().filter(|word| word.starts_with("scripts/") || word.ends_with(".sh"))
+            {
                 named += 1;
-                let mode = std::fs::metadata(root().join(script)).map(|file| file.permissions().mode());
-                assert!(mode.is_ok_and(|mode| mode & 0o111 != 0), "{}: cannot run {script}", document.display());
+                let mode =
+                    std::fs::metadata(root().join(script)).map(|file| file.permissions().mode());
+                assert!(
+                    mode.is_ok_and(|mode| mode & 0o111 != 0),
+                    "{}: cannot run {script}",
+                    document.display()
+                );
             }
         }
     }
@@ -296,7 +349,9 @@ const PLACEHOLDERS: [&str; 2] = ["<crate>", "adapters-yours"];
 /// The packages of the workspace with their test targets.
 fn packages() -> BTreeMap<String, Vec<String>> {
     let mut metadata = Command::new(env!("CARGO"));
-    metadata.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(root());
+    metadata
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root());
     let output = metadata.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -305,5 +360,10 @@ fn packages() -> BTreeMap<String, Vec<String>> {
         let targets = package["targets"].as_array().unwrap().iter();
         targets.filter(|target| target["kind"][0] == "test").map(name).collect()
     };
-    metadata["packages"].as_array().unwrap().iter().map(|package| (name(package), tests(package))).collect()
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (name(package), tests(package)))
+        .collect()
 }

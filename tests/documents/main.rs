@@ -35,9 +35,14 @@ fn the_table_of_metrics_has_every_metric_that_is_counted() {
                 let source = std::fs::read_to_string(&path).unwrap();
                 let source: String = source.chars().filter(|c| !c.is_whitespace()).collect();
                 for kind in ["counter!(\"", "gauge!(\"", "histogram!(\""] {
-                    for name in source.split(kind).skip(1).map(|rest| rest.split('"').next().unwrap()) {
+                    for name in
+                        source.split(kind).skip(1).map(|rest| rest.split('"').next().unwrap())
+                    {
                         counted += 1;
-                        assert!(documented.contains(&format!("`{name}")), "{name} is not in docs/operating.md");
+                        assert!(
+                            documented.contains(&format!("`{name}")),
+                            "{name} is not in docs/operating.md"
+                        );
                     }
                 }
             }
@@ -53,12 +58,47 @@ fn code_on_the_pages_is_the_code_in_the_files() {
     for block in &blocks {
         let document = block.document.display();
         let (first, code) = block.text.split_once('\n').unwrap();
-        let Some(path) = first.strip_prefix("// ") else { panic!("{document}: which file is this? {code}") };
-        let trimmed = |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
+        let Some(path) = first.strip_prefix("// ") else {
+            panic!("{document}: which file is this? {code}")
+        };
+        let trimmed =
+            |text: &str| text.lines().map(|line| line.trim().to_owned() + "\n").collect::<String>();
         let (code, source) = (trimmed(code.trim()), trimmed(&read(path)));
         assert!(source.contains(&code), "{document}: not in {path}:\n{code}");
     }
     assert!(blocks.len() >= 8, "found {} blocks only", blocks.len());
+}
+
+/// Code, comments, SQL and Markdown have 100 columns. Only rows of tables cannot be wrapped.
+#[test]
+fn lines_have_a_hundred_columns_at_most() {
+    let mut looked_at = 0;
+    for path in files() {
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if !["rs", "md", "sql"].contains(&extension) {
+            continue;
+        }
+        looked_at += 1;
+        for (number, line) in read(&path).lines().enumerate() {
+            let is_row = extension == "md" && line.trim_start().starts_with('|');
+            let is_short = line.chars().count() <= 100 || is_row;
+            assert!(is_short, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+    assert!(looked_at > 200, "looked at {looked_at} files only");
+}
+
+#[test]
+fn every_source_file_begins_with_what_is_in_it() {
+    let mut looked_at = 0;
+    for path in files() {
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            looked_at += 1;
+            assert!(read(&path).starts_with("//! "), "{} has no //! line", path.display());
+        }
+    }
+    assert!(looked_at > 150, "looked at {looked_at} files only");
 }
 
 #[test]
@@ -68,10 +108,16 @@ fn links_and_named_files_exist() {
         let folder = document.parent().unwrap();
         for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if !target.starts_with("https://") {
-                assert!(root().join(folder).join(target).exists(), "{}: {target}", document.display());
+                assert!(
+                    root().join(folder).join(target).exists(),
+                    "{}: {target}",
+                    document.display()
+                );
             }
         }
-        for name in text.split('`').filter(|text| text.starts_with("crates/") && !text.contains([' ', '*'])) {
+        for name in
+            text.split('`').filter(|text| text.starts_with("crates/") && !text.contains([' ', '*']))
+        {
             assert!(root().join(name).exists(), "{}: {name}", document.display());
         }
     }
@@ -82,11 +128,16 @@ fn links_and_named_files_exist() {
 fn the_table_of_errors_is_the_one_in_the_code() {
     let documented = read("docs/http.md");
     let table = documented.split("## Errors").nth(1).unwrap();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).filter_map(|row| row.split(" | ").nth(1));
-    let documented: BTreeSet<_> = rows.flat_map(|codes| codes.split('`').skip(1).step_by(2)).collect();
-    let source = read("crates/app/src/http/problem.rs");
+    let rows = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .filter_map(|row| row.split(" | ").nth(1));
+    let documented: BTreeSet<_> =
+        rows.flat_map(|codes| codes.split('`').skip(1).step_by(2)).collect();
+    let source = read("crates/app/src/http/wire/problem.rs");
     let codes = source.split("StatusCode::").skip(1).filter_map(|rest| rest.split('"').nth(1));
-    let codes: BTreeSet<_> = codes.filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    let codes: BTreeSet<_> =
+        codes.filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
     assert!(codes.len() >= 12, "{codes:?}");
     assert_eq!(documented, codes);
 }
@@ -97,7 +148,8 @@ fn every_kind_of_event_is_documented() {
     let documented = read("docs/http.md");
     let section = documented.split("### Events").nth(1).unwrap().split("## Errors").next().unwrap();
     let source = read("crates/domain/src/session_event.rs");
-    let kinds: Vec<_> = source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let kinds: Vec<_> =
+        source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(kinds.len() >= 5, "{kinds:?}");
     for kind in kinds {
         assert!(section.contains(&format!("`{kind}`")), "docs/http.md has no event {kind}");
@@ -108,13 +160,19 @@ fn every_kind_of_event_is_documented() {
 #[test]
 fn tests_that_show_what_the_page_on_security_says_exist() {
     let page = read("docs/security.md");
-    let rows = page.split("## OWASP ASVS").nth(1).unwrap().lines().filter(|line| line.starts_with("| 7."));
+    let rows =
+        page.split("## OWASP ASVS").nth(1).unwrap().lines().filter(|line| line.starts_with("| 7."));
     let named: Vec<_> = rows
-        .flat_map(|row| row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned))
+        .flat_map(|row| {
+            row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned)
+        })
         .collect();
     assert!(named.len() >= 15, "{named:?}");
     let mut sources = String::new();
-    for path in files().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+    for path in files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+    {
         sources.push_str(&read(&path));
     }
     for test in named {

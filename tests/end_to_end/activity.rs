@@ -56,7 +56,9 @@ async fn use_is_kept_while_the_database_does_not_take_it() {
     let token = node.mint(ALICE, &session);
     // The row is locked by somebody else: a write fails, a read does not.
     std::thread::scope(|scope| {
-        scope.spawn(|| database.psql("BEGIN; SELECT id FROM sessions FOR UPDATE; SELECT pg_sleep(2); COMMIT"));
+        scope.spawn(|| {
+            database.psql("BEGIN; SELECT id FROM sessions FOR UPDATE; SELECT pg_sleep(2); COMMIT")
+        });
         std::thread::sleep(Duration::from_millis(500));
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
@@ -66,7 +68,8 @@ async fn use_is_kept_while_the_database_does_not_take_it() {
     });
     wait_for_address(&database, "127.0.0.1").await;
     let metrics = node.page("/metrics").await.1;
-    let errors = metrics.lines().find_map(|line| line.strip_prefix("sessiond_activity_write_errors_total "));
+    let errors =
+        metrics.lines().find_map(|line| line.strip_prefix("sessiond_activity_write_errors_total "));
     assert!(errors.is_some_and(|errors| errors.parse::<u32>().unwrap() > 0), "{metrics}");
     assert_eq!(node.log().matches("cannot write activity").count(), 1);
 }
@@ -76,11 +79,13 @@ async fn use_is_kept_while_the_database_does_not_take_it() {
 async fn nobody_is_idle_on_another_node_while_they_are_about() {
     let database = PostgresServer::shared().database();
     let url = database.url();
-    let settings = [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__IDLE_TIMEOUT", "2s")];
+    let settings =
+        [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__IDLE_TIMEOUT", "2s")];
     let (node, other) = (Node::start(&settings).await, Node::start(&settings).await);
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
-    let status = async |node: &Node| node.service_read(&session, ALICE).await.body["status"].clone();
+    let status =
+        async |node: &Node| node.service_read(&session, ALICE).await.body["status"].clone();
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(5) {
         assert_eq!(node.read("current", &token).await.status, 200);
@@ -109,7 +114,12 @@ async fn a_sliding_session_lives_for_as_long_as_it_is_used() {
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     let (_, page) = node.service(Method::GET, "events", Value::Null).await;
-    let renewed = page["events"].as_array().unwrap().iter().filter(|event| event["type"] == "renewed").count();
+    let renewed = page["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["type"] == "renewed")
+        .count();
     assert!((2..=6).contains(&renewed), "{page}");
     tokio::time::sleep(Duration::from_millis(2300)).await;
     assert_eq!(node.read("current", &token).await.body["code"], "session_ended");
@@ -121,8 +131,11 @@ async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
         let node = Node::start(&[("SESSIOND_SERVER__TRUSTED_PROXIES", trusted)]).await;
         let session = node.create(ALICE).await;
         let token = node.mint(ALICE, &session);
-        let request = reqwest::Client::new().get(format!("{}/api/v1/sessions/current", node.public));
-        let request = request.bearer_auth(&token).header("x-forwarded-for", "203.0.113.1, 198.51.100.7, 127.0.0.9");
+        let request =
+            reqwest::Client::new().get(format!("{}/api/v1/sessions/current", node.public));
+        let request = request
+            .bearer_auth(&token)
+            .header("x-forwarded-for", "203.0.113.1, 198.51.100.7, 127.0.0.9");
         assert_eq!(request.send().await.unwrap().status(), 200);
         assert_eq!(node.service_read(&session, ALICE).await.body["last_ip_address"], expected);
     }

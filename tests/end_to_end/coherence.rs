@@ -14,7 +14,8 @@ const DELTA: Duration = Duration::from_millis(500);
 
 async fn nodes<const N: usize>(database: &TestDatabase, redis: Option<&RedisServer>) -> [Node; N] {
     let (store, cache) = (database.url(), redis.map_or("none".to_owned(), RedisServer::url));
-    let settings = [("SESSIOND_STORE__URL", store.as_str()), ("SESSIOND_CACHE__URL", cache.as_str())];
+    let settings =
+        [("SESSIOND_STORE__URL", store.as_str()), ("SESSIOND_CACHE__URL", cache.as_str())];
     let mut nodes = Vec::new();
     for _ in 0..N {
         nodes.push(Node::start(&settings).await);
@@ -25,7 +26,10 @@ async fn nodes<const N: usize>(database: &TestDatabase, redis: Option<&RedisServ
 /// Ends a session on this node; how long the acknowledgement took.
 async fn revoke(node: &Node, session: &str) -> Duration {
     let started = Instant::now();
-    assert_eq!(node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await.0, 204);
+    assert_eq!(
+        node.service(Method::DELETE, &format!("sessions/{session}"), json!({})).await.0,
+        204
+    );
     started.elapsed()
 }
 
@@ -33,7 +37,8 @@ async fn status_of(node: &Node, session: &str) -> String {
     node.service_read(session, ALICE).await.body["status"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Both nodes have it in the process and in Redis; whoever ends it, the other one's next read knows.
+/// Both nodes have it in the process and in Redis; whoever ends it, the other one's next read
+/// knows.
 #[tokio::test]
 async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
@@ -56,8 +61,9 @@ async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
     assert!(fast >= 50, "{fast} of 100 were acknowledged as soon as both nodes knew");
 }
 
-/// What broke the original: a node that is paused in the middle of a read goes on after another has ended the session, and puts
-/// what it has read into its caches. A thousand sessions, each of them being read at a random moment when the node is paused.
+/// What broke the original: a node that is paused in the middle of a read goes on after another has
+/// ended the session, and puts what it has read into its caches. A thousand sessions, each of them
+/// being read at a random moment when the node is paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_slept_through_an_end_does_not_answer_what_it_had_read() {
     const PAUSES: u64 = 25;
@@ -85,7 +91,8 @@ async fn a_node_that_slept_through_an_end_does_not_answer_what_it_had_read() {
         // Somewhere in those reads.
         tokio::time::sleep(Duration::from_micros(pause * 937 % 20_000)).await;
         nodes[1].signal("STOP");
-        let (status, _) = nodes[0].service(Method::POST, "sessions/revoke", json!({ "ids": sessions })).await;
+        let (status, _) =
+            nodes[0].service(Method::POST, "sessions/revoke", json!({ "ids": sessions })).await;
         assert_eq!(status, 200);
         nodes[1].signal("CONT");
         for session in &sessions {
@@ -114,7 +121,8 @@ async fn redis_cannot_bring_an_ended_session_back() {
         redis.call('SET', 'copy', redis.call('GET', key)) return redis.call('STRLEN', 'copy')";
     assert_ne!(redis.cli(&["EVAL", copy, "0"]), "0");
     revoke(&nodes[0], &session).await;
-    let bring_back = "redis.call('SET', redis.call('GET', 'key'), redis.call('GET', 'copy')) return 1";
+    let bring_back =
+        "redis.call('SET', redis.call('GET', 'key'), redis.call('GET', 'copy')) return 1";
     for _ in 0..5 {
         assert_eq!(redis.cli(&["EVAL", bring_back, "0"]), "1");
         for node in &nodes {
@@ -124,11 +132,14 @@ async fn redis_cannot_bring_an_ended_session_back() {
     let metrics = nodes[1].page("/metrics").await.1;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let metrics = metrics + &nodes[1].page("/metrics").await.1;
-    let refused = metrics.lines().rfind(|line| line.starts_with("sessiond_cache_refused_total{reason=\"revoked\"}"));
+    let refused = metrics
+        .lines()
+        .rfind(|line| line.starts_with("sessiond_cache_refused_total{reason=\"revoked\"}"));
     assert!(refused.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
 }
 
-/// A node that is gone is waited for, at most delta; one that left in order is not; and one that is killed is forgotten in the end.
+/// A node that is gone is waited for, at most delta; one that left in order is not; and one that is
+/// killed is forgotten in the end.
 #[tokio::test]
 async fn an_end_waits_for_a_silent_node_at_most_delta_and_for_nobody_who_left() {
     let database = PostgresServer::shared().database();
@@ -179,7 +190,8 @@ async fn an_end_by_hand_is_effective_delta_after_its_commit() {
     }
 }
 
-/// Without the database a node answers from memory for delta at most, then says that it cannot know.
+/// Without the database a node answers from memory for delta at most, then says that it cannot
+/// know.
 #[tokio::test]
 async fn a_node_that_cannot_look_stops_answering_from_memory() {
     let server = Arc::new(PostgresServer::start());
@@ -203,7 +215,8 @@ async fn a_node_that_cannot_look_stops_answering_from_memory() {
     }
 }
 
-/// A commit that waits for a standby which never answers: the server has the end, and does not say so.
+/// A commit that waits for a standby which never answers: the server has the end, and does not say
+/// so.
 #[tokio::test]
 async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
     let server = Arc::new(PostgresServer::start());
@@ -216,10 +229,13 @@ async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
     };
     set_standby("nobody");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let (status, body) = node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+    let (status, body) =
+        node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
     assert_eq!((status, &body["code"]), (503, &json!("outcome_unknown")));
     // Nobody waits any more, and now it is committed.
-    database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+    database.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+    );
     set_standby("");
     revoke(&node, &session).await;
     for node in [&node, &other] {
@@ -237,7 +253,8 @@ async fn an_end_that_the_database_never_heard_of_is_not_of_unknown_outcome() {
     server.signal("KILL");
     tokio::time::sleep(Duration::from_millis(200)).await;
     for _ in 0..2 {
-        let (status, body) = node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
+        let (status, body) =
+            node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
         assert_eq!((status, &body["code"]), (503, &json!("dependency_unavailable")));
     }
 }
@@ -252,7 +269,9 @@ async fn who_does_not_wait_is_told_from_when_on_an_end_is_final() {
     let (status, body) = node.revoke_without_waiting(&session).await;
     assert_eq!(status, 202);
     let effective_by = body["effective_by"].as_str().unwrap();
-    let left = database.psql(&format!("SELECT extract(epoch FROM '{effective_by}'::timestamptz - clock_timestamp())"));
+    let left = database.psql(&format!(
+        "SELECT extract(epoch FROM '{effective_by}'::timestamptz - clock_timestamp())"
+    ));
     let left: f64 = left.parse().unwrap();
     assert!(left > -0.5 && left < 0.51, "{left}");
     tokio::time::sleep(Duration::from_secs_f64(left.max(0.0))).await;

@@ -1,5 +1,5 @@
-//! What runs out, hangs or is sent by mistake at the edge of a node: descriptors, the reader of its log, its
-//! database while it stops, its environment, its signals.
+//! What runs out, hangs or is sent by mistake at the edge of a node: descriptors, the reader of its
+//! log, its database while it stops, its environment, its signals.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -37,17 +37,22 @@ fn exchange(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length =
-        head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |text| text.parse().unwrap());
     stream.read_exact(&mut vec![0; length])?;
     Ok(head)
 }
 
-/// The usual limit is 1024. Idle end users must not shut out health checks, sign-ins, revocations or each other.
+/// The usual limit is 1024. Idle end users must not shut out health checks, sign-ins, revocations
+/// or each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_shut_nobody_out() {
     let own = std::process::id().to_string();
-    assert!(Command::new("prlimit").args(["--pid", &own, "--nofile=8192:"]).status().unwrap().success());
+    assert!(
+        Command::new("prlimit").args(["--pid", &own, "--nofile=8192:"]).status().unwrap().success()
+    );
     let dir = TemporaryDir::new();
     let plain = sessiond(dir.path(), &[]);
     let mut command = Command::new("prlimit");
@@ -75,23 +80,26 @@ async fn idle_connections_shut_nobody_out() {
     }
     assert!(!node.log().contains("Too many open files"), "{}", node.log());
     let metrics = node.page("/metrics").await.1;
-    let evicted = metrics
-        .lines()
-        .find(|line| line.contains("closed_total") && line.contains("public") && line.contains("evicted"));
+    let evicted = metrics.lines().find(|line| {
+        line.contains("closed_total") && line.contains("public") && line.contains("evicted")
+    });
     let evicted: f64 = evicted.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!(evicted >= 400.0, "{evicted} were closed");
 }
 
-/// Starts a node whose standard error is not read; returns it with its listeners and the reader's end.
+/// Starts a node whose standard error is not read; returns it with its listeners and the reader's
+/// end.
 fn start_unread(dir: &TemporaryDir) -> (Child, String, String, std::process::ChildStderr) {
-    let (public, service) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let (public, service) =
+        (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let settings = [
         ("SESSIOND_SERVER__LISTEN", public.as_str()),
         ("SESSIOND_SERVER__SERVICE_LISTEN", service.as_str()),
         ("SESSIOND_LOG__LEVEL", "debug"),
     ];
     let mut command = sessiond(dir.path(), &settings);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while TcpStream::connect(&service).is_err() {
         assert!(started.elapsed() < Duration::from_secs(20), "it did not start");
@@ -116,14 +124,24 @@ async fn log_that_nobody_reads_stops_nothing() {
         let mut stream = connect(&public);
         // At debug each is a line or more: many times what a pipe holds.
         for _ in 0..12_000 {
-            let head = exchange(&mut stream, "GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let head =
+                exchange(&mut stream, "GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\n\r\n")
+                    .unwrap();
             assert!(head.starts_with("http/1.1 401") || head.starts_with("http/1.1 429"), "{head}");
         }
         tokio::time::sleep(Duration::from_secs(6)).await;
-        let page = async |path: &str| reqwest::get(format!("http://{service}{path}")).await.unwrap();
-        assert_eq!(page("/readyz").await.json::<Value>().await.unwrap()["cached_sessions"], "used", "its tasks go on");
+        let page =
+            async |path: &str| reqwest::get(format!("http://{service}{path}")).await.unwrap();
+        assert_eq!(
+            page("/readyz").await.json::<Value>().await.unwrap()["cached_sessions"],
+            "used",
+            "its tasks go on"
+        );
         let metrics = page("/metrics").await.text().await.unwrap();
-        let dropped = metrics.lines().find(|line| line.starts_with("sessiond_log_lines_dropped_total ")).unwrap();
+        let dropped = metrics
+            .lines()
+            .find(|line| line.starts_with("sessiond_log_lines_dropped_total "))
+            .unwrap();
         let dropped: f64 = dropped.rsplit(' ').next().unwrap().parse().unwrap();
         assert!(is_closed || dropped > 0.0, "{dropped} lines were dropped");
         let pid = child.id().to_string();
@@ -159,7 +177,8 @@ async fn second_signal_waits_for_no_request() {
     let mut node = Node::start(&[]).await;
     let mut slow = connect(&node.service);
     let head = format!(
-        "POST /service/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+        "POST /service/v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \
+            {}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
         node.service_key()
     );
     slow.write_all(head.as_bytes()).unwrap();
@@ -199,17 +218,26 @@ async fn hangup_reads_secrets_keys_and_log_level_again() {
     let path = dir.path().to_owned();
     let configure = |hash: &str, level: &str| {
         let text = format!(
-            "[auth]\nservice_key_hashes = \"{hash}\"\n[auth.jwt]\nhs256_secret_file = \"secret\"\n[log]\nlevel = \"{level}\"\n"
+            "[auth]\nservice_key_hashes = \"{hash}\"\n[auth.jwt]\nhs256_secret_file = \
+                \"secret\"\n[log]\nlevel = \"{level}\"\n"
         );
         std::fs::write(path.join("sessiond.toml"), text).unwrap();
     };
     std::fs::write(path.join("secret"), first).unwrap();
     configure(hashes[0].1, "info");
-    let (public, service) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let settings =
-        [("SESSIOND_SERVER__LISTEN", public.as_str()), ("SESSIOND_SERVER__SERVICE_LISTEN", service.as_str())];
+    let (public, service) =
+        (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let settings = [
+        ("SESSIOND_SERVER__LISTEN", public.as_str()),
+        ("SESSIOND_SERVER__SERVICE_LISTEN", service.as_str()),
+    ];
     let log = std::fs::File::create(path.join("log")).unwrap();
-    let mut child = sessiond(&path, &settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let mut child = sessiond(&path, &settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
     let log = || std::fs::read_to_string(path.join("log")).unwrap();
     let started = Instant::now();
     while !log().contains("ready") {
@@ -221,10 +249,17 @@ async fn hangup_reads_secrets_keys_and_log_level_again() {
         let request = http.post(format!("http://{service}/service/v1/sessions")).bearer_auth(key);
         request.json(&json!({ "user_id": ALICE })).send().await.unwrap()
     };
-    let session = sign_in("key").await.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    let session =
+        sign_in("key").await.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
     let read = async |secret: &str| {
         let url = format!("http://{public}/api/v1/sessions/current");
-        http.get(url).bearer_auth(mint(secret, ALICE, &session)).send().await.unwrap().status().as_u16()
+        http.get(url)
+            .bearer_auth(mint(secret, ALICE, &session))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
     };
     assert_eq!((read(first).await, read(second).await), (200, 401));
 
@@ -275,7 +310,10 @@ async fn hangup_takes_over_the_databases_password() {
         assert!(started.elapsed() < Duration::from_secs(10), "{}", node.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sessiond'");
+    database.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name \
+        = 'sessiond'",
+    );
     let started = Instant::now();
     while node.sign_in(ALICE).await != 201 || node.page("/readyz").await.0 != 200 {
         assert!(started.elapsed() < Duration::from_secs(10), "{}", node.log());
@@ -294,10 +332,17 @@ async fn node_whose_database_refuses_writes_is_not_ready() {
     let name = database.psql("SELECT current_database()");
     let read_only = async |value: &str, readiness: u16| {
         other.psql(&format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}"));
-        other.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sessiond'");
+        other.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name \
+            = 'sessiond'",
+        );
         let started = Instant::now();
         while node.page("/readyz").await.0 != readiness {
-            assert!(started.elapsed() < Duration::from_secs(10), "read-only {value}: {}", node.page("/readyz").await.1);
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "read-only {value}: {}",
+                node.page("/readyz").await.1
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -319,7 +364,11 @@ async fn variables_of_others_are_passed_over() {
     ])
     .await;
     node.create(ALICE).await;
-    assert!(node.log().contains("SESSIOND_NAME") && !node.log().contains("SESSIOND_PORT"), "{}", node.log());
+    assert!(
+        node.log().contains("SESSIOND_NAME") && !node.log().contains("SESSIOND_PORT"),
+        "{}",
+        node.log()
+    );
 }
 
 /// A proxy of the environment is not asked for loopback: it would be given the service key.
@@ -329,7 +378,13 @@ async fn command_line_asks_no_proxy_for_loopback() {
     let session = node.create(ALICE).await;
     let proxy = format!("http://127.0.0.1:{}", free_port());
     let settings = [("http_proxy", proxy.as_str()), ("HTTP_PROXY", &proxy), ("ALL_PROXY", &proxy)];
-    let output = run(sessiond(node.dir.path(), &settings).args(["session", "get", &session, "--url", &node.service]));
+    let output = run(sessiond(node.dir.path(), &settings).args([
+        "session",
+        "get",
+        &session,
+        "--url",
+        &node.service,
+    ]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -344,12 +399,21 @@ async fn inspected_token_says_what_is_wrong_with_it() {
     };
     let good = node.mint(ALICE, &session);
     let (code, text) = inspect(&good);
-    assert!(code == Some(0) && text.contains("accepted: user") && text.contains(&session), "{text}");
+    assert!(
+        code == Some(0) && text.contains("accepted: user") && text.contains(&session),
+        "{text}"
+    );
     let (code, text) = inspect(&mint("another secret of enough bytes!!", ALICE, &session));
     assert!(code == Some(1) && text.contains("refused (signature)"), "{text}");
     let (code, text) = inspect(&node.mint("alice", &session));
-    assert!(code == Some(1) && text.contains("refused (subject)") && text.contains("uuid5"), "{text}");
-    assert!(!text.contains(&good.rsplit('.').next().unwrap().to_owned()), "a token could be used: {text}");
+    assert!(
+        code == Some(1) && text.contains("refused (subject)") && text.contains("uuid5"),
+        "{text}"
+    );
+    assert!(
+        !text.contains(&good.rsplit('.').next().unwrap().to_owned()),
+        "a token could be used: {text}"
+    );
 }
 
 /// A start that fails leaves no keys behind that no node knows, and says the true reason first.
@@ -360,7 +424,8 @@ async fn failed_start_leaves_no_keys() {
     let address = taken.local_addr().unwrap().to_string();
     let refused = run(&mut sessiond(dir.path(), &[("SESSIOND_SERVER__LISTEN", &address)]));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("server.listen"), "{refused:?}");
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("dev")), "{left:?}");
 
     let node = Node::start(&[]).await;

@@ -14,7 +14,10 @@ async fn a_session_is_created_and_answered_from_database_and_cache() {
     let token = node.mint(ALICE, &session);
 
     let first = node.read(&session, &token).await;
-    assert_eq!((first.status, first.cache_status.as_str()), (200, "sessiond; fwd=miss; detail=database"));
+    assert_eq!(
+        (first.status, first.cache_status.as_str()),
+        (200, "sessiond; fwd=miss; detail=database")
+    );
     assert_eq!(first.body["status"], "live");
     assert_eq!(first.body["ip_address"], "192.0.2.7");
     node.read_from_cache(&session, ALICE, "near").await;
@@ -31,7 +34,8 @@ async fn a_session_is_created_and_answered_from_database_and_cache() {
     assert_eq!(node.service_read(&session, BOB).await.status, 403);
     let (status, metrics) = node.page("/metrics").await;
     assert_eq!(status, 200);
-    let near = metrics.lines().find_map(|line| line.strip_prefix("sessiond_reads_total{layer=\"near\"} "));
+    let near =
+        metrics.lines().find_map(|line| line.strip_prefix("sessiond_reads_total{layer=\"near\"} "));
     assert!(near.is_some_and(|reads| reads.parse::<u32>().unwrap() > 0), "{metrics}");
 }
 
@@ -53,7 +57,8 @@ async fn sessions_outlive_the_process_and_so_do_the_keys() {
     assert_eq!(refused.status.code(), Some(1));
     let last = message.lines().last().unwrap();
     assert!(
-        last.contains("is in use by another sessiond (process") && last.starts_with("error: store.url"),
+        last.contains("is in use by another sessiond (process")
+            && last.starts_with("error: store.url"),
         "{message}"
     );
 
@@ -70,11 +75,13 @@ async fn sessions_outlive_the_process_and_so_do_the_keys() {
 async fn the_session_verbs_talk_to_the_running_node() {
     let node = Node::start(&[]).await;
     let command = |arguments: &[&str]| {
-        let output = run(sessiond(node.dir.path(), &[]).args(arguments).args(["--url", &node.service]));
+        let output =
+            run(sessiond(node.dir.path(), &[]).args(arguments).args(["--url", &node.service]));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
-    let (code, created, _) = command(&["session", "create", "--user", ALICE, "--ip", "192.0.2.9", "--json"]);
+    let (code, created, _) =
+        command(&["session", "create", "--user", ALICE, "--ip", "192.0.2.9", "--json"]);
     assert_eq!(code, Some(0));
     let created: Value = serde_json::from_str(&created).unwrap();
     let id = created["id"].as_str().unwrap();
@@ -84,25 +91,39 @@ async fn the_session_verbs_talk_to_the_running_node() {
     assert_eq!(code, Some(0));
     assert!(table.contains("status            live") && table.contains(id), "{table}");
     let (code, owned, _) = command(&["session", "get", id, "--user", ALICE, "--json"]);
-    assert_eq!((code, serde_json::from_str::<Value>(&owned).unwrap()["id"].as_str()), (Some(0), Some(id)));
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&owned).unwrap()["id"].as_str()),
+        (Some(0), Some(id))
+    );
 
     let (code, out, error) = command(&["session", "get", id, "--user", BOB]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(error, "error: not_session_owner: The session belongs to another user\n");
-    let (code, _, error) = command(&["session", "create", "--user", ALICE, "--expires-at", "2001-01-01T00:00:00Z"]);
-    assert_eq!((code, error.contains("expires_at: must be in the future")), (Some(1), true), "{error}");
+    let (code, _, error) =
+        command(&["session", "create", "--user", ALICE, "--expires-at", "2001-01-01T00:00:00Z"]);
+    assert_eq!(
+        (code, error.contains("expires_at: must be in the future")),
+        (Some(1), true),
+        "{error}"
+    );
     assert_eq!(command(&["session", "get", "nonsense"]).0, Some(2));
 
     let other = node.create(ALICE).await;
     let (code, list, _) = command(&["session", "list", "--user", ALICE, "--limit", "1"]);
-    assert!(code == Some(0) && list.ends_with("2 in all, 2 live; there are more than are shown\n"), "{list}");
+    assert!(
+        code == Some(0) && list.ends_with("2 in all, 2 live; there are more than are shown\n"),
+        "{list}"
+    );
     let (code, text, _) = command(&["session", "revoke", id, "--reason", "lost phone"]);
     assert_eq!((code, text), (Some(0), format!("session {id} revoked\n")));
     let (_, table, _) = command(&["session", "get", id]);
     assert!(table.contains("revoked_reason    lost phone"), "{table}");
     let all = ["session", "revoke-all", "--user", ALICE, "--json"];
     let (code, counted, _) = command(&[&all[..], &["--except", &other]].concat());
-    assert_eq!((code, serde_json::from_str::<Value>(&counted).unwrap()), (Some(0), json!({ "revoked_count": 0 })));
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&counted).unwrap()),
+        (Some(0), json!({ "revoked_count": 0 }))
+    );
     let (_, counted, _) = command(&all);
     assert_eq!(serde_json::from_str::<Value>(&counted).unwrap(), json!({ "revoked_count": 1 }));
     let (_, list, _) = command(&["session", "list", "--user", ALICE, "--active"]);

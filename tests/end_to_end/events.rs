@@ -17,7 +17,8 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
         match key {
             // The development key is beside the file.
             Some(dir) => {
-                let key = std::fs::read_to_string(dir.path().join("sessiond-dev-service-key")).unwrap();
+                let key =
+                    std::fs::read_to_string(dir.path().join("sessiond-dev-service-key")).unwrap();
                 node.with_service_key(key.trim())
             }
             None => node,
@@ -30,7 +31,10 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
             let session = node.create(if n % 2 == 0 { ALICE } else { BOB }).await;
             if n % 3 == 0 {
                 let path = format!("sessions/{session}");
-                assert_eq!(node.service(Method::DELETE, &path, json!({ "reason": "round" })).await.0, 204);
+                assert_eq!(
+                    node.service(Method::DELETE, &path, json!({ "reason": "round" })).await.0,
+                    204
+                );
                 acknowledged.insert((session.clone(), "revoked"));
             }
             acknowledged.insert((session, "created"));
@@ -43,12 +47,16 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
     let mut told = BTreeSet::new();
     let mut after = 0;
     loop {
-        let (_, page) = node.service(Method::GET, &format!("events?limit=7&after={after}"), Value::Null).await;
+        let (_, page) =
+            node.service(Method::GET, &format!("events?limit=7&after={after}"), Value::Null).await;
         for event in page["events"].as_array().unwrap() {
             assert!(event["id"].as_u64().unwrap() > after);
             after = event["id"].as_u64().unwrap();
             let kind = if event["type"] == "created" { "created" } else { "revoked" };
-            assert!(told.insert((event["session_id"].as_str().unwrap().to_owned(), kind)), "told twice: {event}");
+            assert!(
+                told.insert((event["session_id"].as_str().unwrap().to_owned(), kind)),
+                "told twice: {event}"
+            );
         }
         if page["events"].as_array().unwrap().is_empty() {
             break;
@@ -60,7 +68,11 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
 #[tokio::test]
 async fn a_kill_after_the_commit_loses_no_event_embedded() {
     let dir = TemporaryDir::new();
-    nothing_is_lost_by_a_kill(&format!("sqlite://{}/sessions.db", dir.path().display()), Some(&dir)).await;
+    nothing_is_lost_by_a_kill(
+        &format!("sqlite://{}/sessions.db", dir.path().display()),
+        Some(&dir),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -73,14 +85,19 @@ async fn a_kill_after_the_commit_loses_no_event_on_postgres() {
 async fn read_events(stream: &mut Response, count: usize) -> Vec<Value> {
     let mut text = String::new();
     while text.matches("data: ").count() < count || !text.ends_with("\n\n") {
-        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await.unwrap().unwrap().unwrap();
+        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.chunk())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     data.map(|data| serde_json::from_str(data).unwrap()).collect()
 }
 
-/// Two nodes, one feed: a stream that is broken off at one goes on at the other, and an open one does not keep a node from stopping.
+/// Two nodes, one feed: a stream that is broken off at one goes on at the other, and an open one
+/// does not keep a node from stopping.
 #[tokio::test]
 async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
     let database = PostgresServer::shared().database();
@@ -104,7 +121,13 @@ async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
     let mut resumed = other.event_stream(Some(&last)).await;
     assert_eq!(read_events(&mut resumed, 2).await, seen[4..]);
     let phone = &sessions[0];
-    assert_eq!(other.service(Method::DELETE, &format!("sessions/{phone}"), json!({ "reason": "lost" })).await.0, 204);
+    assert_eq!(
+        other
+            .service(Method::DELETE, &format!("sessions/{phone}"), json!({ "reason": "lost" }))
+            .await
+            .0,
+        204
+    );
     let ended = read_events(&mut resumed, 1).await.remove(0);
     assert_eq!(
         (&ended["type"], &ended["reason"], &ended["actor"]),
@@ -115,7 +138,8 @@ async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
 #[tokio::test]
 async fn the_audit_trail_tells_who_ended_which_session_when_and_why() {
     let node = Node::start(&[("SESSIOND_SESSIONS__MAX_PER_USER", "2")]).await;
-    let [phone, laptop, tablet] = [node.create(ALICE).await, node.create(ALICE).await, node.create(ALICE).await];
+    let [phone, laptop, tablet] =
+        [node.create(ALICE).await, node.create(ALICE).await, node.create(ALICE).await];
     assert_eq!(node.delete(&laptop, &node.mint(ALICE, &tablet)).await, 204);
     node.command(&["session", "revoke", &tablet, "--reason", "account closed"]);
 

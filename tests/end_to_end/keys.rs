@@ -1,4 +1,5 @@
-//! Real keys: HS256 from a file, RS256, ES256 and EdDSA from PEM, JWK Sets from a file and a URL; service keys by hash.
+//! Real keys: HS256 from a file, RS256, ES256 and EdDSA from PEM, JWK Sets from a file and a URL;
+//! service keys by hash.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -66,9 +67,21 @@ async fn each_kind_of_public_key_is_read_from_pem_and_is_no_secret() {
         std::fs::write(dir.path().join("key.pem"), &signer.public_pem).unwrap();
         let node = Node::start_in(dir, &[("SESSIOND_AUTH__JWT__PUBLIC_KEY_FILE", "key.pem")]).await;
         let session = node.create(ALICE).await;
-        assert_eq!(status(&node, &session, &signer.token(None, &session)).await, 200, "{algorithm:?}");
-        assert_eq!(status(&node, &session, &signer.token(Some("any"), &session)).await, 200, "{algorithm:?}");
-        assert_eq!(status(&node, &session, &other.token(None, &session)).await, 401, "{algorithm:?}");
+        assert_eq!(
+            status(&node, &session, &signer.token(None, &session)).await,
+            200,
+            "{algorithm:?}"
+        );
+        assert_eq!(
+            status(&node, &session, &signer.token(Some("any"), &session)).await,
+            200,
+            "{algorithm:?}"
+        );
+        assert_eq!(
+            status(&node, &session, &other.token(None, &session)).await,
+            401,
+            "{algorithm:?}"
+        );
 
         // The public key, taken for the secret of an HS256 token.
         let secret = EncodingKey::from_secret(signer.public_pem.as_bytes());
@@ -107,10 +120,17 @@ async fn a_secret_is_read_from_a_file_and_a_jwk_set_beside_it() {
         (Header { kid: Some("b".into()), ..Header::new(Algorithm::EdDSA) }, &signers[1].key),
         (Header::new(Algorithm::EdDSA), &signers[1].key),
     ] {
-        assert_eq!(status(&node, &session, &encode(&header, &claims, key).unwrap()).await, 200, "{header:?}");
+        assert_eq!(
+            status(&node, &session, &encode(&header, &claims, key).unwrap()).await,
+            200,
+            "{header:?}"
+        );
     }
     let wrong_id = Header { kid: Some("b".into()), ..Header::new(Algorithm::ES256) };
-    assert_eq!(status(&node, &session, &encode(&wrong_id, &claims, &signers[0].key).unwrap()).await, 401);
+    assert_eq!(
+        status(&node, &session, &encode(&wrong_id, &claims, &signers[0].key).unwrap()).await,
+        401
+    );
 }
 
 /// A token issuer that publishes a JWK Set, and counts how often it is asked.
@@ -134,10 +154,16 @@ impl Issuer {
                 let _ = stream.read(&mut [0; 4096]);
                 let answer = match &*keys.lock().unwrap() {
                     None => {
-                        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into()
+                        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: \
+                            close\r\n\r\n"
+                            .into()
                     }
                     Some(keys) => {
-                        let (head, body) = ("HTTP/1.1 200 OK\r\nConnection: close\r\n", keys.to_string());
+                        let (head, body) = (
+                            "HTTP/1.1 200 OK\r\nConnection: \
+                            close\r\n",
+                            keys.to_string(),
+                        );
                         format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
                     }
                 };
@@ -172,7 +198,10 @@ async fn published_keys_are_fetched_once_for_many_and_not_again_for_every_unknow
     assert_eq!(issuer.fetches(), 1, "at the start, and not for each reader");
 
     for id in 0..20 {
-        assert_eq!(status(&node, &session, &signer.token(Some(&format!("unknown-{id}")), &session)).await, 401);
+        assert_eq!(
+            status(&node, &session, &signer.token(Some(&format!("unknown-{id}")), &session)).await,
+            401
+        );
     }
     assert_eq!(issuer.fetches(), 1, "a flood of unknown ids is not passed on");
 
@@ -208,10 +237,15 @@ async fn service_keys_are_known_by_their_hashes() {
         let url = node.service.clone();
         let node = node.with_service_key(key);
         let session = node.create(ALICE).await;
-        assert_eq!(node.get(&format!("{url}/service/v1/sessions/{session}"), "wrong").await.status, 403);
+        assert_eq!(
+            node.get(&format!("{url}/service/v1/sessions/{session}"), "wrong").await.status,
+            403
+        );
 
         let settings = [("SESSIOND_CLIENT__SERVICE_KEY", key)];
-        let output = run(sessiond(node.dir.path(), &settings).args(["session", "get", &session, "--url", &url]));
+        let output =
+            run(sessiond(node.dir.path(), &settings)
+                .args(["session", "get", &session, "--url", &url]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -22,8 +22,13 @@ async fn a_whole_life(node: &Node) {
     let strangers = node.mint(BOB, &stranger);
 
     // What the backend and the user add to them.
-    let (status, edited) =
-        node.service(Method::PATCH, &format!("sessions/{phone}"), json!({ "metadata": { "plan": "pro" } })).await;
+    let (status, edited) = node
+        .service(
+            Method::PATCH,
+            &format!("sessions/{phone}"),
+            json!({ "metadata": { "plan": "pro" } }),
+        )
+        .await;
     assert_eq!((status, &edited["metadata"]["plan"]), (200, &json!("pro")));
     assert_eq!(node.rename(phone, &on_laptop, "old phone").await, 200);
     assert_eq!(node.rename(phone, &strangers, "mine").await, 404);
@@ -55,8 +60,10 @@ async fn a_whole_life(node: &Node) {
     assert_eq!(node.read("current", &strangers).await.status, 200);
     let seen = node.service_read(phone, ALICE).await.body;
     assert_eq!((&seen["status"], &seen["name"]), (&json!("revoked"), &json!("old phone")));
-    let (_, page) = node.service(Method::GET, &format!("events?user_id={ALICE}"), Value::Null).await;
-    let kinds: Vec<_> = page["events"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
+    let (_, page) =
+        node.service(Method::GET, &format!("events?user_id={ALICE}"), Value::Null).await;
+    let kinds: Vec<_> =
+        page["events"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds, ["created", "created", "created", "revoked", "revoked", "revoked"]);
 
     // In the end the operator signs everybody out.
@@ -68,8 +75,10 @@ async fn a_whole_life(node: &Node) {
 /// What a sign-in is told from: a common browser, at an address that the test file knows.
 #[tokio::test]
 async fn device_and_place_are_filled_in() {
-    const PLACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/adapters-maxmind/tests/places.mmdb");
-    const MAC: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+    const PLACES: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/adapters-maxmind/tests/places.mmdb");
+    const MAC: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, \
+        like Gecko) Chrome/140.0.0.0 Safari/537.36";
     let node = Node::start(&[("SESSIOND_ENRICH__GEOIP_FILE", PLACES)]).await;
     let sign_in = json!({ "user_id": ALICE, "ip_address": "192.0.2.7", "user_agent": MAC });
     let (status, session) = node.service(Method::POST, "sessions", sign_in).await;
@@ -77,11 +86,18 @@ async fn device_and_place_are_filled_in() {
         (status, &session["device_info"], &session["location"]),
         (201, &json!("Chrome on macOS"), &json!("Berlin, DE"))
     );
-    assert_eq!(session["device"], json!({ "browser": "Chrome", "system": "macOS", "type": "desktop" }));
+    assert_eq!(
+        session["device"],
+        json!({ "browser": "Chrome", "system": "macOS", "type": "desktop" })
+    );
     // What is unknown is no obstacle.
-    let (status, session) =
-        node.service(Method::POST, "sessions", json!({ "user_id": ALICE, "user_agent": "?" })).await;
-    assert_eq!((status, &session["device_info"], &session["location"]), (201, &Value::Null, &Value::Null));
+    let (status, session) = node
+        .service(Method::POST, "sessions", json!({ "user_id": ALICE, "user_agent": "?" }))
+        .await;
+    assert_eq!(
+        (status, &session["device_info"], &session["location"]),
+        (201, &Value::Null, &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -95,7 +111,8 @@ async fn on_postgres_and_redis() {
     let urls = [("SESSIOND_STORE__URL", database.url()), ("SESSIOND_CACHE__URL", redis.url())];
     let node = Node::start(&urls.each_ref().map(|(name, url)| (*name, url.as_str()))).await;
     a_whole_life(&node).await;
-    let ended = "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoked_by = 'user:";
+    let ended =
+        "SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL AND revoked_by = 'user:";
     assert_eq!(database.psql(&format!("{ended}{ALICE}'")), "3");
 }
 
@@ -104,12 +121,14 @@ const SIGN_INS: usize = 60;
 /// How long a sign-in waits at least for others of the same user, and for a connection.
 const TURN: Duration = Duration::from_millis(200);
 
-/// Sixty sign-ins at once at two nodes of one database all succeed and leave exactly two live sessions; and a limit that denies says so.
+/// Sixty sign-ins at once at two nodes of one database all succeed and leave exactly two live
+/// sessions; and a limit that denies says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_sign_ins_leaves_as_many_as_are_allowed() {
     let database = PostgresServer::shared().database();
     let url = database.url();
-    let settings = [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__MAX_PER_USER", "2")];
+    let settings =
+        [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__MAX_PER_USER", "2")];
     let nodes = [Arc::new(Node::start(&settings).await), Arc::new(Node::start(&settings).await)];
     let storm: Vec<_> = (0..SIGN_INS)
         .map(|n| {
@@ -121,8 +140,13 @@ async fn a_storm_of_sign_ins_leaves_as_many_as_are_allowed() {
                         201 => return,
                         status => assert_eq!(status, 503),
                     }
-                    // It is refused only once it has waited for its turn. As every client would, it tries again.
-                    assert!(started.elapsed() > TURN, "a sign-in was refused after {:?}", started.elapsed());
+                    // It is refused only once it has waited for its turn. As every client would, it
+                    // tries again.
+                    assert!(
+                        started.elapsed() > TURN,
+                        "a sign-in was refused after {:?}",
+                        started.elapsed()
+                    );
                     started = Instant::now();
                 }
                 panic!("a sign-in is refused again and again");
@@ -132,7 +156,9 @@ async fn a_storm_of_sign_ins_leaves_as_many_as_are_allowed() {
     for sign_in in storm {
         sign_in.await.unwrap();
     }
-    let count = |condition: &str| database.psql(&format!("SELECT count(*) FROM sessions WHERE {condition}"));
+    let count = |condition: &str| {
+        database.psql(&format!("SELECT count(*) FROM sessions WHERE {condition}"))
+    };
     // A sign-in whose outcome was unknown may have been stored.
     let stored = count("true").parse::<usize>().unwrap();
     assert!(stored >= SIGN_INS, "{stored} of {SIGN_INS} sign-ins are stored");

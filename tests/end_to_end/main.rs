@@ -1,6 +1,11 @@
-//! The built binary, driven as its users drive it: over HTTP, from the command line, on real servers.
+//! The built binary, driven as its users drive it: over HTTP, from the command line, on real
+//! servers.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod activity;
 mod bad_input;

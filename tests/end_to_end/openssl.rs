@@ -15,17 +15,32 @@ pub(crate) fn certificates(dir: &Path) -> Certificates {
     let file = |name: &str| dir.join(name).display().to_string();
     let (authority, authority_key) = (file("authority.pem"), file("authority-key.pem"));
     let (certificate, key) = (file("server.pem"), file("server-key.pem"));
-    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
-    let authority_name = ["-subj", "/CN=test authority", "-addext", "basicConstraints=critical,CA:TRUE"];
-    openssl(&[&new[..], &authority_name, &["-out", &authority, "-keyout", &authority_key]].concat());
+    let new = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ];
+    let authority_name =
+        ["-subj", "/CN=test authority", "-addext", "basicConstraints=critical,CA:TRUE"];
+    openssl(
+        &[&new[..], &authority_name, &["-out", &authority, "-keyout", &authority_key]].concat(),
+    );
     let server_name = ["-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1"];
     let not_authority = ["-addext", "basicConstraints=critical,CA:FALSE"];
-    let signed = ["-CA", &authority, "-CAkey", &authority_key, "-out", &certificate, "-keyout", &key];
+    let signed =
+        ["-CA", &authority, "-CAkey", &authority_key, "-out", &certificate, "-keyout", &key];
     openssl(&[&new[..], &server_name, &not_authority, &signed].concat());
     Certificates { authority, certificate, key }
 }
 
-/// A private key in PKCS #8 PEM, and its public key in PEM; `algorithm` as `openssl genpkey` calls it.
+/// A private key in PKCS #8 PEM, and its public key in PEM; `algorithm` as `openssl genpkey` calls
+/// it.
 pub(crate) fn key_pair(dir: &Path, algorithm: &str, options: &[&str]) -> (String, String) {
     let (private, public) = (dir.join("private.pem"), dir.join("public.pem"));
     let (private_path, public_path) = (private.display().to_string(), public.display().to_string());
@@ -39,9 +54,12 @@ pub(crate) fn key_pair(dir: &Path, algorithm: &str, options: &[&str]) -> (String
 }
 
 fn openssl(arguments: &[&str]) {
-    let output = Command::new("openssl")
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|_| panic!("this test needs openssl: install it (Debian: apt-get install openssl)"));
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl").args(arguments).output().unwrap_or_else(|_| {
+        panic!("this test needs openssl: install it (Debian: apt-get install openssl)")
+    });
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -1,4 +1,5 @@
-//! PostgreSQL behind PgBouncer with its defaults: in session mode, and in transaction mode without named statements.
+//! PostgreSQL behind PgBouncer with its defaults: in session mode, and in transaction mode without
+//! named statements.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use sessiond_tests::node::{ALICE, BOB, Node, run, sessiond};
 use testkit::TemporaryDir;
 use testkit::servers::{PgBouncer, PostgresServer};
 
-/// Signs in, reads and revokes, several at a time, and finds each session as it should be, on both nodes.
+/// Signs in, reads and revokes, several at a time, and finds each session as it should be, on both
+/// nodes.
 async fn assert_serves(nodes: &[Arc<Node>; 2]) {
     let mut users = Vec::new();
     for user in 0..8 {
@@ -36,9 +38,11 @@ async fn session_mode_serves() {
     let pooler = PgBouncer::start(&database, "session", 30);
     let (url, direct) = (pooler.url(), database.url());
     for direct in [None, Some(direct.as_str())] {
-        let mut settings = vec![("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_STORE__POOL_SIZE", "4")];
+        let mut settings =
+            vec![("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_STORE__POOL_SIZE", "4")];
         settings.extend(direct.map(|direct| ("SESSIOND_STORE__DIRECT_URL", direct)));
-        let nodes = [Arc::new(Node::start(&settings).await), Arc::new(Node::start(&settings).await)];
+        let nodes =
+            [Arc::new(Node::start(&settings).await), Arc::new(Node::start(&settings).await)];
         assert_serves(&nodes).await;
     }
 }
@@ -49,7 +53,8 @@ async fn transaction_mode_serves_without_named_statements() {
     // What is lost on the way would be used: neither may be.
     let name = database.psql("SELECT current_database()");
     database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = off"));
-    database.psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable"));
+    database
+        .psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable"));
     // Far fewer than the nodes' connections: each is many clients' in turn.
     let pooler = PgBouncer::start(&database, "transaction", 3);
     let (url, direct) = (pooler.url(), database.url());
@@ -73,7 +78,9 @@ async fn node_that_must_not_migrate_says_so_and_serves_once_the_schema_is_there(
     let refused = run(&mut sessiond(dir.path(), &settings));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        refused.status.code() == Some(1) && error.contains("no schema") && error.contains("sessiond migrate"),
+        refused.status.code() == Some(1)
+            && error.contains("no schema")
+            && error.contains("sessiond migrate"),
         "{error}"
     );
     assert_eq!(database.psql("SELECT to_regclass('sessions') IS NULL"), "t");

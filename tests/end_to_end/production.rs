@@ -15,7 +15,8 @@ const HIT: &str = "sessiond; hit; detail=redis";
 async fn start(database: &TestDatabase, redis: &str) -> Node {
     // Without the near cache, so that what Redis does is seen.
     let near = ("SESSIOND_CACHE__NEAR_ENTRIES", "0");
-    Node::start(&[("SESSIOND_STORE__URL", &database.url()), ("SESSIOND_CACHE__URL", redis), near]).await
+    Node::start(&[("SESSIOND_STORE__URL", &database.url()), ("SESSIOND_CACHE__URL", redis), near])
+        .await
 }
 
 /// Reads as the end user until Redis serves it.
@@ -49,7 +50,10 @@ async fn the_first_read_asks_the_database_and_the_second_redis() {
     assert_eq!(by_service.body["id"], session.as_str());
     let second = read_from_redis(&node, &session, &token).await;
     assert_eq!(but_for_use(first.body), but_for_use(second.body));
-    assert_eq!(database.psql("SELECT host(ip_address), user_agent FROM sessions"), "192.0.2.7|curl/8.0");
+    assert_eq!(
+        database.psql("SELECT host(ip_address), user_agent FROM sessions"),
+        "192.0.2.7|curl/8.0"
+    );
 }
 
 /// How often the table of sessions was looked into by a node that answered the same read so often.
@@ -59,7 +63,8 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
     let never = ("SESSIOND_CLEANUP__INTERVAL", "0s");
     // However busy this machine is, a poll is answered within this.
     let staleness = ("SESSIOND_COHERENCE__MAX_STALENESS_MS", "10000");
-    let mut node = Node::start(&[("SESSIOND_STORE__URL", &database.url()), near, never, staleness]).await;
+    let mut node =
+        Node::start(&[("SESSIOND_STORE__URL", &database.url()), near, never, staleness]).await;
     let session = node.create(ALICE).await;
     for _ in 0..reads {
         // Of the backend, which is no use of the session, so that nothing is written.
@@ -67,14 +72,15 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
     }
     // PostgreSQL counts what a connection did when that ends, at the latest.
     node.stop();
-    let connections =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sessiond'";
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND application_name = 'sessiond'";
     let stopped = Instant::now();
     while database.psql(connections) != "0" {
         assert!(stopped.elapsed() < Duration::from_secs(10), "connections outlive their node");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let looks = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'";
+    let looks = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = \
+        'sessions'";
     database.psql(looks).parse().unwrap()
 }
 
@@ -99,7 +105,8 @@ async fn a_cluster_of_three_masters_serves_the_same() {
 
 #[tokio::test]
 async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_where_it_is_not() {
-    let (database, dir, port) = (PostgresServer::shared().database(), TemporaryDir::new(), free_port());
+    let (database, dir, port) =
+        (PostgresServer::shared().database(), TemporaryDir::new(), free_port());
     let certificates = openssl::certificates(dir.path());
     let port_text = port.to_string();
     let settings = ["--tls-port", &port_text, "--tls-auth-clients", "no"];
@@ -112,7 +119,8 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
         ("SESSIOND_CACHE__NEAR_ENTRIES", "0"),
     ];
 
-    let node = Node::start(&[&urls[..], &[("SSL_CERT_FILE", &certificates.authority)]].concat()).await;
+    let node =
+        Node::start(&[&urls[..], &[("SSL_CERT_FILE", &certificates.authority)]].concat()).await;
     let session = node.create(ALICE).await;
     assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
     node.read_from_cache(&session, ALICE, "redis").await;
@@ -123,7 +131,8 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
     assert!(message.contains("error: cache.url: no trusted TLS connection to Redis"), "{message}");
 }
 
-/// `kill -STOP` of Redis under load: every read is answered all the while, and from Redis again afterwards.
+/// `kill -STOP` of Redis under load: every read is answered all the while, and from Redis again
+/// afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_redis_is_a_slower_answer_and_never_an_error() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
@@ -157,7 +166,10 @@ async fn a_stopped_redis_is_a_slower_answer_and_never_an_error() {
     assert!(took.len() > 100, "{} reads", took.len());
     // 30 ms of Redis and a query of the database; the rest is room for a busy machine.
     let (p95, slowest) = (took[took.len() * 95 / 100], took[took.len() - 1]);
-    assert!(p95 < Duration::from_millis(500), "95 % took less than {p95:?}, the slowest {slowest:?}");
+    assert!(
+        p95 < Duration::from_millis(500),
+        "95 % took less than {p95:?}, the slowest {slowest:?}"
+    );
     let metrics = node.page("/metrics").await.1;
     assert!(metrics.contains("sessiond_cache_up 0"), "{metrics}");
     let ready = node.page("/readyz").await;
@@ -182,7 +194,8 @@ async fn a_killed_redis_is_used_again_without_a_restart() {
     read_from_redis(&node, &session, &token).await;
 }
 
-/// A database that hangs, and one that is gone: 503 with `Retry-After`, never 401 or 404, and well again by itself.
+/// A database that hangs, and one that is gone: 503 with `Retry-After`, never 401 or 404, and well
+/// again by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
     let (server, redis) = (Arc::new(PostgresServer::start()), RedisServer::start());
@@ -196,21 +209,33 @@ async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
     // Whether what is remembered was ended meanwhile is known for delta; then it is not.
     tokio::time::sleep(Duration::from_millis(600)).await;
     for _ in 0..2 {
-        for (session, token) in [(&cached, &cached_token), (&uncached, &uncached_token), (&uncached, &cached_token)] {
+        for (session, token) in
+            [(&cached, &cached_token), (&uncached, &uncached_token), (&uncached, &cached_token)]
+        {
             let started = Instant::now();
             let reply = node.read(session, token).await;
-            assert_eq!((reply.status, reply.body["code"].as_str()), (503, Some("dependency_unavailable")));
+            assert_eq!(
+                (reply.status, reply.body["code"].as_str()),
+                (503, Some("dependency_unavailable"))
+            );
             assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
         }
     }
     let (status, readiness) = node.page("/readyz").await;
-    assert!(status == 503 && readiness.contains("\"cached_sessions\":\"poll_too_old\""), "{readiness}");
+    assert!(
+        status == 503 && readiness.contains("\"cached_sessions\":\"poll_too_old\""),
+        "{readiness}"
+    );
     assert_eq!(node.page("/livez").await.0, 200);
     let address = node.service.trim_start_matches("http://");
-    let settings = [("SESSIOND_SERVER__SERVICE_LISTEN", address), ("SESSIOND_STORE__URL", &database.url())];
+    let settings =
+        [("SESSIOND_SERVER__SERVICE_LISTEN", address), ("SESSIOND_STORE__URL", &database.url())];
     let mut doctor = sessiond(node.dir.path(), &settings);
     let text = String::from_utf8(run(doctor.arg("doctor")).stdout).unwrap();
-    assert!(text.contains("FAILED  caches") && text.contains("cannot poll the log of revocations"), "{text}");
+    assert!(
+        text.contains("FAILED  caches") && text.contains("cannot poll the log of revocations"),
+        "{text}"
+    );
 
     server.signal("CONT");
     let healed = Instant::now();

@@ -1,4 +1,5 @@
-//! nginx, Caddy and HAProxy in front of a node: as they come, and as `examples/gateways` configures them.
+//! nginx, Caddy and HAProxy in front of a node: as they come, and as `examples/gateways` configures
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ impl Proxy {
             // Where Debian's nginx may not write.
             "nginx" => {
                 let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-                let paths: String = paths.map(|path| format!("{path}_temp_path {shown}/{path};")).concat();
+                let paths: String =
+                    paths.map(|path| format!("{path}_temp_path {shown}/{path};")).concat();
                 let head = format!("pid {shown}/pid; daemon off; error_log stderr;\n");
                 head + &config.replace("http {\n", &format!("http {{\naccess_log off; {paths}\n"))
             }
@@ -62,12 +64,15 @@ impl Proxy {
         let port = free_port();
         let config = match name {
             "nginx" => format!(
-                "events {{}}\nhttp {{\nserver {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{upstream}; }} }} }}\n"
+                "events {{}}\nhttp {{\nserver {{ listen 127.0.0.1:{port}; location / {{ \
+                    proxy_pass http://{upstream}; }} }} }}\n"
             ),
             "caddy" => format!("http://127.0.0.1:{port} {{\n\treverse_proxy {upstream}\n}}\n"),
             _ => format!(
-                "defaults\n mode http\n timeout connect 1s\n timeout client 30s\n timeout server 30s\n\
-                 frontend f\n bind 127.0.0.1:{port}\n default_backend b\nbackend b\n server s {upstream}\n"
+                "defaults\n mode http\n timeout connect 1s\n timeout client 30s\n timeout server \
+                    30s\n\
+                 frontend f\n bind 127.0.0.1:{port}\n default_backend b\nbackend b\n server s \
+                 {upstream}\n"
             ),
         };
         Self::start(name, &config, port)
@@ -101,7 +106,8 @@ async fn events_come_through_one_by_one_with_each_proxys_defaults() {
     for name in NAMES {
         let proxy = Proxy::plain(name, node.service.trim_start_matches("http://"));
         let url = format!("{}/service/v1/events/stream", proxy.url);
-        let request = node.http.get(url).bearer_auth(node.service_key()).timeout(Duration::from_secs(30));
+        let request =
+            node.http.get(url).bearer_auth(node.service_key()).timeout(Duration::from_secs(30));
         let mut stream = request.send().await.unwrap();
         assert_eq!(stream.status(), 200, "{name}: {}", proxy.process.log());
         for n in 0..3 {
@@ -110,7 +116,10 @@ async fn events_come_through_one_by_one_with_each_proxys_defaults() {
             let mut text = String::new();
             while !text.contains(&session) {
                 let chunk = tokio::time::timeout(Duration::from_secs(3), stream.chunk()).await;
-                let chunk = chunk.unwrap_or_else(|_| panic!("{name} holds event {n} back")).unwrap().unwrap();
+                let chunk = chunk
+                    .unwrap_or_else(|_| panic!("{name} holds event {n} back"))
+                    .unwrap()
+                    .unwrap();
                 text.push_str(std::str::from_utf8(&chunk).unwrap());
             }
             assert!(created.elapsed() < Duration::from_secs(2), "{name}: {:?}", created.elapsed());
@@ -128,13 +137,16 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
             let session = node.create(ALICE).await;
             let token = node.mint(ALICE, &session);
             let get = async |forwarded: &str| {
-                let request = node.http.get(format!("{}/api/v1/sessions/current", proxy.url)).bearer_auth(&token);
+                let request = node
+                    .http
+                    .get(format!("{}/api/v1/sessions/current", proxy.url))
+                    .bearer_auth(&token);
                 let answer = request.header("x-forwarded-for", forwarded).send().await.unwrap();
                 assert_eq!(answer.status(), 200, "{name}: {}", proxy.process.log());
                 answer.json::<Value>().await.unwrap()["last_ip_address"].clone()
             };
-            // All of this machine is trusted here, so the nearest address that is not is what the client says; but
-            // Caddy trusts no client's header, and begins with the peer.
+            // All of this machine is trusted here, so the nearest address that is not is what the
+            // client says; but Caddy trusts no client's header, and begins with the peer.
             let expected = if name == "caddy" { "127.0.0.1" } else { "203.0.113.9" };
             let started = Instant::now();
             while get("203.0.113.9").await != expected {
@@ -148,15 +160,17 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
     let session = node.create(ALICE).await;
     let get = async || {
         let request = node.http.get(format!("{}/api/v1/sessions/current", proxy.url));
-        let request = request.bearer_auth(node.mint(ALICE, &session)).header("x-forwarded-for", "203.0.113.9");
+        let request = request
+            .bearer_auth(node.mint(ALICE, &session))
+            .header("x-forwarded-for", "203.0.113.9");
         request.send().await.unwrap().json::<Value>().await.unwrap()["last_ip_address"].clone()
     };
     // The first one is answered with what was known before it.
     assert_eq!((get().await, get().await), (json!("192.0.2.7"), json!("127.0.0.1")));
 }
 
-/// Requests that come just when an idle connection behind the proxy ends: the proxy ends it first, so that none is
-/// lost. The times of the examples, in proportion.
+/// Requests that come just when an idle connection behind the proxy ends: the proxy ends it first,
+/// so that none is lost. The times of the examples, in proportion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_lost_to_a_connection_that_has_just_been_closed() {
     let node = Node::start(&[("SESSIOND_SERVER__IDLE_TIMEOUT", "5s")]).await;
@@ -169,12 +183,19 @@ async fn no_request_is_lost_to_a_connection_that_has_just_been_closed() {
             let (url, token, http) = (proxy.url.clone(), token.clone(), node.http.clone());
             tokio::spawn(async move {
                 for _ in 0..3 {
-                    let rename = http.patch(format!("{url}/api/v1/sessions/current")).bearer_auth(&token);
-                    let answer = rename.json(&json!({ "name": format!("device {n}") })).send().await.unwrap();
+                    let rename =
+                        http.patch(format!("{url}/api/v1/sessions/current")).bearer_auth(&token);
+                    let answer = rename
+                        .json(&json!({ "name": format!("device {n}") }))
+                        .send()
+                        .await
+                        .unwrap();
                     // A busy node's own 503 is an answer; a proxy's has no problem in it.
                     let status = answer.status();
-                    let is_problem =
-                        answer.headers().get("content-type").is_some_and(|is| is == "application/problem+json");
+                    let is_problem = answer
+                        .headers()
+                        .get("content-type")
+                        .is_some_and(|is| is == "application/problem+json");
                     assert!(status == 200 || (status == 503 && is_problem), "{url}: {status}");
                     // Around the moment at which one of the two closes.
                     let gap = if n % 2 == 0 { 3_000 } else { 5_000 };

@@ -23,7 +23,8 @@ struct Seen {
     last_on_connection: usize,
 }
 
-/// Sends one request after the other until `over`; on a connection for as long as it is kept open, if `keeps`.
+/// Sends one request after the other until `over`; on a connection for as long as it is kept open,
+/// if `keeps`.
 fn send_requests(host: &str, request: &str, keeps: bool, over: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     while !over.load(Ordering::SeqCst) {
@@ -61,20 +62,28 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
         }
     }
     let head = head.to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
     connection.read_exact(&mut vec![0; length]).ok()?;
     Some(head)
 }
 
-/// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client that keeps its connection
-/// learns from an answer that it is the last one. No request is lost, and the process ends with 0.
+/// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client
+/// that keeps its connection learns from an answer that it is the last one. No request is lost, and
+/// the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
     let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "1500ms")]).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
     let host = node.public.trim_start_matches("http://").to_owned();
-    let request = format!("GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let request = format!(
+        "GET /api/v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..2 * CLIENTS)
         .map(|n| {
@@ -86,7 +95,10 @@ async fn sigterm_under_load_loses_no_request() {
     node.signal("TERM");
     let started = Instant::now();
     while node.page("/readyz").await.0 != 503 {
-        assert!(started.elapsed() < SHUTDOWN_DELAY, "a balancer cannot see that the node is about to stop");
+        assert!(
+            started.elapsed() < SHUTDOWN_DELAY,
+            "a balancer cannot see that the node is about to stop"
+        );
     }
     assert_eq!(node.page("/livez").await.0, 200);
     // Time for a balancer to notice; then it sends nothing more.
@@ -122,28 +134,43 @@ async fn interrupt_or_a_second_signal_skips_the_delay() {
         }
         let started = Instant::now();
         while node.child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(5), "{signals:?} did not stop the node: {}", node.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(5),
+                "{signals:?} did not stop the node: {}",
+                node.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(node.child.wait().unwrap().success());
     }
 }
 
-/// Background work that fails is a bug. A node that went on without it would serve nothing from its caches, or lose activity.
+/// Background work that fails is a bug. A node that went on without it would serve nothing from its
+/// caches, or lose activity.
 #[tokio::test]
 async fn node_whose_background_work_fails_is_not_ready_any_more_and_exits_with_70() {
-    let mut node =
-        Node::start(&[("FAILPOINTS", "follower-panics=20*off->panic"), ("SESSIOND_SERVER__SHUTDOWN_DELAY", "1s")])
-            .await;
+    let mut node = Node::start(&[
+        ("FAILPOINTS", "follower-panics=20*off->panic"),
+        ("SESSIOND_SERVER__SHUTDOWN_DELAY", "1s"),
+    ])
+    .await;
     let started = Instant::now();
     while node.page("/readyz").await.0 != 503 {
-        assert!(started.elapsed() < Duration::from_secs(20), "it is ready without polling: {}", node.log());
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "it is ready without polling: {}",
+            node.log()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let status = loop {
         match node.child.try_wait().unwrap() {
             Some(status) => break status,
-            None => assert!(started.elapsed() < Duration::from_secs(30), "it does not stop: {}", node.log()),
+            None => assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "it does not stop: {}",
+                node.log()
+            ),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use sessiond_tests::node::Node;
 
-/// Sends `bytes`, and answers what came back until the connection was closed, and how long that took.
+/// Sends `bytes`, and answers what came back until the connection was closed, and how long that
+/// took.
 fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     let mut stream = TcpStream::connect(node.public.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
@@ -20,7 +21,8 @@ fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
 }
 
-/// The time-outs have tests with paused time in `crates/app/src/http/server.rs`; this one shows that they are wired in.
+/// The time-outs have tests with paused time in `crates/app/src/http/server.rs`; this one shows
+/// that they are wired in.
 #[tokio::test]
 async fn a_silent_connection_is_closed_after_five_seconds() {
     let node = Node::start(&[]).await;

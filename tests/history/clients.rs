@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What an end by hand is effective after: delta, and what a busy machine adds.
 const BY_HAND: Duration = Duration::from_millis(550);
 
-/// How far names may be behind: a minute of the caches in the processes after ten of Redis, and an answer on its way.
+/// How far names may be behind: a minute of the caches in the processes after ten of Redis, and an
+/// answer on its way.
 const LAG: Duration = Duration::from_secs(11 * 60 + 5);
 /// How long a change of unknown outcome may still happen.
 const OUTCOME: Duration = Duration::from_secs(15);
@@ -31,7 +32,8 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) ledger: Ledger,
     pub(crate) over: AtomicBool,
-    /// A user's sign-ins, and the ends of all of a user's sessions, are one after the other: else nobody knew which are meant.
+    /// A user's sign-ins, and the ends of all of a user's sessions, are one after the other: else
+    /// nobody knew which are meant.
     pub(crate) users: Vec<Mutex<()>>,
 }
 
@@ -80,7 +82,10 @@ async fn send(request: RequestBuilder) -> Reply {
 async fn send_within(request: RequestBuilder, patience: Duration) -> Reply {
     let response = request.timeout(patience).send().await.ok()?;
     let status = response.status().as_u16();
-    let cached = response.headers().get("cache-status").is_some_and(|value| value.to_str().unwrap().contains("hit"));
+    let cached = response
+        .headers()
+        .get("cache-status")
+        .is_some_and(|value| value.to_str().unwrap().contains("hit"));
     Some((status, cached, response.json().await.unwrap_or_default()))
 }
 
@@ -134,7 +139,8 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
             }
             _ => {
                 let asked = Asked::now(place, "a read");
-                let reply = send(node.http.get(url(&user_id)).bearer_auth(node.service_key())).await;
+                let reply =
+                    send(node.http.get(url(&user_id)).bearer_auth(node.service_key())).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
                 scene.ledger.read(asked, &id, answer(&reply), about);
             }
@@ -147,7 +153,9 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
 pub(crate) async fn hot(scene: Arc<Scene>, mut rng: Rng) {
     while !scene.is_over() {
         tokio::time::sleep(Duration::from_millis(rng.u64(50..300))).await;
-        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else { continue };
+        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else {
+            continue;
+        };
         let (place, node) = scene.some_node(&mut rng).await;
         let (other_place, other) = scene.some_node(&mut rng).await;
         let mut asking = Vec::new();
@@ -158,11 +166,18 @@ pub(crate) async fn hot(scene: Arc<Scene>, mut rng: Rng) {
                 let (scene, other, id) = (scene.clone(), other.clone(), id.clone());
                 asking.push(tokio::spawn(async move {
                     let asked = Asked::now(other_place, "the end of a hot session");
-                    let request = other.http.delete(format!("{}/service/v1/sessions/{id}", other.service));
-                    judge(&scene, asked, &[id], send(request.bearer_auth(other.service_key())).await);
+                    let request =
+                        other.http.delete(format!("{}/service/v1/sessions/{id}", other.service));
+                    judge(
+                        &scene,
+                        asked,
+                        &[id],
+                        send(request.bearer_auth(other.service_key())).await,
+                    );
                 }));
             }
-            let (scene, node, id, user_id) = (scene.clone(), node.clone(), id.clone(), user_id.clone());
+            let (scene, node, id, user_id) =
+                (scene.clone(), node.clone(), id.clone(), user_id.clone());
             asking.push(tokio::spawn(async move {
                 let url = format!("{}/service/v1/sessions/{id}?user_id={user_id}", node.service);
                 let asked = Asked::now(place, "one of many reads");
@@ -201,7 +216,11 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
         let (asked, reply) = sign_in(&scene, &mut rng, &body).await;
         match reply {
             Some((201, _, body)) => {
-                let ids = body["evicted"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+                let ids = body["evicted"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|id| id.as_str().unwrap().to_owned());
                 let evicted: Vec<Id> = ids.collect();
                 if !evicted.is_empty() {
                     scene.ledger.ended(asked, &evicted);
@@ -218,18 +237,20 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
     }
 }
 
-/// Signs in; half of the time with an idempotency key. Then the client may be impatient, and repeat it at another node. Returns when
-/// the last attempt began, and its reply.
+/// Signs in; half of the time with an idempotency key. Then the client may be impatient, and repeat
+/// it at another node. Returns when the last attempt began, and its reply.
 async fn sign_in(scene: &Scene, rng: &mut Rng, body: &Value) -> (Asked, Reply) {
     let key = rng.bool().then(|| format!("{:x}", rng.u128(..)));
     let attempts = if key.is_some() { rng.u32(1..4) } else { 1 };
     for attempt in 1.. {
         let (place, node) = scene.some_node(rng).await;
-        let mut request = node.http.post(format!("{}/service/v1/sessions", node.service)).json(body);
+        let mut request =
+            node.http.post(format!("{}/service/v1/sessions", node.service)).json(body);
         if let Some(key) = &key {
             request = request.header("Idempotency-Key", key);
         }
-        let asked = Asked::now(place, if attempt == 1 { "a sign-in" } else { "a repeated sign-in" });
+        let asked =
+            Asked::now(place, if attempt == 1 { "a sign-in" } else { "a repeated sign-in" });
         let is_last = attempt == attempts;
         let patience = if is_last { PATIENCE } else { Duration::from_millis(rng.u64(2..150)) };
         // Of half an answer the client learns nothing.
@@ -246,11 +267,15 @@ async fn sign_in(scene: &Scene, rng: &mut Rng, body: &Value) -> (Asked, Reply) {
 pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
     while !scene.is_over() {
         tokio::time::sleep(Duration::from_millis(rng.u64(20..120))).await;
-        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else { continue };
+        let Some((id, user_id)) = scene.some_session(&mut rng, |doubtful| !doubtful) else {
+            continue;
+        };
         let ids = std::slice::from_ref(&id);
         let (place, node) = scene.some_node(&mut rng).await;
         let request = |node: &Node, method: Method, path: &str| {
-            node.http.request(method, format!("{}/service/v1/{path}", node.service)).bearer_auth(node.service_key())
+            node.http
+                .request(method, format!("{}/service/v1/{path}", node.service))
+                .bearer_auth(node.service_key())
         };
         let one = format!("sessions/{id}");
         match rng.u32(..20) {
@@ -301,7 +326,8 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                 let asked = Asked::now(place, "an end by hand");
                 // Others commit meanwhile, with greater numbers.
                 let sql = format!(
-                    "BEGIN; UPDATE sessions SET revoked_at = now() WHERE id = '{id}' AND revoked_at IS NULL; SELECT pg_sleep(0.1); COMMIT"
+                    "BEGIN; UPDATE sessions SET revoked_at = now() WHERE id = '{id}' AND \
+                        revoked_at IS NULL; SELECT pg_sleep(0.1); COMMIT"
                 );
                 if scene.cluster.sql(&sql).await.is_ok() {
                     tokio::time::sleep(BY_HAND).await;
@@ -313,7 +339,8 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
     }
 }
 
-/// Gives a session that nobody ends a new name again and again, a number, and looks how old the names are that are answered.
+/// Gives a session that nobody ends a new name again and again, a number, and looks how old the
+/// names are that are answered.
 pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
     let user_id = user(USERS + 2);
     let mut id = None;
@@ -331,14 +358,19 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
             continue;
         };
         if Instant::now() >= next {
-            let request = node.http.patch(url(&format!("/{known}"))).bearer_auth(node.service_key());
+            let request =
+                node.http.patch(url(&format!("/{known}"))).bearer_auth(node.service_key());
             let reply = send(request.json(&json!({ "name": given.len().to_string() }))).await;
             let is_given = reply.is_some_and(|(status, ..)| status == 200);
             given.push(is_given.then(Instant::now));
-            next = Instant::now() + if is_given { Duration::from_millis(rng.u64(500..3000)) } else { OUTCOME };
+            next = Instant::now()
+                + if is_given { Duration::from_millis(rng.u64(500..3000)) } else { OUTCOME };
         }
         let asked = Asked::now(place, "a read of a name");
-        let request = node.http.get(url(&format!("/{known}?user_id={user_id}"))).bearer_auth(node.service_key());
+        let request = node
+            .http
+            .get(url(&format!("/{known}?user_id={user_id}")))
+            .bearer_auth(node.service_key());
         let body = match send(request).await {
             Some((200, _, body)) => body,
             // A restore has taken it away.
@@ -352,7 +384,10 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
             None => &given[..],
             Some(Ok(number)) if number < given.len() => &given[number + 1..],
             _ => {
-                scene.ledger.violate(format!("I10 session {known}: nobody has given it the name {}", body["name"]));
+                scene.ledger.violate(format!(
+                    "I10 session {known}: nobody has given it the name {}",
+                    body["name"]
+                ));
                 continue;
             }
         };
@@ -360,7 +395,9 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
         let behind = asked.at.saturating_duration_since(*replaced);
         scene.ledger.behind(behind);
         if behind > LAG {
-            scene.ledger.violate(format!("I10 session {known}: node {place} is {behind:?} behind with its name"));
+            scene.ledger.violate(format!(
+                "I10 session {known}: node {place} is {behind:?} behind with its name"
+            ));
         }
     }
 }
@@ -377,7 +414,11 @@ fn doubt_all_but(scene: &Scene, user: &str, except: &str) -> Vec<Id> {
     let all: Vec<Id> = {
         let book = scene.ledger.book();
         let recent = &book.ids[book.ids.len().saturating_sub(600)..];
-        recent.iter().filter(|id| book.sessions[*id].user == user && id.as_str() != except).cloned().collect()
+        recent
+            .iter()
+            .filter(|id| book.sessions[*id].user == user && id.as_str() != except)
+            .cloned()
+            .collect()
     };
     scene.ledger.doubt(&all);
     all

@@ -61,7 +61,9 @@ impl Cluster {
         // What is done by hand has to survive a crash too.
         database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
         // The nodes set what they depend on; this is what everybody else has.
-        database.psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
+        database.psql(&format!(
+            "ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
+        ));
         let database = std::sync::RwLock::new(Arc::new(Database { server: postgres, database }));
         let cluster = Self { database, redis: Mutex::new(redis), places, bug };
         for place in 0..NODES {
@@ -80,7 +82,10 @@ impl Cluster {
         let at = &self.places[place];
         let now = self.database();
         let direct = format!(":{}/", now.server.port());
-        let store = now.database.tcp_url_with_password().replace(&direct, &format!(":{}/", at.to_postgres.port()));
+        let store = now
+            .database
+            .tcp_url_with_password()
+            .replace(&direct, &format!(":{}/", at.to_postgres.port()));
         let cache = format!("redis://127.0.0.1:{}", at.to_redis.port());
         let limit = LIMIT.to_string();
         let mut settings = vec![
@@ -109,7 +114,11 @@ impl Cluster {
         node.signal(signal);
         let started = Instant::now();
         while state(node.child.id()).is_some_and(|state| state != 'Z') {
-            assert!(started.elapsed() < Duration::from_secs(15), "the node did not end: {}", node.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(15),
+                "the node did not end: {}",
+                node.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -127,7 +136,8 @@ impl Cluster {
 
     fn pg_dump(&self, options: &[&str]) -> Result<Vec<u8>, String> {
         let url = self.database().database.url();
-        let dumped = tokio::task::block_in_place(|| Command::new("pg_dump").args(options).arg(url).output());
+        let dumped =
+            tokio::task::block_in_place(|| Command::new("pg_dump").args(options).arg(url).output());
         let dumped = dumped.map_err(|error| error.to_string())?;
         if dumped.status.success() {
             Ok(dumped.stdout)
@@ -142,9 +152,14 @@ impl Cluster {
         tokio::task::block_in_place(|| psql(&url, backup))
     }
 
-    /// Copies the database on its server, and lets a node of the copy, which shares Redis, read these sessions again and again: there
-    /// nobody has ended them since. Returns whether it found any live.
-    pub(crate) async fn read_at_a_copy(&self, sessions: &[(String, String)], while_it_lasts: Duration) -> bool {
+    /// Copies the database on its server, and lets a node of the copy, which shares Redis, read
+    /// these sessions again and again: there nobody has ended them since. Returns whether it found
+    /// any live.
+    pub(crate) async fn read_at_a_copy(
+        &self,
+        sessions: &[(String, String)],
+        while_it_lasts: Duration,
+    ) -> bool {
         let copy = self.database().server.database();
         let Ok(dump) = self.pg_dump(&[]) else { return false };
         if tokio::task::block_in_place(|| psql(&copy.url(), &dump)).is_err() {
@@ -166,7 +181,9 @@ impl Cluster {
         let (began, mut live) = (Instant::now(), 0);
         while began.elapsed() < while_it_lasts.max(Duration::from_secs(1)) {
             for (id, user) in sessions {
-                let (_, body) = node.service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({})).await;
+                let (_, body) = node
+                    .service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({}))
+                    .await;
                 live += u32::from(body["status"] == "live");
             }
         }
@@ -178,8 +195,8 @@ impl Cluster {
         self.database.read().unwrap().clone()
     }
 
-    /// A synchronous standby takes the place of the primary, which used up numbers that the standby knows nothing of, and is never
-    /// heard of again.
+    /// A synchronous standby takes the place of the primary, which used up numbers that the standby
+    /// knows nothing of, and is never heard of again.
     pub(crate) async fn promote_a_standby(&self) -> bool {
         let old = self.database();
         let link = FaultProxy::start(old.server.port()).await;
@@ -228,7 +245,8 @@ impl Cluster {
 fn psql(url: &str, script: &[u8]) -> Result<(), String> {
     let options = ["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--single-transaction", url];
     let mut psql = Command::new("psql");
-    let psql = psql.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let psql =
+        psql.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = psql.spawn().map_err(|error| error.to_string())?;
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(script));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
@@ -247,7 +265,11 @@ impl RedisPair {
     }
 
     /// The replica hears nothing of the primary for `behind`, which then dies, and takes its place.
-    pub(crate) async fn fail_over_to_a_stale_replica(&mut self, places: &[Place], behind: Duration) -> bool {
+    pub(crate) async fn fail_over_to_a_stale_replica(
+        &mut self,
+        places: &[Place],
+        behind: Duration,
+    ) -> bool {
         let in_step = self.replica.cli(&["INFO", "replication"]).contains("master_link_status:up");
         self.link.set(Fault::Stall);
         tokio::time::sleep(behind).await;
@@ -269,7 +291,9 @@ impl RedisPair {
     pub(crate) async fn restart_empty(&mut self, places: &[Place], down: Duration) {
         self.primary.signal("KILL");
         tokio::time::sleep(down).await;
-        self.primary = tokio::task::block_in_place(|| RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]));
+        self.primary = tokio::task::block_in_place(|| {
+            RedisServer::start_with(&["--repl-diskless-sync-delay", "0"])
+        });
         for place in places {
             place.to_redis.redirect(self.primary.port());
         }
@@ -294,6 +318,8 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 pub(crate) fn footprint(pid: u32) -> (usize, u64) {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
     (descriptors, resident.unwrap_or(0_u64) / 1024)
 }

@@ -46,7 +46,8 @@ pub(crate) enum FaultKind {
     LongTransaction,
     /// The log is pruned earlier than it should be.
     PrunedLog,
-    /// A copy of the database on the same server, whose node shares Redis and the key that signs values there.
+    /// A copy of the database on the same server, whose node shares Redis and the key that signs
+    /// values there.
     ClonedDatabase,
     /// A backup is put back in place, and then all sessions are revoked.
     RestoredDatabase,
@@ -87,11 +88,15 @@ impl FaultKind {
     ];
 }
 
-const KEEP_A_COPY: &str = "for _, key in ipairs(redis.call('KEYS', 'sess:*')) do redis.call('SET', 'old:' .. key, redis.call('GET', key)) end";
-const BRING_IT_BACK: &str = "local keys = redis.call('KEYS', 'old:*') for _, key in ipairs(keys) do redis.call('SET', string.sub(key, 5), redis.call('GET', key)) redis.call('DEL', key) end return #keys";
+const KEEP_A_COPY: &str = "for _, key in ipairs(redis.call('KEYS', 'sess:*')) do \
+    redis.call('SET', 'old:' .. key, redis.call('GET', key)) end";
+const BRING_IT_BACK: &str = "local keys = redis.call('KEYS', 'old:*') for _, key in ipairs(keys) \
+    do redis.call('SET', string.sub(key, 5), redis.call('GET', key)) redis.call('DEL', key) end \
+    return #keys";
 const POISON: &str = "local keys = redis.call('KEYS', 'sess:*') for n, key in ipairs(keys) do
     local other = redis.call('GET', keys[#keys + 1 - n])
-    local poison = { other, 'rubbish', n < 20 and string.rep('x', 1000000) or 'x', string.sub(other or '', 1, 20), '' }
+    local poison = { other, 'rubbish', n < 20 and string.rep('x', 1000000) or 'x', string.sub(other
+    or '', 1, 20), '' }
     redis.call('SET', key, poison[n % 5 + 1] or '')
 end return #keys";
 
@@ -175,7 +180,8 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
                 _ => Fault::DelayAnswers(millis(600, 850)),
             };
             let trouble = scene.ledger.trouble(None);
-            let harmed = through(&at.to_postgres, fault, while_it_lasts + Duration::from_secs(1)).await;
+            let harmed =
+                through(&at.to_postgres, fault, while_it_lasts + Duration::from_secs(1)).await;
             scene.ledger.trouble_is_over(trouble);
             harmed
         }
@@ -196,7 +202,8 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         }
         CrashedDatabase => {
             let trouble = scene.ledger.trouble(None);
-            let backend = "SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1";
+            let backend =
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1";
             let pid = cluster.sql(backend).await.unwrap_or_default();
             let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status();
             let began = Instant::now();
@@ -210,8 +217,8 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         }
         TerminatedBackends => {
             let trouble = scene.ledger.trouble(None);
-            let sql =
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'sessiond'";
+            let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE \
+                application_name = 'sessiond'";
             let ended = cluster.sql(sql).await;
             scene.ledger.trouble_is_over(trouble);
             ended.is_ok_and(|count| count != "0")
@@ -220,7 +227,9 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
             let trouble = scene.ledger.trouble(None);
             let seconds = while_it_lasts.as_secs_f64();
             let sql = format!(
-                "BEGIN; SELECT count(*) FROM (SELECT id FROM sessions WHERE revoked_at IS NULL ORDER BY id DESC LIMIT 40 FOR UPDATE SKIP LOCKED) AS _; SELECT pg_sleep({seconds}); COMMIT"
+                "BEGIN; SELECT count(*) FROM (SELECT id FROM sessions WHERE revoked_at IS NULL \
+                    ORDER BY id DESC LIMIT 40 FOR UPDATE SKIP LOCKED) AS _; SELECT \
+                    pg_sleep({seconds}); COMMIT"
             );
             let locked = cluster.sql(&sql).await;
             scene.ledger.trouble_is_over(trouble);
@@ -228,18 +237,24 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         }
         LongTransaction => {
             let seconds = while_it_lasts.as_secs_f64();
-            let sql = format!("BEGIN; SELECT pg_current_xact_id(); SELECT pg_sleep({seconds}); COMMIT");
+            let sql =
+                format!("BEGIN; SELECT pg_current_xact_id(); SELECT pg_sleep({seconds}); COMMIT");
             cluster.sql(&sql).await.is_ok()
         }
         PrunedLog => {
-            // As the product does it, but at once, and not as somebody does who deletes from the log: that would begin a life.
-            let trigger = async |sql: &str| cluster.sql(&format!("ALTER TABLE revocation_log {sql}")).await.is_ok();
+            // As the product does it, but at once, and not as somebody does who deletes from the
+            // log: that would begin a life.
+            let trigger = async |sql: &str| {
+                cluster.sql(&format!("ALTER TABLE revocation_log {sql}")).await.is_ok()
+            };
             if !trigger("DISABLE TRIGGER revocation_log_record_pruning").await {
                 return false;
             }
             let sql = "WITH gone AS (DELETE FROM revocation_log RETURNING xid), noted AS (
-                    UPDATE database_incarnation SET written_by = pg_current_xact_id(), retained_from = greatest(retained_from,
-                        (SELECT (xid::text::bigint + 1)::text::xid8 FROM gone ORDER BY xid DESC LIMIT 1))
+                    UPDATE database_incarnation SET written_by = pg_current_xact_id(),
+                    retained_from = greatest(retained_from,
+                        (SELECT (xid::text::bigint + 1)::text::xid8 FROM gone ORDER BY xid DESC
+                        LIMIT 1))
                 ) SELECT count(*) FROM gone";
             let began = Instant::now();
             let mut cleared = false;
@@ -283,7 +298,11 @@ async fn revoke_all(scene: &Scene) {
         for place in 0..NODES {
             let Some(node) = scene.cluster.node(place).await else { continue };
             let url = format!("{}/service/v1/sessions/revoke", node.service);
-            let request = node.http.post(url).bearer_auth(node.service_key()).json(&serde_json::json!({ "all": true }));
+            let request = node
+                .http
+                .post(url)
+                .bearer_auth(node.service_key())
+                .json(&serde_json::json!({ "all": true }));
             let reply = request.timeout(Duration::from_secs(10)).send().await;
             if reply.is_ok_and(|reply| reply.status().as_u16() == 200) {
                 return;

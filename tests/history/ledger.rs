@@ -11,7 +11,8 @@ const ALLOWANCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 20
 const READ_LIMIT: Duration = Duration::from_secs(1);
 /// How long an end may take: delta and a second.
 const END_LIMIT: Duration = Duration::from_millis(1500);
-/// How long after a fault errors are no surprise: after a crash of the database every connection of every node is made anew at once.
+/// How long after a fault errors are no surprise: after a crash of the database every connection of
+/// every node is made anew at once.
 const AFTERMATH: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
 /// How long something whose outcome is unknown may still happen.
 const TAINT: Duration = Duration::from_secs(15);
@@ -61,7 +62,8 @@ pub(crate) struct Book {
     signing_in: HashMap<String, u32>,
     /// Users of whom all sessions may be ended by something whose outcome nobody knows.
     tainted: HashMap<String, Instant>,
-    /// A backup is being put back: what was promised before does not count until all sessions are revoked.
+    /// A backup is being put back: what was promised before does not count until all sessions are
+    /// revoked.
     restoring: bool,
     /// Reads that began before this do not count: a backup was put back meanwhile.
     counts_from: Option<Instant>,
@@ -136,7 +138,8 @@ impl Ledger {
         self.began.elapsed()
     }
 
-    /// Something goes wrong from now on; `mute`: this place does not answer at all. Answers what to end it by.
+    /// Something goes wrong from now on; `mute`: this place does not answer at all. Answers what to
+    /// end it by.
     pub(crate) fn trouble(&self, mute: Option<usize>) -> usize {
         let mut book = self.book();
         book.troubles.push(Trouble { began: Instant::now(), ended: None, mute });
@@ -149,7 +152,14 @@ impl Ledger {
 
     pub(crate) fn created(&self, id: &str, user: &str, expires: Option<SystemTime>) {
         let (user_id, log) = (user.to_owned(), VecDeque::new());
-        let entry = Entry { user: user_id, expires, final_since: None, doubtful: false, may_be_gone: false, log };
+        let entry = Entry {
+            user: user_id,
+            expires,
+            final_since: None,
+            doubtful: false,
+            may_be_gone: false,
+            log,
+        };
         let mut book = self.book();
         let is_tainted = book.tainted.get(user).is_some_and(|since| since.elapsed() < TAINT);
         let entry = Entry { doubtful: is_tainted, ..entry };
@@ -238,7 +248,8 @@ impl Ledger {
         book.in_time("I14", asked, END_LIMIT);
     }
 
-    /// What an owner's question about a session was answered, and which session the answer was about.
+    /// What an owner's question about a session was answered, and which session the answer was
+    /// about.
     pub(crate) fn read(&self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
         self.book().read(asked, id, answer, about);
     }
@@ -248,7 +259,8 @@ impl Ledger {
         let mut book = self.book();
         book.counts.reads += 1;
         book.explained(asked, answer);
-        let is_gone = answer == Answer::NotFound && book.sessions.get(id).is_some_and(|entry| entry.may_be_gone);
+        let is_gone = answer == Answer::NotFound
+            && book.sessions.get(id).is_some_and(|entry| entry.may_be_gone);
         if !is_gone && !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
             book.violate("I5", id, asked, answer);
         }
@@ -271,7 +283,10 @@ impl Entry {
             self.log.pop_front();
         }
         let (began, took) = (asked.at, asked.at.elapsed());
-        self.log.push_back(format!("{began:?} +{took:?} node {} {} -> {answer:?}", asked.place, asked.what));
+        self.log.push_back(format!(
+            "{began:?} +{took:?} node {} {} -> {answer:?}",
+            asked.place, asked.what
+        ));
     }
 }
 
@@ -315,7 +330,9 @@ impl Book {
                 }
             }
             // Nobody has ended it.
-            Answer::Revoked if !doubtful && !is_making_room => self.violate("I2", id, asked, answer),
+            Answer::Revoked if !doubtful && !is_making_room => {
+                self.violate("I2", id, asked, answer)
+            }
             Answer::Over if expires.is_none_or(|expires| SystemTime::now() < expires) => {
                 self.violate("I6", id, asked, answer);
             }
@@ -323,11 +340,17 @@ impl Book {
             Answer::NotFound => self.violate("I7", id, asked, answer),
             Answer::NotOwner | Answer::Other(_) => self.violate("I13", id, asked, answer),
             Answer::Ended
-                if !doubtful && !is_making_room && expires.is_none_or(|expires| SystemTime::now() < expires) =>
+                if !doubtful
+                    && !is_making_room
+                    && expires.is_none_or(|expires| SystemTime::now() < expires) =>
             {
                 self.violate("I13", id, asked, answer);
             }
-            Answer::Revoked | Answer::Over | Answer::Ended | Answer::Unavailable | Answer::Nothing => {}
+            Answer::Revoked
+            | Answer::Over
+            | Answer::Ended
+            | Answer::Unavailable
+            | Answer::Nothing => {}
         }
         if about.is_some_and(|about| about != id) {
             self.violate("I8", id, asked, answer);
@@ -340,7 +363,10 @@ impl Book {
         self.counts.unavailable += u64::from(failed);
         if failed && self.is_quiet(asked, None) {
             self.counts.unexplained += 1;
-            let text = format!("I13 {} at node {}: {answer:?} though nothing was wrong", asked.what, asked.place);
+            let text = format!(
+                "I13 {} at node {}: {answer:?} though nothing was wrong",
+                asked.what, asked.place
+            );
             // An unoptimised build may be short of breath now and then, but not for long.
             if !cfg!(debug_assertions) || self.counts.unexplained > 50 + self.counts.reads / 100 {
                 self.violations.push((Instant::now(), text));
@@ -356,7 +382,8 @@ impl Book {
         }
     }
 
-    /// Whether nothing was wrong while this was asked and answered, nor shortly before; `mute`: whether this place could answer.
+    /// Whether nothing was wrong while this was asked and answered, nor shortly before; `mute`:
+    /// whether this place could answer.
     fn is_quiet(&self, asked: Asked, mute: Option<usize>) -> bool {
         !self.troubles.iter().rev().take(8).any(|trouble| {
             let over = trouble.ended.is_some_and(|ended| ended + AFTERMATH < asked.at);
@@ -365,7 +392,8 @@ impl Book {
     }
 
     fn violate(&mut self, promise: &str, id: &str, asked: Asked, answer: Answer) {
-        let mut text = format!("{promise} session {id}: {} at node {} -> {answer:?}", asked.what, asked.place);
+        let mut text =
+            format!("{promise} session {id}: {} at node {} -> {answer:?}", asked.what, asked.place);
         if let Some(entry) = self.sessions.get(id) {
             text.push_str(&format!(" (user {}, final since {:?})", entry.user, entry.final_since));
             for line in &entry.log {

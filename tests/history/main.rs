@@ -1,14 +1,20 @@
-//! Real nodes, a real PostgreSQL, a real Redis with its replica, faults in all of them, and a record of every question and answer:
-//! no answer may break a promise (`docs/coherence.md`).
+//! Real nodes, a real PostgreSQL, a real Redis with its replica, faults in all of them, and a
+//! record of every question and answer: no answer may break a promise (`docs/coherence.md`).
 //!
-//! A run is made by its seed: which faults, where, for how long, in which order. How it meets the requests is up to the machine.
+//! A run is made by its seed: which faults, where, for how long, in which order. How it meets the
+//! requests is up to the machine.
 //!
 //! - `HISTORY_SECONDS`: how long a run is; 60, if not set.
 //! - `HISTORY_SEED`: the seed; another one each time, if not set. It is printed.
 //! - `HISTORY_FAULTS`: only these faults, comma separated.
-//! - `HISTORY_BUGS`: the injected bugs that are hunted, comma separated, or `all`; the three quickest, if not set.
+//! - `HISTORY_BUGS`: the injected bugs that are hunted, comma separated, or `all`; the three
+//!   quickest, if not set.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
 #![expect(clippy::disallowed_methods, reason = "the time of day is what sessions live by")]
 
 mod clients;
@@ -30,8 +36,8 @@ fn setting(name: &str) -> Option<u64> {
 /// How long an injected bug is hunted.
 const LONG_ENOUGH: Duration = Duration::from_secs(900);
 
-/// Injected bugs, each switched on by itself, with faults under which it breaks the promise. The quickest to be found come
-/// first.
+/// Injected bugs, each switched on by itself, with faults under which it breaks the promise. The
+/// quickest to be found come first.
 const INJECTED_BUGS: [(&str, &[FaultKind]); 9] = [
     ("bug-no-wait", &[PausedNode]),
     ("bug-cursor-after-the-last-entry", &[LongTransaction]),
@@ -82,7 +88,10 @@ fn wanted_bugs() -> Vec<(&'static str, &'static [FaultKind])> {
         Some(names) if names == ["all"] => INJECTED_BUGS.to_vec(),
         Some(names) => {
             let bug = |name: &String| INJECTED_BUGS.into_iter().find(|(bug, _)| bug == name);
-            names.iter().map(|name| bug(name).unwrap_or_else(|| panic!("there is no injected bug {name}"))).collect()
+            names
+                .iter()
+                .map(|name| bug(name).unwrap_or_else(|| panic!("there is no injected bug {name}")))
+                .collect()
         }
     }
 }
@@ -94,7 +103,8 @@ async fn injected_bugs_are_found() {
     let mut table = String::new();
     let mut missed = Vec::new();
     for (bug, faults) in wanted_bugs() {
-        let plan = Plan { seed: seed(), length: LONG_ENOUGH, faults: faults.to_vec(), bug: Some(bug) };
+        let plan =
+            Plan { seed: seed(), length: LONG_ENOUGH, faults: faults.to_vec(), bug: Some(bug) };
         let report = run(plan).await;
         let found = report.violations.iter().any(|violation| violation.starts_with("I1 "));
         let outcome = if found { "found" } else { "MISSED" };

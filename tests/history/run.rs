@@ -44,7 +44,12 @@ pub(crate) struct Report {
 }
 
 pub(crate) async fn run(plan: Plan) -> Report {
-    println!("seed {}, {} s{}", plan.seed, plan.length.as_secs(), plan.bug.map_or(String::new(), |m| format!(", {m}")));
+    println!(
+        "seed {}, {} s{}",
+        plan.seed,
+        plan.length.as_secs(),
+        plan.bug.map_or(String::new(), |m| format!(", {m}"))
+    );
     let began = Instant::now();
     let scene = Arc::new(Scene {
         cluster: Cluster::start(plan.bug).await,
@@ -76,8 +81,10 @@ pub(crate) async fn run(plan: Plan) -> Report {
     scene.ledger.trouble_is_over(start);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut faults: BTreeMap<FaultKind, (u32, u32)> = BTreeMap::new();
-    let is_found =
-        || plan.bug.is_some() && scene.ledger.book().violations.iter().any(|(_, text)| text.starts_with("I1 "));
+    let is_found = || {
+        plan.bug.is_some()
+            && scene.ledger.book().violations.iter().any(|(_, text)| text.starts_with("I1 "))
+    };
     let mut footprints = Vec::new();
     let mut order = plan.faults.clone();
     'run: loop {
@@ -118,8 +125,13 @@ pub(crate) async fn run(plan: Plan) -> Report {
         }
     }
     let book = scene.ledger.book();
-    let at = |moment: &Instant| scene.ledger.elapsed().saturating_sub(moment.elapsed()).as_secs_f64();
-    let violations = book.violations.iter().map(|(moment, text)| format!("{text} ({:.1} s)", at(moment))).collect();
+    let at =
+        |moment: &Instant| scene.ledger.elapsed().saturating_sub(moment.elapsed()).as_secs_f64();
+    let violations = book
+        .violations
+        .iter()
+        .map(|(moment, text)| format!("{text} ({:.1} s)", at(moment)))
+        .collect();
     Report { seed: plan.seed, took: began.elapsed(), violations, counts: book.counts, faults }
 }
 
@@ -134,14 +146,16 @@ async fn watch(scene: Arc<Scene>) {
             known.clear();
         }
         let crowded = format!(
-            "SELECT user_id FROM sessions WHERE revoked_at IS NULL AND ends_at > now() + interval '1 second' GROUP BY user_id HAVING count(*) > {LIMIT}"
+            "SELECT user_id FROM sessions WHERE revoked_at IS NULL AND ends_at > now() + interval \
+                '1 second' GROUP BY user_id HAVING count(*) > {LIMIT}"
         );
         if let Ok(crowded) = scene.cluster.sql(&crowded).await
             && !crowded.is_empty()
         {
             scene.ledger.violate(format!("I3 more than {LIMIT} live sessions: {crowded}"));
         }
-        let revoked = "SELECT id || ' ' || revoked_at FROM sessions WHERE revoked_at > now() - interval '20 seconds'";
+        let revoked = "SELECT id || ' ' || revoked_at FROM sessions WHERE revoked_at > now() - \
+            interval '20 seconds'";
         let rows = scene.cluster.sql(revoked).await.unwrap_or_default();
         if scene.ledger.restores() != restores {
             continue;
@@ -150,13 +164,18 @@ async fn watch(scene: Arc<Scene>) {
             let (id, at) = line.split_once(' ').unwrap();
             let first = known.entry(id.to_owned()).or_insert_with(|| at.to_owned());
             if first != at {
-                scene.ledger.violate(format!("I4 session {id} was revoked at {first}, and then at {at}"));
+                scene
+                    .ledger
+                    .violate(format!("I4 session {id} was revoked at {first}, and then at {at}"));
             }
         }
-        let unlogged = "SELECT count(*) FROM sessions WHERE revoked_at > now() - interval '5 seconds' AND NOT EXISTS (
-            SELECT FROM revocation_log AS log WHERE log.session_id = sessions.id OR log.user_id = sessions.user_id
+        let unlogged = "SELECT count(*) FROM sessions WHERE revoked_at > now() - interval
+            '5 seconds' AND NOT EXISTS (
+            SELECT FROM revocation_log AS log WHERE log.session_id = sessions.id OR log.user_id =
+            sessions.user_id
                 OR (log.session_id IS NULL AND log.user_id IS NULL))
-            AND (SELECT retained_from = '1' AND revoked_at > began_at + interval '1 second' FROM database_incarnation)";
+            AND (SELECT retained_from = '1' AND revoked_at > began_at + interval '1 second' FROM
+            database_incarnation)";
         if let Ok(count) = scene.cluster.sql(unlogged).await
             && count != "0"
         {
@@ -169,12 +188,15 @@ async fn watch(scene: Arc<Scene>) {
     for (id, first) in known {
         let now = in_the_end.get(id.as_str());
         if now != Some(&first.as_str()) {
-            scene.ledger.violate(format!("I4 session {id} was revoked at {first}, and in the end at {now:?}"));
+            scene.ledger.violate(format!(
+                "I4 session {id} was revoked at {first}, and in the end at {now:?}"
+            ));
         }
     }
 }
 
-/// Every node says of every session what the database says; and whatever nobody has ended is live there.
+/// Every node says of every session what the database says; and whatever nobody has ended is live
+/// there.
 async fn all_agree(scene: &Scene) {
     let sessions: Vec<_> = {
         let book = scene.ledger.book();
@@ -185,7 +207,8 @@ async fn all_agree(scene: &Scene) {
         };
         recent.iter().map(facts).collect()
     };
-    let sql = "SELECT id || ' ' || CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN ends_at <= now() THEN 'expired' ELSE 'live' END FROM sessions";
+    let sql = "SELECT id || ' ' || CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN ends_at \
+        <= now() THEN 'expired' ELSE 'live' END FROM sessions";
     let rows = scene.cluster.sql(sql).await.unwrap();
     let truth: BTreeMap<_, _> = rows.lines().filter_map(|line| line.split_once(' ')).collect();
     for (id, user, doubtful, may_be_gone) in sessions {
@@ -201,14 +224,17 @@ async fn all_agree(scene: &Scene) {
         }
         for place in 0..NODES {
             let node = scene.cluster.node(place).await.unwrap();
-            let (status, body) = node.service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({})).await;
+            let (status, body) = node
+                .service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({}))
+                .await;
             let answered = body["status"].as_str().unwrap_or_default();
             if status != 200
                 || answered != *expected && *expected == "revoked"
                 || answered == "revoked" && *expected != "revoked"
             {
                 scene.ledger.violate(format!(
-                    "I11 session {id}: node {place} says {status} {answered}, the database {expected}"
+                    "I11 session {id}: node {place} says {status} {answered}, the database \
+                        {expected}"
                 ));
             }
         }
@@ -228,11 +254,15 @@ async fn measure(scene: &Scene) -> Vec<(u32, (usize, u64))> {
 /// Whoever was there at the beginning has not grown; a node's near cache may fill up meanwhile.
 async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) {
     for (pid, (descriptors, resident)) in measure(scene).await {
-        let Some((_, (at_first, memory_at_first))) = before.iter().find(|(other, _)| *other == pid) else { continue };
+        let Some((_, (at_first, memory_at_first))) = before.iter().find(|(other, _)| *other == pid)
+        else {
+            continue;
+        };
         // Clients keep connections, as many as ever were used at a time.
         if descriptors > at_first + 120 || resident > memory_at_first * 3 / 2 + 20 {
             scene.ledger.violate(format!(
-                "I16 a node had {at_first} descriptors and {memory_at_first} MiB, and in the end {descriptors} and {resident}"
+                "I16 a node had {at_first} descriptors and {memory_at_first} MiB, and in the end \
+                    {descriptors} and {resident}"
             ));
         }
     }
@@ -242,12 +272,15 @@ impl Report {
     /// Why this run shows nothing, if it does not.
     pub(crate) fn void(&self) -> Option<String> {
         let Counts { quiet_reads, quiet_reads_from_caches, reads_after_an_end, .. } = self.counts;
-        if let Some((kind, _)) = self.faults.iter().find(|(_, (times, effective))| *times > 1 && *effective == 0) {
+        if let Some((kind, _)) =
+            self.faults.iter().find(|(_, (times, effective))| *times > 1 && *effective == 0)
+        {
             return Some(format!("{kind:?} never had an effect"));
         }
         if 2 * quiet_reads_from_caches < quiet_reads {
             return Some(format!(
-                "caches answered {quiet_reads_from_caches} of {quiet_reads} reads while all was well"
+                "caches answered {quiet_reads_from_caches} of {quiet_reads} reads while all was \
+                    well"
             ));
         }
         (reads_after_an_end == 0).then(|| "nobody asked about what was ended".to_owned())
@@ -266,12 +299,16 @@ impl fmt::Display for Report {
         let share = 100 * c.quiet_reads_from_caches / c.quiet_reads.max(1);
         writeln!(
             f,
-            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} unanswered ({} while all was well)",
+            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} \
+                unanswered ({} while all was well)",
             c.reads, c.reads_after_an_end, c.cached, c.unavailable, c.unexplained
         )?;
         writeln!(f, "while all was well: {} live answers, {share} % from caches", c.quiet_reads)?;
         writeln!(f, "names were behind by {:.0} s at most", c.behind.as_secs_f64())?;
-        let faults = self.faults.iter().map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
+        let faults = self
+            .faults
+            .iter()
+            .map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
         writeln!(f, "faults with an effect: {}", faults.collect::<Vec<_>>().join(", "))?;
         writeln!(f, "broken promises: {}", self.violations.len())?;
         let mut shown: BTreeMap<_, usize> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! What a session takes in the near cache, of a million: resident bytes of a process that holds nothing else.
+//! What a session takes in the near cache, of a million: resident bytes of a process that holds
+//! nothing else.
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ fn main() {
     let before = resident();
     for n in 0..ENTRIES {
         // Made and dropped one by one, as by reads.
-        cache.set(&Arc::new(sessiond_bench::session(n)), &sessiond_bench::read_version()).now_or_never();
+        cache
+            .set(&Arc::new(sessiond_bench::session(n)), &sessiond_bench::read_version())
+            .now_or_never();
     }
     let held = cache.len() as u64;
     println!("{{\"entries\": {held}, \"bytes_per_entry\": {}}}", (resident() - before) / held);
@@ -23,5 +26,6 @@ fn main() {
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default() * 1024
+    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default()
+        * 1024
 }

@@ -4,13 +4,17 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository};
+use adapters_memory::{
+    MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
+};
 use adapters_redis::cached_value::{self, Signer};
 use application::coherence::{CoherentSessionCache, RevocationFollower, RevocationState};
 use application::queries::GetSession;
 use application::queries::handlers::GetSessionHandler;
 use criterion::{Criterion, criterion_group, criterion_main};
-use domain::coherence::{LogPage, MonotonicInstant, RevocationEntry, RevocationMap, Scope, Snapshot};
+use domain::coherence::{
+    LogPage, MonotonicInstant, RevocationEntry, RevocationMap, Scope, Snapshot,
+};
 use domain::ports::{Clock, SessionCache, SessionRepository};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -20,12 +24,14 @@ use sessiond::system::{SystemClock, SystemMonotonicClock};
 use testkit::fixtures;
 use uuid::Uuid;
 
-/// The whole handler, with the clocks of the product: the near cache and the check, or the database and all caches.
+/// The whole handler, with the clocks of the product: the near cache and the check, or the database
+/// and all caches.
 fn handler(criterion: &mut Criterion) {
     let (clock, monotonic) = (Arc::new(SystemClock), Arc::new(SystemMonotonicClock::default()));
     let database = MemoryDatabase::default();
     let repo = Arc::new(MemorySessionRepository::new(database.clone()));
-    let feed = MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
+    let feed =
+        MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
     // Nobody polls while it is measured, so the one poll is good for long.
     let state = Arc::new(RevocationState::new(monotonic.clone(), Duration::from_secs(3600)));
     RevocationFollower::new(Arc::new(feed), state.clone()).poll().now_or_never();
@@ -51,11 +57,15 @@ fn handler(criterion: &mut Criterion) {
     }
 }
 
-/// The check of a cached session, with no entries and with as many as a busy service has in twelve minutes.
+/// The check of a cached session, with no entries and with as many as a busy service has in twelve
+/// minutes.
 fn check(criterion: &mut Criterion) {
     let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
     for count in [0, 1000, 100_000] {
-        let entry = |n: u64| RevocationEntry { sequence: n, scope: Scope::Session(sessiond_bench::session(n + 2).id) };
+        let entry = |n: u64| RevocationEntry {
+            sequence: n,
+            scope: Scope::Session(sessiond_bench::session(n + 2).id),
+        };
         let page = LogPage {
             incarnation: version.incarnation,
             entries: (0..count).map(entry).collect(),
@@ -67,7 +77,9 @@ fn check(criterion: &mut Criterion) {
         map.apply(&page, MonotonicInstant::default(), Duration::from_secs(1));
         let now = MonotonicInstant::default();
         criterion.bench_function(&format!("check/{count}_entries"), |bencher| {
-            bencher.iter(|| black_box(map.check(session.id, session.user_id, black_box(&version), now)));
+            bencher.iter(|| {
+                black_box(map.check(session.id, session.user_id, black_box(&version), now))
+            });
         });
     }
 }
@@ -82,13 +94,17 @@ fn token(criterion: &mut Criterion) {
         session_claim: "sid".into(),
         types: vec!["at+jwt".into(), "jwt".into()],
     };
-    let verifier = || TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], fixtures::clock());
+    let verifier =
+        || TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], fixtures::clock());
     let session = sessiond_bench::session(1);
     let token = |n: i64| {
         let claims = json!({
-            "sub": session.user_id.to_string(), "sid": session.id.to_string(), "exp": fixtures::now().timestamp() + 60 + n
+            "sub": session.user_id.to_string(),
+            "sid": session.id.to_string(),
+            "exp": fixtures::now().timestamp() + 60 + n
         });
-        encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET)).unwrap_or_default()
+        encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET))
+            .unwrap_or_default()
     };
     let (known, verifier_of_known) = (token(0), verifier());
     criterion.bench_function("token/known", |bencher| {
@@ -110,13 +126,21 @@ fn codec(criterion: &mut Criterion) {
     let (signer, key) = (Signer::new(&[7; 32]), b"prefix:a key of thirty-two bytes, as ids");
     let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
     criterion.bench_function("codec/encode", |bencher| {
-        bencher.iter(|| black_box(cached_value::encode(black_box(&session), &version, &signer, key)));
+        bencher
+            .iter(|| black_box(cached_value::encode(black_box(&session), &version, &signer, key)));
     });
     let value = cached_value::encode(&session, &version, &signer, key).unwrap_or_default();
     let now = fixtures::now();
     criterion.bench_function("codec/decode", |bencher| {
         bencher.iter(|| {
-            black_box(cached_value::decode(black_box(&value), &signer, key, session.id, session.user_id, now))
+            black_box(cached_value::decode(
+                black_box(&value),
+                &signer,
+                key,
+                session.id,
+                session.user_id,
+                now,
+            ))
         });
     });
 }

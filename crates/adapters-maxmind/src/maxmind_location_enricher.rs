@@ -19,8 +19,8 @@ pub struct OpenError {
     source: MaxMindDbError,
 }
 
-/// [`LocationEnricher`] on a file that is read into memory whole. Its publishers replace it twice a week:
-/// [`reload`](Self::reload) reads it again.
+/// [`LocationEnricher`] on a file that is read into memory whole. Its publishers replace it twice a
+/// week: [`reload`](Self::reload) reads it again.
 pub struct MaxMindLocationEnricher {
     reader: RwLock<Arc<Reader<Vec<u8>>>>,
 }
@@ -46,12 +46,17 @@ impl MaxMindLocationEnricher {
 }
 
 fn read(path: &Path) -> Result<Arc<Reader<Vec<u8>>>, OpenError> {
-    let reader = Reader::open_readfile(path).map_err(|source| OpenError { path: path.to_owned(), source })?;
+    let reader = Reader::open_readfile(path)
+        .map_err(|source| OpenError { path: path.to_owned(), source })?;
     Ok(Arc::new(reader))
 }
 
 /// Returns the first of these paths that leads to a text.
-fn text<const N: usize>(reader: &Reader<Vec<u8>>, address: IpAddr, paths: [&[PathElement<'_>]; N]) -> Option<String> {
+fn text<const N: usize>(
+    reader: &Reader<Vec<u8>>,
+    address: IpAddr,
+    paths: [&[PathElement<'_>]; N],
+) -> Option<String> {
     let found = reader.lookup(address).ok()?;
     // What is broken in the file is as good as absent.
     paths.into_iter().find_map(|path| found.decode_path::<String>(path).ok().flatten())
@@ -65,8 +70,11 @@ impl LocationEnricher for MaxMindLocationEnricher {
         let reader = self.reader.read().unwrap_or_else(PoisonError::into_inner).clone();
         let city = text(&reader, address, [&path!["city", "names", "en"], &path!["city"]]);
         // Where an address cannot be placed, MaxMind knows where it is registered.
-        let country =
-            [&path!["country", "iso_code"][..], &path!["country_code"], &path!["registered_country", "iso_code"]];
+        let country = [
+            &path!["country", "iso_code"][..],
+            &path!["country_code"],
+            &path!["registered_country", "iso_code"],
+        ];
         let country = text(&reader, address, country);
         let place = match (city, country) {
             (Some(city), Some(country)) => format!("{city}, {country}"),
@@ -116,7 +124,10 @@ mod tests {
     fn a_file_that_is_none_is_named() {
         for path in ["absent.mmdb", "Cargo.toml"] {
             let error = MaxMindLocationEnricher::open(Path::new(path)).err().unwrap().to_string();
-            assert!(error.starts_with(&format!("cannot use {path}: ")) && !error.contains('\n'), "{error}");
+            assert!(
+                error.starts_with(&format!("cannot use {path}: ")) && !error.contains('\n'),
+                "{error}"
+            );
         }
     }
 }

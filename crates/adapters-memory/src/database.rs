@@ -1,3 +1,5 @@
+//! The tables that the in-memory ports share, and simulated outages of them.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +8,8 @@ use chrono::{DateTime, Utc};
 use domain::coherence::{Incarnation, ReadVersion, RevocationEntry, Scope, Snapshot};
 use domain::ports::PortError;
 use domain::{
-    Actor, EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, Revocation, Session, SessionEvent,
-    SessionEventKind, SessionId,
+    Actor, EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, Revocation, Session,
+    SessionEvent, SessionEventKind, SessionId,
 };
 
 /// What the adapters of one in-memory store share: it forgets everything with the process.
@@ -51,7 +53,8 @@ impl MemoryDatabase {
         MemoryBackup(self.lock().clone())
     }
 
-    /// Puts a copy back in place: what came after it is gone, and another life of the database begins.
+    /// Puts a copy back in place: what came after it is gone, and another life of the database
+    /// begins.
     pub fn restore(&self, backup: &MemoryBackup) {
         let mut tables = self.lock();
         let restores = tables.restores + 1;
@@ -92,7 +95,11 @@ impl Tables {
     }
 
     /// Changes a session, with its events; answers it as it is then.
-    pub(crate) fn update(&mut self, id: SessionId, change: impl FnOnce(&mut Session)) -> Option<Session> {
+    pub(crate) fn update(
+        &mut self,
+        id: SessionId,
+        change: impl FnOnce(&mut Session),
+    ) -> Option<Session> {
         let session = self.sessions.get_mut(&id)?;
         let before = session.clone();
         change(session);
@@ -126,7 +133,9 @@ impl Tables {
 
     /// The entries of the log that this snapshot does not see.
     pub(crate) fn entries_after(&self, snapshot: &Snapshot) -> Vec<RevocationEntry> {
-        let entries = (1..).zip(&self.log).map(|(sequence, scope)| RevocationEntry { sequence, scope: *scope });
+        let entries = (1..)
+            .zip(&self.log)
+            .map(|(sequence, scope)| RevocationEntry { sequence, scope: *scope });
         entries.filter(|entry| !snapshot.sees(entry.sequence)).collect()
     }
 
@@ -136,14 +145,27 @@ impl Tables {
         if self.expired.insert(id) {
             let (at, by_lifetime) = (session.ends_at(), session.ends_at() == session.expires_at);
             let reason = if by_lifetime { EXPIRED_BY_LIFETIME } else { EXPIRED_BY_IDLING };
-            self.record(&session, SessionEventKind::Expired, at, Some(reason.to_owned()), Some(Actor::System));
+            self.record(
+                &session,
+                SessionEventKind::Expired,
+                at,
+                Some(reason.to_owned()),
+                Some(Actor::System),
+            );
         }
     }
 
     fn record_end(&mut self, session: &Session, revocation: &Revocation) {
-        let evicted = revocation.actor == Some(Actor::System) && revocation.reason.as_deref() == Some(EVICTED_BY_LIMIT);
+        let evicted = revocation.actor == Some(Actor::System)
+            && revocation.reason.as_deref() == Some(EVICTED_BY_LIMIT);
         let kind = if evicted { SessionEventKind::Evicted } else { SessionEventKind::Revoked };
-        self.record(session, kind, revocation.at, revocation.reason.clone(), revocation.actor.clone());
+        self.record(
+            session,
+            kind,
+            revocation.at,
+            revocation.reason.clone(),
+            revocation.actor.clone(),
+        );
     }
 
     fn record(
@@ -167,7 +189,8 @@ mod tests {
 
     use super::*;
 
-    /// No port shortens the life of a session, but SQL can, and this store is to do what the others do.
+    /// No port shortens the life of a session, but SQL can, and this store is to do what the others
+    /// do.
     #[test]
     fn session_whose_life_is_shortened_is_logged_and_one_whose_life_is_extended_is_not() {
         let mut tables = Tables::default();

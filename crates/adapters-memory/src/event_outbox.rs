@@ -1,3 +1,5 @@
+//! The event outbox, in memory.
+
 use async_trait::async_trait;
 use domain::SessionEvent;
 use domain::ports::{EventOutbox, EventQuery, PortError};

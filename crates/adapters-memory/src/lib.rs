@@ -1,6 +1,7 @@
 //! Ports in the memory of this process: the near cache, and a store for tests.
 //!
-//! The shortest template for an adapter: copy this crate, keep `tests/contract.rs`, and replace what is behind the trait.
+//! The shortest template for an adapter: copy this crate, keep `tests/contract.rs`, and replace
+//! what is behind the trait.
 
 mod database;
 mod event_outbox;

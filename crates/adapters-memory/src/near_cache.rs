@@ -1,3 +1,5 @@
+//! The near cache: bounded, in this process, used in production.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,9 +14,11 @@ const TIME_TO_LIVE: TimeDelta = TimeDelta::seconds(60);
 /// Texts that sessions share, at most.
 const WORDS: usize = 4096;
 
-/// [`SessionCache`] in the memory of this process: bounded by its number of entries, and each entry by a minute.
+/// [`SessionCache`] in the memory of this process: bounded by its number of entries, and each entry
+/// by a minute.
 ///
-/// Exact only where every write to the store goes through this process, as with an embedded store: it hears of nobody else's.
+/// Exact only where every write to the store goes through this process, as with an embedded store:
+/// it hears of nobody else's.
 pub struct MemorySessionCache {
     /// `None` where there is no room for anything.
     entries: Option<Cache<SessionId, Entry>>,
@@ -33,7 +37,11 @@ struct Entry {
 impl MemorySessionCache {
     /// A cache of at most `capacity` sessions; of none, it never knows any.
     pub fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
-        Self { entries: (capacity > 0).then(|| Cache::new(capacity)), words: Cache::new(WORDS), clock }
+        Self {
+            entries: (capacity > 0).then(|| Cache::new(capacity)),
+            words: Cache::new(WORDS),
+            clock,
+        }
     }
 
     /// How many sessions it remembers.
@@ -60,7 +68,8 @@ impl SessionCache for MemorySessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let entries = self.entries.as_ref()?;
         let entry = entries.get(&session_id).filter(|entry| entry.session.user_id == user_id)?;
-        // An entry from the future means that the clock was set back: of unknown age, so not answered.
+        // An entry from the future means that the clock was set back: of unknown age, so not
+        // answered.
         let now = self.clock.now();
         let age = now - entry.set_at;
         if age < TimeDelta::zero() || age >= TIME_TO_LIVE {
@@ -77,7 +86,8 @@ impl SessionCache for MemorySessionCache {
             return;
         }
         let mut session = session.for_cache();
-        let device = session.device.iter_mut().flat_map(|device| [&mut device.browser, &mut device.system]);
+        let device =
+            session.device.iter_mut().flat_map(|device| [&mut device.browser, &mut device.system]);
         for text in device.chain([&mut session.device_info, &mut session.location]).flatten() {
             self.share(text);
         }
@@ -141,7 +151,12 @@ mod tests {
             cache.set(&session, &fixtures::read_version()).await;
             let session = cache.get(session.id, session.user_id).await.unwrap().session;
             let device = session.device.clone().unwrap();
-            texts.push([device.browser, device.system, session.device_info.clone(), session.location.clone()]);
+            texts.push([
+                device.browser,
+                device.system,
+                session.device_info.clone(),
+                session.location.clone(),
+            ]);
         }
         let pairs = texts[0].iter().flatten().zip(texts[1].iter().flatten());
         assert_eq!(pairs.filter(|(one, other)| Arc::ptr_eq(one, other)).count(), 4);

@@ -62,7 +62,11 @@ impl RevocationFeed for MemoryRevocationFeed {
         Ok(())
     }
 
-    async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError> {
+    async fn poll(
+        &self,
+        position: Option<&LogPosition>,
+        is_heartbeat: bool,
+    ) -> Result<Option<Poll>, PortError> {
         let tables = self.database.tables()?;
         let mut nodes = self.nodes.lock();
         let Some(lease) = nodes.get_mut(&self.node) else { return Ok(None) };
@@ -72,7 +76,9 @@ impl RevocationFeed for MemoryRevocationFeed {
             lease.applied = position;
         }
         let incarnation = tables.incarnation();
-        let since = position.filter(|(life, _)| *life == incarnation.life).map(|(_, next)| Snapshot::below(next));
+        let since = position
+            .filter(|(life, _)| *life == incarnation.life)
+            .map(|(_, next)| Snapshot::below(next));
         let snapshot = tables.snapshot();
         let page = LogPage {
             incarnation,
@@ -81,7 +87,10 @@ impl RevocationFeed for MemoryRevocationFeed {
             starts_over: since.is_none().then(Snapshot::default),
             snapshot: snapshot.clone(),
         };
-        Ok(Some(Poll { page, position: LogPosition(format!("{}:{}", incarnation.life, snapshot.xmax())) }))
+        Ok(Some(Poll {
+            page,
+            position: LogPosition(format!("{}:{}", incarnation.life, snapshot.xmax())),
+        }))
     }
 
     async fn peers(&self, _: Duration) -> Result<Peers, PortError> {
@@ -93,7 +102,9 @@ impl RevocationFeed for MemoryRevocationFeed {
             node: *node,
             max_staleness: lease.max_staleness,
             heartbeats: lease.heartbeats,
-            is_caught_up: lease.applied.is_some_and(|(life, merged)| life == incarnation.life && merged >= next),
+            is_caught_up: lease
+                .applied
+                .is_some_and(|(life, merged)| life == incarnation.life && merged >= next),
         };
         Ok(Peers { incarnation: Some(incarnation), peers: others.map(peer).collect() })
     }

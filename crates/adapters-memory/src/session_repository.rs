@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::coherence::{Scope, SessionRead};
 use domain::ports::{
-    EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit, SessionKey,
-    SessionListing, SessionPage, SessionRepository,
+    EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit,
+    SessionKey, SessionListing, SessionPage, SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
@@ -33,10 +33,12 @@ impl MemorySessionRepository {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
         let mut tables = self.database.tables()?;
-        let fitting = tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
+        let fitting =
+            tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
         let ended: Vec<_> = fitting.map(key).take(limit).collect();
         for session in &ended {
-            tables.update(session.id, |session| session.revocation = Some(revocation.clone().into()));
+            tables
+                .update(session.id, |session| session.revocation = Some(revocation.clone().into()));
         }
         Ok(ended)
     }
@@ -54,13 +56,22 @@ impl SessionRepository for MemorySessionRepository {
         Ok(session.map(|session| SessionRead { session, version: Some(tables.version()) }))
     }
 
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+    async fn insert(
+        &self,
+        session: &Session,
+        limit: Option<SessionLimit>,
+    ) -> Result<Insertion, PortError> {
         let mut tables = self.database.tables()?;
-        let sign_in = |session: &Session| session.idempotency_key.clone().map(|key| (session.user_id, key.text));
-        let key_is_taken = sign_in(session)
-            .is_some_and(|wanted| tables.sessions.values().any(|other| sign_in(other).as_ref() == Some(&wanted)));
+        let sign_in = |session: &Session| {
+            session.idempotency_key.clone().map(|key| (session.user_id, key.text))
+        };
+        let key_is_taken = sign_in(session).is_some_and(|wanted| {
+            tables.sessions.values().any(|other| sign_in(other).as_ref() == Some(&wanted))
+        });
         if key_is_taken || tables.sessions.contains_key(&session.id) {
-            return Err(PortError::conflict("a session with this id, or this idempotency key, exists"));
+            return Err(PortError::conflict(
+                "a session with this id, or this idempotency key, exists",
+            ));
         }
         let mut evicted = Vec::new();
         if let Some(limit) = limit {
@@ -74,7 +85,9 @@ impl SessionRepository for MemorySessionRepository {
             }
             evicted = live.into_iter().take(too_many).map(key).collect();
             for oldest in &evicted {
-                tables.update(oldest.id, |session| session.revocation = Some(SessionLimit::eviction(now).into()));
+                tables.update(oldest.id, |session| {
+                    session.revocation = Some(SessionLimit::eviction(now).into())
+                });
             }
         }
         tables.insert(session.clone());
@@ -83,21 +96,33 @@ impl SessionRepository for MemorySessionRepository {
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
         let tables = self.database.tables()?;
-        let mut own: Vec<_> = tables.sessions.values().filter(|session| session.user_id == listing.user_id).collect();
+        let mut own: Vec<_> =
+            tables.sessions.values().filter(|session| session.user_id == listing.user_id).collect();
         own.sort_by_key(|session| Reverse((session.created_at, session.id)));
         let is_active = |session: &&&Session| session.is_live(listing.now);
         let counted = |count: usize| (count as u64).min(MAX_COUNTED);
-        let (total_count, active_count) = (counted(own.len()), counted(own.iter().filter(is_active).count()));
+        let (total_count, active_count) =
+            (counted(own.len()), counted(own.iter().filter(is_active).count()));
         let is_after = |session: &&&Session| {
-            let older = |ListPosition { created_at, id }| (session.created_at, session.id) < (created_at, id);
+            let older = |ListPosition { created_at, id }| {
+                (session.created_at, session.id) < (created_at, id)
+            };
             listing.after.is_none_or(older)
         };
-        let wanted = own.iter().filter(|session| !listing.active_only || is_active(session)).filter(is_after);
-        let page = wanted.take(listing.limit as usize).map(|session| Session::clone(session)).collect();
+        let wanted = own
+            .iter()
+            .filter(|session| !listing.active_only || is_active(session))
+            .filter(is_after);
+        let page =
+            wanted.take(listing.limit as usize).map(|session| Session::clone(session)).collect();
         Ok(SessionPage { sessions: page, total_count, active_count })
     }
 
-    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+    async fn find_by_idempotency_key(
+        &self,
+        user_id: UserId,
+        key: &str,
+    ) -> Result<Option<Session>, PortError> {
         let is_it = |session: &&Session| {
             let own = session.idempotency_key.as_ref().map(|key| &*key.text);
             session.user_id == user_id && own == Some(key)
@@ -105,10 +130,15 @@ impl SessionRepository for MemorySessionRepository {
         Ok(self.database.tables()?.sessions.values().find(is_it).cloned())
     }
 
-    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+    async fn edit(
+        &self,
+        session_id: SessionId,
+        edit: &SessionEdit,
+    ) -> Result<Option<Session>, PortError> {
         let mut tables = self.database.tables()?;
-        let is_expected =
-            |session: &Session| edit.only_if.as_ref().is_none_or(|expected| EditableFields::of(session) == *expected);
+        let is_expected = |session: &Session| {
+            edit.only_if.as_ref().is_none_or(|expected| EditableFields::of(session) == *expected)
+        };
         if !tables.sessions.get(&session_id).is_some_and(is_expected) {
             return Ok(None);
         }
@@ -138,7 +168,9 @@ impl SessionRepository for MemorySessionRepository {
         let before = tables.sessions.len();
         for session in sessions {
             let revocation = session.revocation.clone();
-            let known = tables.update(session.id, |known| known.revocation = known.revocation.take().or(revocation));
+            let known = tables.update(session.id, |known| {
+                known.revocation = known.revocation.take().or(revocation)
+            });
             if known.is_none() && !tables.revoked_and_deleted.contains(&session.id) {
                 tables.insert(session.clone());
             }
@@ -146,7 +178,11 @@ impl SessionRepository for MemorySessionRepository {
         Ok((tables.sessions.len() - before) as u64)
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
+    async fn revoke(
+        &self,
+        session_ids: &[SessionId],
+        revocation: &Revocation,
+    ) -> Result<Vec<SessionKey>, PortError> {
         self.revoke_where(|session| session_ids.contains(&session.id), usize::MAX, revocation)
     }
 

@@ -1,3 +1,5 @@
+//! Expiry and deletion of sessions and events, in memory.
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::ports::{PortError, SessionRetention};
@@ -5,8 +7,8 @@ use domain::{Session, SessionId};
 
 use crate::database::{MemoryDatabase, Tables};
 
-/// [`SessionRetention`] in the memory of this process, for tests. What other stores go by when an event was written, this one
-/// goes by when it happened.
+/// [`SessionRetention`] in the memory of this process, for tests. What other stores go by when an
+/// event was written, this one goes by when it happened.
 pub struct MemorySessionRetention {
     database: MemoryDatabase,
 }
@@ -60,12 +62,19 @@ impl SessionRetention for MemorySessionRetention {
 
     async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
         let mut tables = self.database.tables()?;
-        let old = tables.events.iter().take(limit as usize).take_while(|event| event.at <= by).count();
+        let old =
+            tables.events.iter().take(limit as usize).take_while(|event| event.at <= by).count();
         Ok(tables.events.drain(..old).count() as u64)
     }
 
-    async fn backlog(&self, now: DateTime<Utc>, ended_by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn backlog(
+        &self,
+        now: DateTime<Utc>,
+        ended_by: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, PortError> {
         let tables = self.database.tables()?;
-        Ok(tables.over_by_time(now).chain(tables.ended(ended_by)).take(limit as usize).count() as u64)
+        Ok(tables.over_by_time(now).chain(tables.ended(ended_by)).take(limit as usize).count()
+            as u64)
     }
 }

@@ -1,14 +1,18 @@
-//! Adapters that are broken, as those that are being written are, and the suites that have to say so within seconds.
+//! Adapters that are broken, as those that are being written are, and the suites that have to say
+//! so within seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository};
+use adapters_memory::{
+    MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository,
+};
 use chrono::{DateTime, Utc};
 use domain::coherence::{Incarnation, ReadVersion, SessionRead, Snapshot};
 use domain::ports::{
-    CachedSession, EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed,
-    SessionCache, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
+    CachedSession, EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError,
+    RevocationFeed, SessionCache, SessionEdit, SessionKey, SessionListing, SessionPage,
+    SessionRepository, SessionRetention,
 };
 use domain::{Revocation, Session, SessionEvent, SessionId, SessionLimit, Touch, UserId};
 use testkit::conformance::{Stores, TwoNodes};
@@ -34,7 +38,11 @@ impl SessionRepository for Refusing {
         refused()
     }
 
-    async fn find_by_idempotency_key(&self, _: UserId, _: &str) -> Result<Option<Session>, PortError> {
+    async fn find_by_idempotency_key(
+        &self,
+        _: UserId,
+        _: &str,
+    ) -> Result<Option<Session>, PortError> {
         refused()
     }
 
@@ -151,7 +159,9 @@ testkit::event_outbox_contract!(stores(), must_fail);
 testkit::revocation_feed_contract!(stores(), must_fail);
 
 testkit::revocation_feed_of_two_nodes_contract!(
-    async { ((), Arc::new(TwoNodes { stores: refusing_stores(), other_feed: Arc::new(Refusing) })) },
+    async {
+        ((), Arc::new(TwoNodes { stores: refusing_stores(), other_feed: Arc::new(Refusing) }))
+    },
     must_fail
 );
 
@@ -204,7 +214,11 @@ impl SessionRepository for IgnoresCursors {
         self.0.find_by_id(session_id).await
     }
 
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+    async fn insert(
+        &self,
+        session: &Session,
+        limit: Option<SessionLimit>,
+    ) -> Result<Insertion, PortError> {
         self.0.insert(session, limit).await
     }
 
@@ -212,11 +226,19 @@ impl SessionRepository for IgnoresCursors {
         self.0.list_by_user(&SessionListing { after: None, ..*listing }).await
     }
 
-    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+    async fn find_by_idempotency_key(
+        &self,
+        user_id: UserId,
+        key: &str,
+    ) -> Result<Option<Session>, PortError> {
         self.0.find_by_idempotency_key(user_id, key).await
     }
 
-    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+    async fn edit(
+        &self,
+        session_id: SessionId,
+        edit: &SessionEdit,
+    ) -> Result<Option<Session>, PortError> {
         self.0.edit(session_id, edit).await
     }
 
@@ -228,7 +250,11 @@ impl SessionRepository for IgnoresCursors {
         self.0.import(sessions).await
     }
 
-    async fn revoke(&self, ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
+    async fn revoke(
+        &self,
+        ids: &[SessionId],
+        revocation: &Revocation,
+    ) -> Result<Vec<SessionKey>, PortError> {
         self.0.revoke(ids, revocation).await
     }
 
@@ -250,7 +276,8 @@ impl SessionRepository for IgnoresCursors {
     ) -> Result<Vec<SessionKey>, PortError> {
         // It never gets any further, as if nothing had been revoked.
         let revoked = self.0.revoke_all_sessions(None, limit, revocation).await?;
-        let key = |read: SessionRead| SessionKey { id: read.session.id, user_id: read.session.user_id };
+        let key =
+            |read: SessionRead| SessionKey { id: read.session.id, user_id: read.session.user_id };
         let first = self.0.find_by_id(testkit::fixtures::session_number(1).id).await?.map(key);
         Ok(if revoked.is_empty() { first.into_iter().collect() } else { revoked })
     }
@@ -268,7 +295,8 @@ fn pages_that_repeat_themselves_are_reported() {
     use testkit::conformance::{assert_fails, event_outbox, session_repository};
 
     assert_fails("sessions_are_listed", || async {
-        session_repository::sessions_are_listed_newest_first_page_by_page(&IgnoresCursors::new()).await;
+        session_repository::sessions_are_listed_newest_first_page_by_page(&IgnoresCursors::new())
+            .await;
     });
     assert_fails("everybody_is_revoked", || async {
         session_repository::everybody_is_revoked_batch_by_batch(&IgnoresCursors::new()).await;

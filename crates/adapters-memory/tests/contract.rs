@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
-    MemorySessionRetention,
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+    MemorySessionRepository, MemorySessionRetention,
 };
 use testkit::conformance::{Stores, TwoNodes};
 use uuid::Uuid;
@@ -13,7 +13,9 @@ testkit::session_repository_contract!(async { ((), Arc::new(MemorySessionReposit
 
 fn two_nodes() -> TwoNodes {
     let (database, nodes) = (MemoryDatabase::default(), MemoryNodes::default());
-    let feed = |node| Arc::new(MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(node)));
+    let feed = |node| {
+        Arc::new(MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(node)))
+    };
     let stores = Stores {
         sessions: Arc::new(MemorySessionRepository::new(database.clone())),
         events: Arc::new(MemoryEventOutbox::new(database.clone())),
@@ -35,4 +37,6 @@ testkit::revocation_feed_of_two_nodes_contract!(async { ((), Arc::new(two_nodes(
 
 testkit::session_retention_contract!(async { ((), stores()) });
 
-testkit::session_cache_contract!(async { ((), Arc::new(MemorySessionCache::new(100, testkit::fixtures::clock()))) });
+testkit::session_cache_contract!(async {
+    ((), Arc::new(MemorySessionCache::new(100, testkit::fixtures::clock())))
+});

@@ -1,3 +1,5 @@
+//! Reads the sessions of the Python original, to be imported.
+
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use domain::ports::{PortError, SessionSource, SourceSession};
@@ -11,7 +13,8 @@ use crate::database::error::port_error;
 use crate::database::pool::statement;
 
 /// One row as it is to be here. What has no column here goes into the metadata.
-const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, last_ip_address, location, created_at,
+const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, last_ip_address,
+    location, created_at,
         coalesce(last_activity_at, created_at),
         coalesce(expires_at, created_at + $3 * interval '1 microsecond'),
         expires_at IS NULL,
@@ -19,8 +22,10 @@ const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, la
         CASE WHEN is_revoked THEN revoked_reason END,
         jsonb_strip_nulls(jsonb_build_object(
             'is_trusted', is_trusted, 'refresh_token_id', refresh_token_id,
-            'suspicious_activity_count', suspicious_activity_count, 'last_provider_accessed', last_provider_accessed,
-            'last_provider_sync_at', last_provider_sync_at, 'providers_accessed', providers_accessed))
+            'suspicious_activity_count', suspicious_activity_count, 'last_provider_accessed',
+            last_provider_accessed,
+            'last_provider_sync_at', last_provider_sync_at, 'providers_accessed',
+            providers_accessed))
     FROM sessions WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// The `sessions` table of the Python original, as a [`SessionSource`]. Nothing is written to it.
@@ -49,7 +54,8 @@ impl DashtamSessions {
         values: impl IntoIterator<Item = Value>,
         row: impl Fn(&QueryResult) -> Result<T, DbErr>,
     ) -> Result<Vec<T>, PortError> {
-        let rows = self.connection.query_all_raw(statement(sql, values)).await.map_err(port_error)?;
+        let rows =
+            self.connection.query_all_raw(statement(sql, values)).await.map_err(port_error)?;
         rows.iter().map(row).collect::<Result<_, _>>().map_err(port_error)
     }
 }
@@ -57,19 +63,30 @@ impl DashtamSessions {
 #[async_trait]
 impl SessionSource for DashtamSessions {
     async fn count(&self) -> Result<u64, PortError> {
-        let counts = self.rows("SELECT count(*) FROM sessions", [], |row| row.try_get_by_index::<i64>(0)).await?;
+        let counts = self
+            .rows("SELECT count(*) FROM sessions", [], |row| row.try_get_by_index::<i64>(0))
+            .await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 
-    async fn batch(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<SourceSession>, PortError> {
+    async fn batch(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SourceSession>, PortError> {
         let lifetime = self.lifetime.num_microseconds().unwrap_or(i64::MAX);
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        self.rows(BATCH, [after.into(), i64::from(limit).into(), lifetime.into()], source_session).await
+        self.rows(BATCH, [after.into(), i64::from(limit).into(), lifetime.into()], source_session)
+            .await
     }
 }
 
 fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
-    let address = |index| Ok::<_, DbErr>(row.try_get_by_index::<Option<IpNetwork>>(index)?.map(|network| network.ip()));
+    let address = |index| {
+        Ok::<_, DbErr>(
+            row.try_get_by_index::<Option<IpNetwork>>(index)?.map(|network| network.ip()),
+        )
+    };
     let (revoked_at, reason) = (row.try_get_by_index::<Option<_>>(11)?, row.try_get_by_index(12)?);
     let session = Session {
         id: SessionId(row.try_get_by_index(0)?),
@@ -86,7 +103,11 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
         expires_at: row.try_get_by_index(9)?,
         idle_timeout: None,
         renewal: None,
-        metadata: if let Json::Object(object) = row.try_get_by_index(13)? { Some(object.into()) } else { None },
+        metadata: if let Json::Object(object) = row.try_get_by_index(13)? {
+            Some(object.into())
+        } else {
+            None
+        },
         idempotency_key: None,
         revocation: revoked_at.map(|at| Revocation { at, reason, actor: None }.into()),
     };

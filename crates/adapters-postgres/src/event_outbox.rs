@@ -1,3 +1,5 @@
+//! The event outbox: assigns positions on reading, and reads.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,8 +18,9 @@ const NUMBER_ROUNDS: u32 = 40;
 
 /// [`EventOutbox`] on PostgreSQL.
 ///
-/// Triggers write events in the transaction of the change, without a position: transactions commit in another order than they
-/// took numbers in. Whoever reads gives positions to what is committed by then, one reader at a time.
+/// Triggers write events in the transaction of the change, without a position: transactions commit
+/// in another order than they took numbers in. Whoever reads gives positions to what is committed
+/// by then, one reader at a time.
 pub struct PostgresEventOutbox {
     database: Arc<PostgresDatabase>,
 }
@@ -28,8 +31,8 @@ impl PostgresEventOutbox {
         Self { database }
     }
 
-    /// Gives positions to what has none. A page of the feed can do without the rest of a large backlog, for it comes later; the
-    /// story of one session or user cannot.
+    /// Gives positions to what has none. A page of the feed can do without the rest of a large
+    /// backlog, for it comes later; the story of one session or user cannot.
     async fn number(&self, query: &EventQuery) -> Result<(), PortError> {
         let all = query.session_id.is_some() || query.user_id.is_some();
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
@@ -39,7 +42,9 @@ impl PostgresEventOutbox {
                 return Ok(());
             }
         }
-        Err(PortError::unavailable("many events have no position yet; reading again goes on giving them"))
+        Err(PortError::unavailable(
+            "many events have no position yet; reading again goes on giving them",
+        ))
     }
 }
 
@@ -48,11 +53,17 @@ impl EventOutbox for PostgresEventOutbox {
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
         self.number(query).await?;
         let mut sql =
-            "SELECT position, kind, at, session_id, user_id, reason, actor FROM session_events WHERE position > $1"
+            "SELECT position, kind, at, session_id, user_id, reason, actor FROM session_events \
+                WHERE position > $1"
                 .to_owned();
-        let mut values = vec![i64::try_from(query.after).unwrap_or(i64::MAX).into(), i64::from(query.limit).into()];
-        for (column, id) in [("session_id", query.session_id.map(|id| id.0)), ("user_id", query.user_id.map(|id| id.0))]
-        {
+        let mut values = vec![
+            i64::try_from(query.after).unwrap_or(i64::MAX).into(),
+            i64::from(query.limit).into(),
+        ];
+        for (column, id) in [
+            ("session_id", query.session_id.map(|id| id.0)),
+            ("user_id", query.user_id.map(|id| id.0)),
+        ] {
             if let Some(id) = id {
                 values.push(id.into());
                 sql.push_str(&format!(" AND {column} = ${}", values.len()));
@@ -65,8 +76,9 @@ impl EventOutbox for PostgresEventOutbox {
 
 fn event(row: &QueryResult) -> Result<SessionEvent, DbErr> {
     let (position, kind): (i64, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-    let kind = SessionEventKind::from_word(&kind)
-        .ok_or_else(|| DbErr::Type(format!("session_events.kind of position {position} cannot be read")))?;
+    let kind = SessionEventKind::from_word(&kind).ok_or_else(|| {
+        DbErr::Type(format!("session_events.kind of position {position} cannot be read"))
+    })?;
     Ok(SessionEvent {
         position: position.unsigned_abs(),
         kind,

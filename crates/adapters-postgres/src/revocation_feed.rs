@@ -22,31 +22,35 @@ const PAGE_LIMIT: i64 = 20_000;
 /// How long the server waits for peers, at most: less than the time-out of a statement.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a commit wait waits for others while one is in flight. Peers poll every 100 ms: with as many calls as can be in flight, there is
-/// one to begin at any time of that.
+/// How long a commit wait waits for others while one is in flight. Peers poll every 100 ms: with as
+/// many calls as can be in flight, there is one to begin at any time of that.
 const WAIT_LINGER: Duration = Duration::from_millis(25);
 
-/// Entries of an earlier life that one statement deletes, well within its time-out. Polls go on until all are gone.
+/// Entries of an earlier life that one statement deletes, well within its time-out. Polls go on
+/// until all are gone.
 const MAX_DELETIONS: i32 = 20_000;
 
 const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
-    ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats = node_lease.heartbeats + 1,
+    ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats =
+    node_lease.heartbeats + 1,
         applied = NULL, applied_life = NULL";
 
-/// The present life, where its row is believed: see `migrations/0003_revocation_log.sql`. No row on a standby, which cannot read an unlogged
-/// table: there the statement fails.
+/// The present life, where its row is believed: see `migrations/0003_revocation_log.sql`. No row on
+/// a standby, which cannot read an unlogged table: there the statement fails.
 const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM database_incarnation
     WHERE system = (SELECT system_identifier FROM pg_control_system())
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND sessions_table = to_regclass('sessions') AND server_started = pg_postmaster_start_time()
         AND xmin = written_by::xid";
 
-/// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same moment. It returns what the
-/// snapshot of the poll before did not see: what came after it, and what was in progress. So it reads no more than that, whatever
-/// transaction is open elsewhere, and however long the log above it is.
+/// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same
+/// moment. It returns what the snapshot of the poll before did not see: what came after it, and
+/// what was in progress. So it reads no more than that, whatever transaction is open elsewhere, and
+/// however long the log above it is.
 ///
-/// `$1` the node, `$2` whether this is a heartbeat, `$3` and `$4` what the node has merged and in which life, `$5` the snapshot since
-/// which to read, `$6` and `$7` the entry after which to go on, `$8` how many.
+/// `$1` the node, `$2` whether this is a heartbeat, `$3` and `$4` what the node has merged and in
+/// which life, `$5` the snapshot since which to read, `$6` and `$7` the entry after which to go on,
+/// `$8` how many.
 fn poll_sql() -> String {
     format!(
         "WITH moment AS MATERIALIZED (
@@ -54,57 +58,68 @@ fn poll_sql() -> String {
         ), life AS MATERIALIZED (
             {PRESENT_LIFE}
         ), lease AS (
-            UPDATE node_lease SET heartbeats = heartbeats + 1, applied = $3::pg_snapshot, applied_life = $4
+            UPDATE node_lease SET heartbeats = heartbeats + 1, applied = $3::pg_snapshot,
+            applied_life = $4
             WHERE node = $1 AND $2 RETURNING 1
         ), entry AS MATERIALIZED (
             SELECT * FROM (
-                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid >= pg_snapshot_xmax($5::pg_snapshot)
+                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid >=
+                pg_snapshot_xmax($5::pg_snapshot)
                 UNION ALL
-                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid IN (SELECT pg_snapshot_xip($5::pg_snapshot))
+                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid IN (SELECT
+                pg_snapshot_xip($5::pg_snapshot))
             ) AS unseen
             WHERE (xid, id) > ($6::text::xid8, $7) ORDER BY xid, id LIMIT $8
         )
-        SELECT CASE WHEN $2 THEN EXISTS (SELECT FROM lease) ELSE EXISTS (SELECT FROM node_lease WHERE node = $1) END,
+        SELECT CASE WHEN $2 THEN EXISTS (SELECT FROM lease) ELSE EXISTS (SELECT FROM node_lease
+        WHERE node = $1) END,
             system, database, life, retained_from::text::bigint, snapshot::text,
-            (SELECT coalesce(json_agg(json_build_array(xid::text, id, session_id, user_id)), '[]') FROM entry)
+            (SELECT coalesce(json_agg(json_build_array(xid::text, id, session_id, user_id)), '[]')
+            FROM entry)
         FROM moment LEFT JOIN life ON true"
     )
 }
 
-/// Where a node begins that has read nothing: no cached session is older than twelve minutes, so older entries are left out, but none
-/// that a read which is still servable may not have seen.
+/// Where a node begins that has read nothing: no cached session is older than twelve minutes, so
+/// older entries are left out, but none that a read which is still servable may not have seen.
 fn start_sql() -> String {
     format!(
         "WITH life AS MATERIALIZED (
             {PRESENT_LIFE}
         ), old AS MATERIALIZED (
-            SELECT xid FROM revocation_log WHERE recorded_at < clock_timestamp() - interval '13 minutes'
+            SELECT xid FROM revocation_log WHERE recorded_at < clock_timestamp() - interval
+            '13 minutes'
             ORDER BY xid DESC LIMIT 1
         )
         SELECT greatest(retained_from::text::bigint, (
-                SELECT least(xid::text::bigint + 1, pg_snapshot_xmin(pg_current_snapshot())::text::bigint) FROM old
+                SELECT least(xid::text::bigint + 1,
+                pg_snapshot_xmin(pg_current_snapshot())::text::bigint) FROM old
             )), life
         FROM life"
     )
 }
 
-const AWAIT_PEERS: &str = "SELECT system, database, life, node, max_staleness_ms, heartbeats, is_caught_up FROM sessiond_await_peers_v1($1, $2)";
+const AWAIT_PEERS: &str = "SELECT system, database, life, node, max_staleness_ms, heartbeats, \
+    is_caught_up FROM sessiond_await_peers_v1($1, $2)";
 
-/// Deletes entries of another server, which a data-only restore brought along: their numbers are still to come here. That ends the life
-/// and with it the rest of them.
+/// Deletes entries of another server, which a data-only restore brought along: their numbers are
+/// still to come here. That ends the life and with it the rest of them.
 const PRUNE_FOREIGN: &str = "DELETE FROM revocation_log WHERE id IN (
     SELECT id FROM revocation_log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1)";
 
-/// Deletes what is old and what every read has seen: an entry whose transaction some snapshot may not see yet has to stay. A trigger
-/// notes how far it went.
+/// Deletes what is old and what every read has seen: an entry whose transaction some snapshot may
+/// not see yet has to stay. A trigger notes how far it went.
 const PRUNE: &str = "DELETE FROM revocation_log WHERE id IN (
-    SELECT id FROM (SELECT id, xid, recorded_at FROM revocation_log ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) AS oldest
-    WHERE recorded_at < clock_timestamp() - interval '1 hour' AND xid < pg_snapshot_xmin(pg_current_snapshot()))";
+    SELECT id FROM (SELECT id, xid, recorded_at FROM revocation_log ORDER BY id LIMIT $1 FOR UPDATE
+    SKIP LOCKED) AS oldest
+    WHERE recorded_at < clock_timestamp() - interval '1 hour' AND xid <
+    pg_snapshot_xmin(pg_current_snapshot()))";
 
 /// [`RevocationFeed`] on PostgreSQL.
 pub struct PostgresRevocationFeed {
     database: Arc<PostgresDatabase>,
-    /// A connection of its own, so that requests cannot keep polls waiting. Its commits need not be on the disk.
+    /// A connection of its own, so that requests cannot keep polls waiting. Its commits need not be
+    /// on the disk.
     polls: PostgresDatabase,
     /// Connections for commit waits, which take their time.
     wait_connections: Arc<PostgresDatabase>,
@@ -114,17 +129,22 @@ pub struct PostgresRevocationFeed {
 }
 
 impl PostgresRevocationFeed {
-    /// The feed of this database, which is at `url`, for a node of this id. Opens one connection for polls, and for commit waits as
-    /// many as there are calls in flight, at most four.
+    /// The feed of this database, which is at `url`, for a node of this id. Opens one connection
+    /// for polls, and for commit waits as many as there are calls in flight, at most four.
     ///
     /// # Errors
     /// See [`OpenError`].
     ///
     /// # Panics
     /// Outside a tokio runtime, whose task batches.
-    pub async fn open(database: Arc<PostgresDatabase>, url: &str, node: Uuid) -> Result<Self, OpenError> {
+    pub async fn open(
+        database: Arc<PostgresDatabase>,
+        url: &str,
+        node: Uuid,
+    ) -> Result<Self, OpenError> {
         let polls = PostgresDatabase::open_beside(url, 1).await?;
-        let wait_connections = Arc::new(PostgresDatabase::open_beside(url, batching::MAX_IN_FLIGHT as u32).await?);
+        let wait_connections =
+            Arc::new(PostgresDatabase::open_beside(url, batching::MAX_IN_FLIGHT as u32).await?);
         let connections = wait_connections.clone();
         let waits = Batcher::with_linger(WAIT_LINGER, move |milliseconds: Vec<i32>| {
             let connections = connections.clone();
@@ -138,7 +158,8 @@ impl PostgresRevocationFeed {
         Ok(Self { database, polls, wait_connections, waits, node })
     }
 
-    /// Connects with what this URL says from now on, such as another password. Open connections stay.
+    /// Connects with what this URL says from now on, such as another password. Open connections
+    /// stay.
     ///
     /// # Errors
     /// [`OpenError::Url`] if it is none.
@@ -153,7 +174,8 @@ impl PostgresRevocationFeed {
         self.wait_connections.close().await;
     }
 
-    /// Polls from this position; `None`: the position means nothing any more, or there is no life yet.
+    /// Polls from this position; `None`: the position means nothing any more, or there is no life
+    /// yet.
     async fn poll_from(&self, from: &Position, is_heartbeat: bool) -> Result<Polled, PortError> {
         let row = from.row.as_ref();
         let values = [
@@ -167,14 +189,18 @@ impl PostgresRevocationFeed {
             (PAGE_LIMIT + 1).into(),
         ];
         let polled = self.polls.write(&poll_sql(), values, polled).await?;
-        polled.into_iter().next().ok_or_else(|| PortError::corrupt("a poll of revocation_log returned no row"))
+        polled
+            .into_iter()
+            .next()
+            .ok_or_else(|| PortError::corrupt("a poll of revocation_log returned no row"))
     }
 
     /// Returns where to begin, in a life that begins now if there is none.
     async fn start(&self) -> Result<Position, PortError> {
         for _ in 0..2 {
             let start = |row: &QueryResult| {
-                let (retained_from, life): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+                let (retained_from, life): (i64, i64) =
+                    (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
                 Ok(Position { life, merged: None, start: Some(retained_from), row: None })
             };
             if let Some(position) = self.polls.query(&start_sql(), [], start).await?.pop() {
@@ -182,8 +208,12 @@ impl PostgresRevocationFeed {
             }
             let has_begun = |row: &QueryResult| row.try_get_by_index::<bool>(0);
             let begin = "SELECT sessiond_begin_incarnation_v1($1)";
-            if self.polls.write(begin, [MAX_DELETIONS.into()], has_begun).await?.first() != Some(&true) {
-                return Err(PortError::unavailable("the log of an earlier life of the database is being deleted"));
+            if self.polls.write(begin, [MAX_DELETIONS.into()], has_begun).await?.first()
+                != Some(&true)
+            {
+                return Err(PortError::unavailable(
+                    "the log of an earlier life of the database is being deleted",
+                ));
             }
         }
         Err(PortError::unavailable("the life of the database that began has ended again"))
@@ -197,7 +227,11 @@ impl RevocationFeed for PostgresRevocationFeed {
         self.database.execute(REGISTER, [self.node.into(), max_staleness.into()]).await.map(drop)
     }
 
-    async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError> {
+    async fn poll(
+        &self,
+        position: Option<&LogPosition>,
+        is_heartbeat: bool,
+    ) -> Result<Option<Poll>, PortError> {
         if let Some(position) = position.and_then(Position::parse) {
             let polled = self.poll_from(&position, is_heartbeat).await?;
             if !polled.is_registered {
@@ -235,7 +269,10 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 
     async fn leave(&self) -> Result<(), PortError> {
-        self.database.execute("DELETE FROM node_lease WHERE node = $1", [self.node.into()]).await.map(drop)
+        self.database
+            .execute("DELETE FROM node_lease WHERE node = $1", [self.node.into()])
+            .await
+            .map(drop)
     }
 
     async fn prune(&self, limit: u32) -> Result<u64, PortError> {
@@ -249,7 +286,11 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 }
 
-async fn await_peers(waits: &PostgresDatabase, node: Uuid, milliseconds: i32) -> Result<Peers, PortError> {
+async fn await_peers(
+    waits: &PostgresDatabase,
+    node: Uuid,
+    milliseconds: i32,
+) -> Result<Peers, PortError> {
     let row = |row: &QueryResult| Ok((incarnation(row, 0)?, peer(row)?));
     let rows = waits.query(AWAIT_PEERS, [node.into(), milliseconds.into()], row).await?;
     let incarnation = rows.first().and_then(|(incarnation, _)| *incarnation);
@@ -258,7 +299,8 @@ async fn await_peers(waits: &PostgresDatabase, node: Uuid, milliseconds: i32) ->
 
 fn peer(row: &QueryResult) -> Result<Option<Peer>, DbErr> {
     let Some(node) = row.try_get_by_index::<Option<Uuid>>(3)? else { return Ok(None) };
-    let (max_staleness, heartbeats): (i32, i64) = (row.try_get_by_index(4)?, row.try_get_by_index(5)?);
+    let (max_staleness, heartbeats): (i32, i64) =
+        (row.try_get_by_index(4)?, row.try_get_by_index(5)?);
     Ok(Some(Peer {
         node,
         max_staleness: Duration::from_millis(max_staleness.unsigned_abs().into()),
@@ -270,7 +312,8 @@ fn peer(row: &QueryResult) -> Result<Option<Peer>, DbErr> {
 /// Reads system, database and life from three columns; `None` where there is no life.
 pub(crate) fn incarnation(row: &QueryResult, first: usize) -> Result<Option<Incarnation>, DbErr> {
     let Some(life) = row.try_get_by_index::<Option<i64>>(first + 2)? else { return Ok(None) };
-    let (system, database): (i64, u32) = (row.try_get_by_index(first)?, row.try_get_by_index(first + 1)?);
+    let (system, database): (i64, u32) =
+        (row.try_get_by_index(first)?, row.try_get_by_index(first + 1)?);
     fail_point!("bug-copies-are-taken-for-the-original", |_| Ok(Some(Incarnation {
         system: system.cast_unsigned(),
         database: 0,
@@ -291,17 +334,21 @@ struct Polled {
 }
 
 fn polled(row: &QueryResult) -> Result<Polled, DbErr> {
-    let (retained_from, snapshot): (Option<i64>, String) = (row.try_get_by_index(4)?, row.try_get_by_index(5)?);
+    let (retained_from, snapshot): (Option<i64>, String) =
+        (row.try_get_by_index(4)?, row.try_get_by_index(5)?);
     let entries: Json = row.try_get_by_index(6)?;
     let entries = entries.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(|values| {
-        entry(values).ok_or_else(|| DbErr::Type(format!("an entry of revocation_log cannot be read: {values}")))
+        entry(values).ok_or_else(|| {
+            DbErr::Type(format!("an entry of revocation_log cannot be read: {values}"))
+        })
     });
     Ok(Polled {
         is_registered: row.try_get_by_index(0)?,
         incarnation: incarnation(row, 1)?,
         life: row.try_get_by_index(3)?,
         retained_from: retained_from.unwrap_or_default().unsigned_abs(),
-        snapshot: PgSnapshot::parse(&snapshot).ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?,
+        snapshot: PgSnapshot::parse(&snapshot)
+            .ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?,
         entries: entries.collect::<Result<_, _>>()?,
     })
 }
@@ -313,7 +360,10 @@ fn entry(values: &Json) -> Option<(RevocationEntry, i64)> {
         (None, Some(id)) => Scope::User(UserId(id)),
         (None, None) => Scope::AllUsers,
     };
-    Some((RevocationEntry { sequence: values[0].as_str()?.parse().ok()?, scope }, values[1].as_i64()?))
+    Some((
+        RevocationEntry { sequence: values[0].as_str()?.parse().ok()?, scope },
+        values[1].as_i64()?,
+    ))
 }
 
 impl Polled {
@@ -326,13 +376,17 @@ impl Polled {
 
     fn into_poll(self, from: &Position, starts_over: Option<Snapshot>) -> Result<Poll, PortError> {
         let Self { incarnation, snapshot, mut entries, .. } = self;
-        let incarnation = incarnation.ok_or_else(|| PortError::unavailable("the database has no life yet"))?;
+        let incarnation =
+            incarnation.ok_or_else(|| PortError::unavailable("the database has no life yet"))?;
         let is_last = entries.len() as i64 <= PAGE_LIMIT;
         entries.truncate(PAGE_LIMIT as usize);
         let row_snapshot = from.row.as_ref().map_or(snapshot, |row| row.snapshot.clone());
         let after = entries.last().map(|(entry, id)| (entry.sequence, *id));
         let position = match after.filter(|_| !is_last) {
-            Some(after) => Position { row: Some(Row { snapshot: row_snapshot.clone(), after }), ..from.clone() },
+            Some(after) => Position {
+                row: Some(Row { snapshot: row_snapshot.clone(), after }),
+                ..from.clone()
+            },
             None => Position {
                 life: from.life,
                 merged: Some(merged_or_injected_bug(row_snapshot.clone(), &entries)),
@@ -386,7 +440,8 @@ impl fmt::Display for PgSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     life: i64,
-    /// The snapshot up to which the node has merged everything; `None` before its first row of pages is complete.
+    /// The snapshot up to which the node has merged everything; `None` before its first row of
+    /// pages is complete.
     merged: Option<PgSnapshot>,
     /// Then, the number from which it began to read.
     start: Option<i64>,
@@ -455,7 +510,9 @@ mod tests {
         ] {
             assert_eq!(Position::parse(&LogPosition(position.to_string())), Some(position));
         }
-        for text in ["", "of another store", "1 - - - 0", "1 x - - 0 0", "x - - - 0 0", "1 - - 1:2: 0 0 0"] {
+        for text in
+            ["", "of another store", "1 - - - 0", "1 x - - 0 0", "x - - - 0 0", "1 - - 1:2: 0 0 0"]
+        {
             assert_eq!(Position::parse(&LogPosition(text.to_owned())), None, "{text}");
         }
     }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use adapters_postgres::{
-    Options, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
-    PostgresSessionRetention,
+    Options, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed,
+    PostgresSessionRepository, PostgresSessionRetention,
 };
 use testkit::conformance::{Stores, TwoNodes};
 use testkit::servers::{PostgresServer, TestDatabase};
@@ -45,8 +45,16 @@ async fn stores_on(guard: &TestDatabase, database: Arc<PostgresDatabase>) -> Sto
     }
 }
 
-async fn feed(guard: &TestDatabase, database: &Arc<PostgresDatabase>, node: u128) -> Arc<PostgresRevocationFeed> {
-    Arc::new(PostgresRevocationFeed::open(database.clone(), &guard.url(), Uuid::from_u128(node)).await.unwrap())
+async fn feed(
+    guard: &TestDatabase,
+    database: &Arc<PostgresDatabase>,
+    node: u128,
+) -> Arc<PostgresRevocationFeed> {
+    Arc::new(
+        PostgresRevocationFeed::open(database.clone(), &guard.url(), Uuid::from_u128(node))
+            .await
+            .unwrap(),
+    )
 }
 
 testkit::session_repository_contract!(repository());

@@ -1,4 +1,5 @@
-//! What only PostgreSQL can show: its own types, migrations by many at once, and a server that dies or hangs.
+//! What only PostgreSQL can show: its own types, migrations by many at once, and a server that dies
+//! or hangs.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -10,7 +11,9 @@ use adapters_postgres::{
     PostgresSessionRetention, SCHEMA_VERSION, inspect, migrate,
 };
 use chrono::TimeDelta;
-use domain::ports::{EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository, SessionRetention};
+use domain::ports::{
+    EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository, SessionRetention,
+};
 use domain::{Actor, Revocation, Session};
 use testkit::conformance::session_repository;
 use testkit::fixtures;
@@ -31,7 +34,8 @@ async fn columns_have_native_types() {
     repository.insert(&fixtures::session(), None).await.unwrap();
 
     let row = database.psql(
-        "SELECT pg_typeof(id), pg_typeof(created_at), pg_typeof(ip_address), host(ip_address), extract(microseconds FROM created_at) FROM sessions",
+        "SELECT pg_typeof(id), pg_typeof(created_at), pg_typeof(ip_address), host(ip_address), \
+            extract(microseconds FROM created_at) FROM sessions",
     );
     assert_eq!(row, "uuid|timestamp with time zone|inet|192.0.2.7|5123456");
 }
@@ -77,7 +81,10 @@ async fn a_newer_schema_is_refused_only_if_it_says_so() {
 
     database.psql("UPDATE sessiond_schema SET oldest_able = 98");
     let error = PostgresDatabase::open(Options::to(&database.url(), 4)).await.err().unwrap();
-    assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
+    assert!(matches!(
+        error,
+        OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }
+    ));
     assert!(error.to_string().contains("install a newer sessiond"));
 }
 
@@ -125,11 +132,13 @@ async fn nobody_there_and_no_such_database_are_told_apart() {
     assert!(error.contains("refused"), "{error}");
 
     let database = PostgresServer::shared().database();
-    let error = migrate(&database.url().replace("sessiond_test", "absent")).await.unwrap_err().to_string();
+    let error =
+        migrate(&database.url().replace("sessiond_test", "absent")).await.unwrap_err().to_string();
     assert!(error.contains("does not exist"), "{error}");
 }
 
-/// A server that hangs costs every call its time-out and no more, and is used again when it goes on.
+/// A server that hangs costs every call its time-out and no more, and is used again when it goes
+/// on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
     let server = Arc::new(PostgresServer::start());
@@ -182,7 +191,8 @@ async fn terminated_connections_cost_a_read_nothing() {
         let all = tokio::join!(find(), find(), find(), find());
         assert!([all.0, all.1, all.2, all.3].iter().all(Result::is_ok));
         database.psql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \
+                current_database() AND pid <> pg_backend_pid()",
         );
         assert_eq!(find().await.unwrap().map(|read| read.session).as_deref(), Some(&session));
     }
@@ -192,7 +202,11 @@ async fn terminated_connections_cost_a_read_nothing() {
 async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
-    let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
+    let revocation = Revocation {
+        at: fixtures::now(),
+        reason: Some("lost phone".into()),
+        actor: Some(Actor::Service),
+    };
     let session = Session { revocation: Some(revocation.into()), ..fixtures::session() };
     repository.insert(&session, None).await.unwrap();
     for change in [
@@ -205,7 +219,10 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
         assert!(error.contains("a revocation is final"), "{change}: {error}");
     }
     database.psql("UPDATE sessions SET name = 'renamed'");
-    assert_eq!(testkit::find_session(&repository, session.id).await.unwrap().revocation, session.revocation);
+    assert_eq!(
+        testkit::find_session(&repository, session.id).await.unwrap().revocation,
+        session.revocation
+    );
 }
 
 /// However many events nobody has read yet, the story of one session is whole.
@@ -216,7 +233,8 @@ async fn a_backlog_of_unread_events_hides_nothing() {
     let repository = PostgresSessionRepository::new(connection.clone());
     database.psql(
         "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at)
-         SELECT gen_random_uuid(), gen_random_uuid(), now(), now(), now() + interval '1 day' FROM generate_series(1, 12000)",
+         SELECT gen_random_uuid(), gen_random_uuid(), now(), now(), now() + interval '1 day' FROM
+         generate_series(1, 12000)",
     );
     let session = fixtures::session();
     repository.insert(&session, None).await.unwrap();
@@ -266,8 +284,8 @@ async fn limits_hold_whatever_the_default_isolation_is() {
     }
 }
 
-/// A revocation by direct SQL is logged in the schema of its session, with any search path, and also where tables of the same
-/// names exist in other schemas.
+/// A revocation by direct SQL is logged in the schema of its session, with any search path, and
+/// also where tables of the same names exist in other schemas.
 #[tokio::test]
 async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_is() {
     let database = PostgresServer::shared().database();
@@ -277,7 +295,8 @@ async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_i
         let url = format!("{}&options=-c%20search_path%3D{schema}", database.url());
         migrate(&url).await.unwrap();
     }
-    let insert = "INSERT INTO tenant_b.sessions (id, user_id, created_at, last_activity_at, expires_at)
+    let insert =
+        "INSERT INTO tenant_b.sessions (id, user_id, created_at, last_activity_at, expires_at)
         VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), now() + interval '1 day')";
     let update = "UPDATE tenant_b.sessions SET revoked_at = now() WHERE revoked_at IS NULL";
     let logged = || database.psql("SELECT count(*) FROM tenant_b.revocation_log");
@@ -292,10 +311,15 @@ async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_i
         database.psql(&format!("{path}; {insert}; {update}"));
         assert_eq!(logged(), (n + 1).to_string(), "{path}");
     }
-    database.psql("SET search_path = tenant_a; DELETE FROM tenant_b.sessions; TRUNCATE tenant_b.sessions");
+    database.psql(
+        "SET search_path = tenant_a; DELETE FROM tenant_b.sessions; TRUNCATE tenant_b.sessions",
+    );
     assert_eq!(logged(), (paths.len() + 1).to_string());
     assert_eq!(database.psql("SELECT count(*) FROM tenant_a.revocation_log"), "0");
-    assert_eq!(database.psql("SELECT count(*) FROM tenant_b.session_events"), (2 * paths.len()).to_string());
+    assert_eq!(
+        database.psql("SELECT count(*) FROM tenant_b.session_events"),
+        (2 * paths.len()).to_string()
+    );
 }
 
 #[tokio::test]
@@ -303,7 +327,8 @@ async fn revocations_are_logged_and_final_in_the_role_of_a_replica_too() {
     let database = PostgresServer::shared().database();
     let repository = open(&database).await;
     repository.insert(&fixtures::session(), None).await.unwrap();
-    let as_replica = |sql: &str| database.try_psql(&format!("SET session_replication_role = replica; {sql}"));
+    let as_replica =
+        |sql: &str| database.try_psql(&format!("SET session_replication_role = replica; {sql}"));
     as_replica("UPDATE sessions SET revoked_at = now()").unwrap();
     assert_eq!(database.psql("SELECT count(*) FROM revocation_log"), "1");
     let error = as_replica("UPDATE sessions SET revoked_at = NULL").unwrap_err();
@@ -320,7 +345,8 @@ async fn the_id_of_a_session_is_final() {
     database.psql("UPDATE sessions SET id = id");
 }
 
-/// Support extends a session that was marked as expired, or the clock of the node that marked it was ahead.
+/// Support extends a session that was marked as expired, or the clock of the node that marked it
+/// was ahead.
 #[tokio::test]
 async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     let database = PostgresServer::shared().database();
@@ -329,7 +355,10 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     let repository = PostgresSessionRepository::new(connection);
     let now = fixtures::now();
     let session = Session { expires_at: now, idle_timeout: None, ..fixtures::session() };
-    repository.insert(&Session { created_at: now - TimeDelta::hours(1), ..session.clone() }, None).await.unwrap();
+    repository
+        .insert(&Session { created_at: now - TimeDelta::hours(1), ..session.clone() }, None)
+        .await
+        .unwrap();
     assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
     database.psql("UPDATE sessions SET name = 'still expired'");
     assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE expired_at IS NOT NULL"), "1");
@@ -342,18 +371,21 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     assert_eq!(logged(), before + 1);
 }
 
-/// Activity changes no index, so it is written in place and leaves nothing behind for vacuum to find.
+/// Activity changes no index, so it is written in place and leaves nothing behind for vacuum to
+/// find.
 #[tokio::test]
 async fn activity_of_sessions_with_an_idle_time_out_is_written_in_place() {
     let database = PostgresServer::shared().database();
     migrate(&database.url()).await.unwrap();
     database.psql(
         "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, idle_timeout)
-         SELECT gen_random_uuid(), gen_random_uuid(), date_trunc('hour', now()), date_trunc('hour', now()), now() + '1 day', 7200000000
+         SELECT gen_random_uuid(), gen_random_uuid(), date_trunc('hour', now()), date_trunc('hour',
+         now()), now() + '1 day', 7200000000
          FROM generate_series(1, 2000)",
     );
     let updated = database.psql(
-        "WITH active AS (UPDATE sessions SET last_activity_at = last_activity_at + interval '1 second'
+        "WITH active AS (UPDATE sessions SET last_activity_at = last_activity_at + interval
+            '1 second'
             WHERE id IN (SELECT id FROM sessions ORDER BY id LIMIT 100) RETURNING 1)
          SELECT count(*) FROM active;
          SELECT pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)",

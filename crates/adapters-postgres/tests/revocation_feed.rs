@@ -1,5 +1,5 @@
-//! The log of revocations on a real PostgreSQL: in which life of which database its numbers mean something, and what transactions that
-//! stay open do to it.
+//! The log of revocations on a real PostgreSQL: in which life of which database its numbers mean
+//! something, and what transactions that stay open do to it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adapters_postgres::{Options, PostgresDatabase, PostgresRevocationFeed, PostgresSessionRepository};
+use adapters_postgres::{
+    Options, PostgresDatabase, PostgresRevocationFeed, PostgresSessionRepository,
+};
 use domain::coherence::{MonotonicInstant, ReadVersion, RevocationMap};
 use domain::ports::{LogPosition, Poll, RevocationFeed, SessionRepository};
 use domain::{Actor, Revocation, Session};
@@ -28,7 +30,9 @@ struct Node {
 impl Node {
     async fn start(database: &TestDatabase, n: u128) -> Self {
         let open = Arc::new(PostgresDatabase::open(Options::to(&database.url(), 2)).await.unwrap());
-        let feed = PostgresRevocationFeed::open(open.clone(), &database.url(), Uuid::from_u128(n)).await.unwrap();
+        let feed = PostgresRevocationFeed::open(open.clone(), &database.url(), Uuid::from_u128(n))
+            .await
+            .unwrap();
         feed.register(MAX_STALENESS).await.unwrap();
         let repository = PostgresSessionRepository::new(open);
         Self { repository, feed, map: RevocationMap::default(), position: None }
@@ -69,7 +73,8 @@ impl Node {
     }
 
     async fn revoke(&self, session: &Session) {
-        let revocation = Revocation { at: fixtures::now(), reason: None, actor: Some(Actor::Service) };
+        let revocation =
+            Revocation { at: fixtures::now(), reason: None, actor: Some(Actor::Service) };
         self.repository.revoke(&[session.id], &revocation).await.unwrap();
     }
 }
@@ -88,7 +93,11 @@ impl OpenTransaction {
         let mut line = String::new();
         while !line.contains("begun") {
             line.clear();
-            assert_ne!(std::io::BufRead::read_line(&mut output, &mut line).unwrap(), 0, "psql has ended");
+            assert_ne!(
+                std::io::BufRead::read_line(&mut output, &mut line).unwrap(),
+                0,
+                "psql has ended"
+            );
         }
         Self(child)
     }
@@ -115,16 +124,33 @@ fn dump(database: &TestDatabase, options: &[&str]) -> Vec<u8> {
 }
 
 fn restore(database: &TestDatabase, dump: &[u8]) {
-    let psql = ["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--single-transaction", &database.url()];
-    let mut child = Command::new("psql").args(psql).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let psql = [
+        "--quiet",
+        "--no-psqlrc",
+        "--set=ON_ERROR_STOP=1",
+        "--single-transaction",
+        &database.url(),
+    ];
+    let mut child = Command::new("psql")
+        .args(psql)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), dump).unwrap();
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
 
-/// A node of a database that was made of another one neither believes what the other's nodes cached, nor the other way round; and its
-/// own caches are of use after its first poll, wherever its numbers are.
-async fn assert_is_another_life(node: &mut Node, session: &Session, elsewhere: &ReadVersion, what: &str) {
+/// A node of a database that was made of another one neither believes what the other's nodes
+/// cached, nor the other way round; and its own caches are of use after its first poll, wherever
+/// its numbers are.
+async fn assert_is_another_life(
+    node: &mut Node,
+    session: &Session,
+    elsewhere: &ReadVersion,
+    what: &str,
+) {
     if let Some(before) = node.read_version(session).await {
         assert_ne!(before.incarnation, elsewhere.incarnation, "{what}: before its first poll");
     }
@@ -153,8 +179,11 @@ async fn copy_of_a_database_is_another_life() {
         let copy = server.database();
         if how == "template" {
             drop(node);
-            let [from, to] = [&original, &copy].map(|database| database.psql("SELECT current_database()"));
-            let terminate = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'");
+            let [from, to] =
+                [&original, &copy].map(|database| database.psql("SELECT current_database()"));
+            let terminate = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'"
+            );
             let maintenance = server.database();
             maintenance.psql(&format!("DROP DATABASE {to}"));
             let copied = Instant::now();
@@ -172,7 +201,11 @@ async fn copy_of_a_database_is_another_life() {
         // Each goes on in its own life.
         let mut node = Node::start(&original, 1).await;
         node.poll().await;
-        assert_eq!(node.read_version(&session).await.unwrap().incarnation, version.incarnation, "{how}");
+        assert_eq!(
+            node.read_version(&session).await.unwrap().incarnation,
+            version.incarnation,
+            "{how}"
+        );
         assert!(
             node.is_servable(&session, &version),
             "{how}: the original's shared cache is of use to a node that starts"
@@ -198,13 +231,15 @@ async fn restore_in_place_begins_a_life() {
         let version = node.read_version(&later).await.unwrap();
         assert!(node.is_servable(&later, &version));
         if how == "data only" {
-            let tables = "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables WHERE schemaname = 'public'";
+            let tables = "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables WHERE \
+                schemaname = 'public'";
             let tables = database.psql(tables);
             database.psql(&format!("SET session_replication_role = replica; TRUNCATE {tables}"));
         }
         restore(&database, &backup);
         // Its statements were prepared for tables that are gone.
-        let mut node = Node { map: std::mem::take(&mut node.map), ..Node::start(&database, 1).await };
+        let mut node =
+            Node { map: std::mem::take(&mut node.map), ..Node::start(&database, 1).await };
         assert_is_another_life(&mut node, &session, &version, how).await;
         assert!(node.repository.find_by_id(later.id).await.unwrap().is_none());
     }
@@ -239,21 +274,33 @@ async fn restart_of_the_server_goes_on_with_the_life_and_a_crash_begins_one() {
     let version = node.read_version(&session).await.unwrap();
     // A restart that was no crash: as if the server had started at another time.
     database.psql(
-        "UPDATE database_incarnation SET server_started = server_started - interval '1 day', written_by = pg_current_xact_id()",
+        "UPDATE database_incarnation SET server_started = server_started - interval '1 day', \
+            written_by = pg_current_xact_id()",
     );
-    assert_eq!(node.read_version(&session).await, None, "nobody has verified the life since the restart");
+    assert_eq!(
+        node.read_version(&session).await,
+        None,
+        "nobody has verified the life since the restart"
+    );
     node.poll().await;
     assert_eq!(node.read_version(&session).await.unwrap().incarnation, version.incarnation);
     assert!(node.is_servable(&session, &version));
 
-    let backend = database.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1");
+    let backend = database
+        .psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'sessiond' LIMIT 1");
     assert!(Command::new("kill").args(["-KILL", &backend]).status().unwrap().success());
     let crashed = Instant::now();
-    while database.try_psql("SELECT 1").is_err() || node.repository.find_by_id(session.id).await.is_err() {
+    while database.try_psql("SELECT 1").is_err()
+        || node.repository.find_by_id(session.id).await.is_err()
+    {
         assert!(crashed.elapsed() < Duration::from_secs(20), "the server did not recover");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(node.read_version(&session).await, None, "after a crash there is no life before the next poll");
+    assert_eq!(
+        node.read_version(&session).await,
+        None,
+        "after a crash there is no life before the next poll"
+    );
     while node.feed.poll(None, false).await.is_err() {
         assert!(crashed.elapsed() < Duration::from_secs(20), "no poll succeeds");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -270,13 +317,15 @@ async fn neither_no_life_nor_strange_ones_break_polls_and_reads() {
     node.poll().await;
     let version = node.read_version(&session).await.unwrap();
     let strange =
-        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
+        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life,
+            retained_from)
         SELECT system + n, database, sessions_table, server_started, life + n, '1'
         FROM database_incarnation, generate_series(1, 3) AS n";
     database.psql(strange);
     node.poll().await;
     let twice =
-        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life, retained_from)
+        "INSERT INTO database_incarnation (system, database, sessions_table, server_started, life,
+            retained_from)
         SELECT system, (database::bigint + 1)::oid, sessions_table, server_started, life, '1'
         FROM database_incarnation LIMIT 1";
     database.psql(twice);
@@ -291,14 +340,18 @@ async fn neither_no_life_nor_strange_ones_break_polls_and_reads() {
     assert_is_another_life(&mut node, &session, &version, "a row that was restored").await;
 }
 
-/// However long the log is that an earlier life left, each poll takes some of it away, within the time-out of a statement.
+/// However long the log is that an earlier life left, each poll takes some of it away, within the
+/// time-out of a statement.
 #[tokio::test]
 async fn life_begins_after_a_crash_however_long_the_log_is() {
     let database = PostgresServer::shared().database();
     let mut node = Node::start(&database, 1).await;
     let session = node.sign_in(1).await;
     node.poll().await;
-    database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, 50000)");
+    database.psql(
+        "INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM \
+        generate_series(1, 50000)",
+    );
     database.psql("DELETE FROM database_incarnation");
     let mut polls = 0;
     while node.feed.poll(None, true).await.is_err() {
@@ -312,7 +365,8 @@ async fn life_begins_after_a_crash_however_long_the_log_is() {
     assert!(node.is_servable(&session, &version));
 }
 
-/// A transaction that is open for hours, in another database of the server, and a prepared one that was forgotten.
+/// A transaction that is open for hours, in another database of the server, and a prepared one that
+/// was forgotten.
 #[tokio::test]
 async fn open_transaction_elsewhere_costs_nothing() {
     let server = PostgresServer::shared();
@@ -345,7 +399,8 @@ async fn open_transaction_elsewhere_costs_nothing() {
     assert!(node.is_servable(&a, &after), "pruning takes nothing that a node needs");
 }
 
-/// Transactions commit in another order than they began, and revoke in the order in which they commit.
+/// Transactions commit in another order than they began, and revoke in the order in which they
+/// commit.
 #[tokio::test]
 async fn revocation_that_commits_late_is_in_the_next_poll() {
     let database = PostgresServer::shared().database();
@@ -375,7 +430,9 @@ async fn no_life_begins_before_the_triggers_are_there() {
         ("revocation_log", "revocation_log_record_pruning"),
         ("revocation_log", "revocation_log_end_incarnation"),
     ] {
-        database.psql(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}; DELETE FROM database_incarnation"));
+        database.psql(&format!(
+            "ALTER TABLE {table} DISABLE TRIGGER {trigger}; DELETE FROM database_incarnation"
+        ));
         assert!(node.feed.poll(None, true).await.is_err(), "{trigger}");
         assert_eq!(node.read_version(&session).await, None, "{trigger}");
         database.psql(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"));
@@ -392,7 +449,10 @@ async fn entries_of_another_server_are_deleted() {
     let mut node = Node::start(&database, 1).await;
     let session = node.sign_in(1).await;
     node.poll().await;
-    database.psql("INSERT INTO revocation_log (xid) SELECT ('400000000' || n)::xid8 FROM generate_series(1, 50) AS n");
+    database.psql(
+        "INSERT INTO revocation_log (xid) SELECT ('400000000' || n)::xid8 FROM \
+        generate_series(1, 50) AS n",
+    );
     assert_eq!(node.poll().await, 50);
     let version = node.read_version(&session).await.unwrap();
     assert!(!node.is_servable(&session, &version), "one of them is about all users");
@@ -411,7 +471,10 @@ async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
     let mut node = Node::start(&database, 1).await;
     let mut peer = Node::start(&database, 2).await;
     let _open = OpenTransaction::begin(&elsewhere, "");
-    database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, 300000)");
+    database.psql(
+        "INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM \
+        generate_series(1, 300000)",
+    );
     node.poll().await;
     for _ in 0..2 {
         peer.poll().await;
@@ -445,12 +508,17 @@ async fn very_many_entries_are_read_page_by_page_and_once() {
     let _open = OpenTransaction::begin(&elsewhere, "");
     let insert = |count: u32| {
         database.psql(&format!(
-            "INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM generate_series(1, {count})"
+            "INSERT INTO revocation_log (session_id) SELECT gen_random_uuid() FROM \
+                generate_series(1, {count})"
         ));
     };
     insert(30_000);
     let first = node.poll_page().await;
-    assert!(!first.page.is_last && first.page.entries.len() == 20_000, "{}", first.page.entries.len());
+    assert!(
+        !first.page.is_last && first.page.entries.len() == 20_000,
+        "{}",
+        first.page.entries.len()
+    );
     // What is committed between two pages is in this row of pages or in the next.
     insert(10);
     let second = node.poll_page().await;
@@ -472,11 +540,13 @@ async fn first_poll_leaves_out_what_no_cached_session_can_have_missed() {
     let mut node = Node::start(&database, 1).await;
     let session = node.sign_in(1).await;
     database.psql(
-        "INSERT INTO revocation_log (session_id, recorded_at) SELECT gen_random_uuid(), now() - interval '20 minutes'",
+        "INSERT INTO revocation_log (session_id, recorded_at) SELECT gen_random_uuid(), now() - \
+            interval '20 minutes'",
     );
     let before = node.read_version(&session).await.unwrap();
     database.psql(
-        "INSERT INTO revocation_log (session_id, recorded_at) SELECT gen_random_uuid(), now() - interval '14 minutes'",
+        "INSERT INTO revocation_log (session_id, recorded_at) SELECT gen_random_uuid(), now() - \
+            interval '14 minutes'",
     );
     let between = node.read_version(&session).await.unwrap();
     database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid()");
@@ -486,14 +556,18 @@ async fn first_poll_leaves_out_what_no_cached_session_can_have_missed() {
     assert!(!node.is_servable(&session, &before));
 }
 
-/// Pruning goes on with the life; whoever else takes entries out of the log ends it, because nodes may not have read them.
+/// Pruning goes on with the life; whoever else takes entries out of the log ends it, because nodes
+/// may not have read them.
 #[tokio::test]
 async fn entries_that_are_taken_out_of_the_log_by_direct_sql_end_the_life() {
     let database = PostgresServer::shared().database();
     let mut node = Node::start(&database, 1).await;
     let session = node.sign_in(1).await;
-    for sql in ["DELETE FROM revocation_log", "TRUNCATE revocation_log", "UPDATE revocation_log SET session_id = NULL"]
-    {
+    for sql in [
+        "DELETE FROM revocation_log",
+        "TRUNCATE revocation_log",
+        "UPDATE revocation_log SET session_id = NULL",
+    ] {
         node.poll().await;
         let version = node.read_version(&session).await.unwrap();
         database.psql("INSERT INTO revocation_log (session_id) SELECT gen_random_uuid()");

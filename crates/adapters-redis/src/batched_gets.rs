@@ -14,10 +14,13 @@ use crate::connection::{one_line, options};
 pub(crate) struct BatchedGets(Batcher<Bytes, Result<Option<Bytes>, Error>>);
 
 impl BatchedGets {
-    /// Creates a batcher for these commands, by a task of the present runtime that ends when this is dropped.
-    /// `has_mget` says whether the server is known to have and allow `MGET`.
+    /// Creates a batcher for these commands, by a task of the present runtime that ends when this
+    /// is dropped. `has_mget` says whether the server is known to have and allow `MGET`.
     pub(crate) fn new(commands: Arc<Commands>, has_mget: bool) -> Self {
-        let gets = Arc::new(Gets { commands, silent_mgets: AtomicU32::new(if has_mget { 0 } else { NO_MGET }) });
+        let gets = Arc::new(Gets {
+            commands,
+            silent_mgets: AtomicU32::new(if has_mget { 0 } else { NO_MGET }),
+        });
         Self(Batcher::new(move |keys| {
             let gets = gets.clone();
             async move { gets.all(keys).await }
@@ -33,8 +36,8 @@ impl BatchedGets {
     }
 }
 
-/// `MGET`s in a row that were not answered, after which `GET`s are tried: some proxies say nothing to a
-/// command that they do not know.
+/// `MGET`s in a row that were not answered, after which `GET`s are tried: some proxies say nothing
+/// to a command that they do not know.
 const SILENT_MGETS: u32 = 2;
 /// `MGET` is of no use here.
 const NO_MGET: u32 = u32::MAX;
@@ -70,7 +73,8 @@ impl Gets {
 
     async fn by_mget(&self, keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>, Error> {
         let client = self.commands.pool.next().with_options(&options());
-        let result = self.commands.run("mget", client.mget::<Vec<Option<Bytes>>, _>(keys.clone())).await;
+        let result =
+            self.commands.run("mget", client.mget::<Vec<Option<Bytes>>, _>(keys.clone())).await;
         match result {
             Ok(values) => {
                 self.silent_mgets.store(0, Ordering::Relaxed);
@@ -92,7 +96,8 @@ impl Gets {
     async fn by_get(&self, keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>, Error> {
         let client = self.commands.pool.next().with_options(&options());
         if let [key] = &keys[..] {
-            let value = self.commands.run("get", client.get::<Option<Bytes>, _>(key.clone())).await?;
+            let value =
+                self.commands.run("get", client.get::<Option<Bytes>, _>(key.clone())).await?;
             return Ok(vec![value]);
         }
         let queued = async {
@@ -107,7 +112,10 @@ impl Gets {
 
     fn give_up_mget(&self, why: &str) {
         if self.silent_mgets.swap(NO_MGET, Ordering::Relaxed) != NO_MGET {
-            tracing::warn!(why, "redis does not take MGET; concurrent reads are pipelines of GET from now on");
+            tracing::warn!(
+                why,
+                "redis does not take MGET; concurrent reads are pipelines of GET from now on"
+            );
         }
     }
 }

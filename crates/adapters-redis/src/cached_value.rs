@@ -9,7 +9,8 @@ use domain::{Device, DeviceKind, Session, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The first byte of every value. A value of any other version is a miss, so that two releases can share one Redis.
+/// The first byte of every value. A value of any other version is a miss, so that two releases can
+/// share one Redis.
 pub const VERSION: u8 = 4;
 
 /// The longest value that is written or looked at, in bytes.
@@ -27,8 +28,8 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// Returns the signature of a body: over the version, the key in Redis and the body, so that a value that was moved to
-    /// another key is as good as forged.
+    /// Returns the signature of a body: over the version, the key in Redis and the body, so that a
+    /// value that was moved to another key is as good as forged.
     pub fn sign(&self, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
         let mut context = hmac::Context::with_key(&self.0);
         // The key's length is that of its prefix and two ids, so where it ends is no question.
@@ -72,8 +73,8 @@ impl Reject {
     }
 }
 
-/// `Session::for_cache`, as postcard writes it: field by field, without names. A revoked session is never cached, so there is no
-/// revocation either. Times and durations are microseconds.
+/// `Session::for_cache`, as postcard writes it: field by field, without names. A revoked session is
+/// never cached, so there is no revocation either. Times and durations are microseconds.
 #[derive(Serialize, Deserialize)]
 struct Body<'a> {
     id: Uuid,
@@ -92,13 +93,19 @@ struct Body<'a> {
     renewal: Option<i64>,
     /// Of the read version: the server, the database, its life.
     incarnation: (u64, u32, u64),
-    /// Of the read version: the first transaction that it had not seen, and how far below it those in progress were.
+    /// Of the read version: the first transaction that it had not seen, and how far below it those
+    /// in progress were.
     snapshot: (u64, Vec<u64>),
 }
 
-/// The value for a session under this key in Redis: version, signature, body. `None` if it would be longer than [`MAX_BYTES`], or the
-/// session is revoked.
-pub fn encode(session: &Session, version: &ReadVersion, signer: &Signer, key: &[u8]) -> Option<Vec<u8>> {
+/// The value for a session under this key in Redis: version, signature, body. `None` if it would be
+/// longer than [`MAX_BYTES`], or the session is revoked.
+pub fn encode(
+    session: &Session,
+    version: &ReadVersion,
+    signer: &Signer,
+    key: &[u8],
+) -> Option<Vec<u8>> {
     if session.is_revoked() {
         return None;
     }
@@ -108,10 +115,9 @@ pub fn encode(session: &Session, version: &ReadVersion, signer: &Signer, key: &[
         id: session.id.0,
         user_id: session.user_id.0,
         device_info: session.device_info.as_deref(),
-        device: session
-            .device
-            .as_ref()
-            .map(|device| (device.browser.as_deref(), device.system.as_deref(), device.kind.as_str())),
+        device: session.device.as_ref().map(|device| {
+            (device.browser.as_deref(), device.system.as_deref(), device.kind.as_str())
+        }),
         ip_address: session.ip_address,
         last_ip_address: session.last_ip_address,
         location: session.location.as_deref(),
@@ -133,7 +139,8 @@ pub fn encode(session: &Session, version: &ReadVersion, signer: &Signer, key: &[
     (value.len() <= MAX_BYTES).then_some(value)
 }
 
-/// The session in a value that was found under the key of this session and user, if it is good at `now`.
+/// The session in a value that was found under the key of this session and user, if it is good at
+/// `now`.
 ///
 /// # Errors
 /// The [`Reject`].
@@ -152,8 +159,10 @@ pub fn decode(
         return Err(Reject::Version);
     };
     let (mac, body) = body.split_at_checked(MAC_BYTES).ok_or(Reject::Malformed)?;
-    constant_time::verify_slices_are_equal(&signer.sign(key, body), mac).map_err(|_| Reject::Forged)?;
-    let (body, rest) = postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Reject::Malformed)?;
+    constant_time::verify_slices_are_equal(&signer.sign(key, body), mac)
+        .map_err(|_| Reject::Forged)?;
+    let (body, rest) =
+        postcard::take_from_bytes::<Body<'_>>(body).map_err(|_| Reject::Malformed)?;
     if !rest.is_empty() {
         return Err(Reject::Malformed);
     }
@@ -208,7 +217,12 @@ mod tests {
         super::encode(session, &fixtures::read_version(), &signer(), KEY)
     }
 
-    fn decode(value: &[u8], id: SessionId, user_id: UserId, now: DateTime<Utc>) -> Result<Session, Reject> {
+    fn decode(
+        value: &[u8],
+        id: SessionId,
+        user_id: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<Session, Reject> {
         super::decode(value, &signer(), KEY, id, user_id, now).map(|(session, _)| session)
     }
 
@@ -246,16 +260,23 @@ mod tests {
         let session = fixtures::session();
         let value = encode(&session).unwrap();
         for length in 0..value.len() {
-            assert!(decode(&value[..length], session.id, session.user_id, fixtures::now()).is_err(), "{length}");
+            assert!(
+                decode(&value[..length], session.id, session.user_id, fixtures::now()).is_err(),
+                "{length}"
+            );
         }
         let longer = signed(&[&value[1 + MAC_BYTES..], b"x"].concat());
-        assert_eq!(decode(&longer, session.id, session.user_id, fixtures::now()), Err(Reject::Malformed));
+        assert_eq!(
+            decode(&longer, session.id, session.user_id, fixtures::now()),
+            Err(Reject::Malformed)
+        );
     }
 
     #[test]
     fn rubbish_is_a_miss_with_its_reason() {
         let session = fixtures::session();
-        let decode = |value: &[u8]| decode(value, session.id, session.user_id, fixtures::now()).unwrap_err();
+        let decode =
+            |value: &[u8]| decode(value, session.id, session.user_id, fixtures::now()).unwrap_err();
         assert_eq!(decode(b""), Reject::Version);
         assert_eq!(decode(b"{\"id\": 1}"), Reject::Version);
         assert_eq!(decode(&[VERSION + 1]), Reject::Version);
@@ -270,7 +291,10 @@ mod tests {
         let session = fixtures::session();
         let value = encode(&session).unwrap();
         let decode = |id, user_id| decode(&value, id, user_id, fixtures::now());
-        assert_eq!(decode(fixtures::session_number(2).id, session.user_id), Err(Reject::Mismatched));
+        assert_eq!(
+            decode(fixtures::session_number(2).id, session.user_id),
+            Err(Reject::Mismatched)
+        );
         assert_eq!(decode(session.id, fixtures::another_user()), Err(Reject::Mismatched));
     }
 
@@ -290,7 +314,11 @@ mod tests {
         for index in 1..value.len() {
             let mut changed = value.clone();
             changed[index] ^= 1;
-            assert_eq!(decode(&changed, session.id, session.user_id, fixtures::now()), Err(Reject::Forged), "{index}");
+            assert_eq!(
+                decode(&changed, session.id, session.user_id, fixtures::now()),
+                Err(Reject::Forged),
+                "{index}"
+            );
         }
         let decode = |signer: &Signer, key: &[u8]| {
             super::decode(&value, signer, key, session.id, session.user_id, fixtures::now())

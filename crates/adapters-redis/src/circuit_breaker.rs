@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row, without a success between them, before which the breaker never opens.
 pub(crate) const FAILURES_TO_OPEN: u32 = 5;
-/// How long a server must have answered nothing before the breaker opens: more than a pause of a healthy one.
+/// How long a server must have answered nothing before the breaker opens: more than a pause of a
+/// healthy one.
 pub(crate) const SILENCE_TO_OPEN: Duration = Duration::from_millis(100);
 /// How long the server is left alone before one command tries again.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// Keeps calls away from a server that does not answer, so that a request does not wait for it each time.
+/// Keeps calls away from a server that does not answer, so that a request does not wait for it each
+/// time.
 ///
-/// It counts commands, not the requests that share one: a late answer to many is one failure. Closed: every
-/// call goes. After [`FAILURES_TO_OPEN`] failures in a row, the first of them [`SILENCE_TO_OPEN`] ago, it is
-/// open: one call in [`PROBE_EVERY`] goes, as a probe; the first success closes it.
+/// It counts commands, not the requests that share one: a late answer to many is one failure.
+/// Closed: every call goes. After [`FAILURES_TO_OPEN`] failures in a row, the first of them
+/// [`SILENCE_TO_OPEN`] ago, it is open: one call in [`PROBE_EVERY`] goes, as a probe; the first
+/// success closes it.
 #[derive(Default)]
 pub(crate) struct CircuitBreaker {
     /// 0 while all is well, which is all that the healthy path looks at.
@@ -47,7 +50,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the last command succeeded: while it did not, only calls that a caller waits for should go.
+    /// Whether the last command succeeded: while it did not, only calls that a caller waits for
+    /// should go.
     pub(crate) fn is_healthy(&self) -> bool {
         self.failures.load(Ordering::Relaxed) == 0
     }

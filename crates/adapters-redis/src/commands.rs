@@ -50,16 +50,23 @@ impl Commands {
         operation: &'static str,
         command: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let result = tokio::time::timeout(COMMAND_TIMEOUT, command).await.unwrap_or_else(|_| Err(timeout()));
+        let result =
+            tokio::time::timeout(COMMAND_TIMEOUT, command).await.unwrap_or_else(|_| Err(timeout()));
         match &result {
             Ok(_) => self.answered(),
             Err(error) => {
                 let kind = kind(error);
-                metrics::counter!("sessiond_cache_errors_total", "operation" => operation, "kind" => kind).increment(1);
+                metrics::counter!(
+                    "sessiond_cache_errors_total",
+                    "operation" => operation,
+                    "kind" => kind
+                )
+                .increment(1);
                 if is_silence(error) {
                     self.unanswered(error);
                 } else {
-                    // It refused this command (out of memory, read-only, no permission), but it answers.
+                    // It refused this command (out of memory, read-only, no permission), but it
+                    // answers.
                     tracing::debug!(operation, error = %one_line(error), "redis refused a command");
                     self.answered();
                 }
@@ -84,10 +91,12 @@ impl Commands {
         }
         self.is_up.store(false, Ordering::Relaxed);
         metrics::gauge!("sessiond_cache_up").set(0.0);
-        tracing::warn!(error = %one_line(error), "redis does not answer; reads ask the database meanwhile");
+        tracing::warn!(error = %one_line(error), "redis does not answer; reads ask the database \
+            meanwhile");
         if *error.kind() == ErrorKind::Timeout {
-            // fred notices a broken connection, but not a server that hangs while commands keep being written to it. Nothing
-            // was answered for longer than a command may take, so this cancels none that might be.
+            // fred notices a broken connection, but not a server that hangs while commands keep
+            // being written to it. Nothing was answered for longer than a command may take, so this
+            // cancels none that might be.
             let pool = self.pool.clone();
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(RECONNECT_TIMEOUT, pool.force_reconnection()).await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fred::bytes::Bytes;
 use fred::prelude::{
-    Builder, Client, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Expiration, KeysInterface, Options, Pool,
-    ReconnectPolicy,
+    Builder, Client, ClientLike, Config, ConnectionConfig, Error, ErrorKind, Expiration,
+    KeysInterface, Options, Pool, ReconnectPolicy,
 };
 use fred::types::config::{PerformanceConfig, TcpConfig, UnresponsiveConfig};
 use thiserror::Error;
@@ -18,14 +18,16 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many commands may wait in a client; more are refused at once.
 const MAX_WAITING_COMMANDS: usize = 10_000;
-/// Reconnecting waits this long at first, twice as long each time, at most the second number; in milliseconds.
+/// Reconnecting waits this long at first, twice as long each time, at most the second number; in
+/// milliseconds.
 const RECONNECT_DELAY_MS: (u32, u32) = (50, 2_000);
 /// How long starting up waits for Redis; without it, reads ask the database.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections a process holds to each server.
 const CONNECTIONS: usize = 2;
 
-/// Why Redis can never be used as configured. One line each, without secrets. A Redis that is merely down is no error.
+/// Why Redis can never be used as configured. One line each, without secrets. A Redis that is
+/// merely down is no error.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The URL is none.
@@ -35,7 +37,9 @@ pub enum OpenError {
     #[error("Redis refused the credentials: {0}")]
     Credentials(String),
     /// Redis does not let the user do what the cache does.
-    #[error("Redis refuses what sessiond needs: {0}; docs/operating.md has the rights that suffice")]
+    #[error(
+        "Redis refuses what sessiond needs: {0}; docs/operating.md has the rights that suffice"
+    )]
     Rights(String),
     /// The server's certificate is not to be trusted.
     #[error("no trusted TLS connection to Redis: {0}")]
@@ -48,17 +52,27 @@ pub enum OpenError {
 /// [`OpenError`] for what trying again will not mend.
 ///
 /// Also returns what the user may do there, if that could be found out.
-pub(crate) async fn connect_pool(url: &str, key_prefix: &str) -> Result<(Pool, Option<Rights>), OpenError> {
+pub(crate) async fn connect_pool(
+    url: &str,
+    key_prefix: &str,
+) -> Result<(Pool, Option<Rights>), OpenError> {
     let config = parse(url)?;
     let tried = try_once(&config, key_prefix).await;
     if let Err(error) = &tried {
         match error.kind() {
-            _ if error.details().contains("NOPERM") => return Err(OpenError::Rights(one_line(error))),
+            _ if error.details().contains("NOPERM") => {
+                return Err(OpenError::Rights(one_line(error)));
+            }
             ErrorKind::Auth => return Err(OpenError::Credentials(one_line(error))),
             ErrorKind::Tls => return Err(OpenError::Tls(one_line(error))),
             // fred hands on what rustls said as text only.
-            _ if error.details().contains("InvalidCertificate") => return Err(OpenError::Tls(one_line(error))),
-            _ => tracing::warn!(error = %one_line(error), "redis cannot be used yet; reads ask the database meanwhile"),
+            _ if error.details().contains("InvalidCertificate") => {
+                return Err(OpenError::Tls(one_line(error)));
+            }
+            _ => {
+                tracing::warn!(error = %one_line(error), "redis cannot be used yet; reads ask the \
+                    database meanwhile")
+            }
         }
     }
 
@@ -98,24 +112,37 @@ pub(crate) async fn check_rights(client: &Client, key_prefix: &str) -> Result<Ri
     Ok(Rights { mget })
 }
 
-/// One connection without a second try, for the sake of its error: it connects, and does what the cache does. A server
-/// that refuses only for now, because it is full or a replica, is no error.
+/// One connection without a second try, for the sake of its error: it connects, and does what the
+/// cache does. A server that refuses only for now, because it is full or a replica, is no error.
 async fn try_once(config: &Config, key_prefix: &str) -> Result<Rights, Error> {
     let client = builder(Config { fail_fast: true, ..config.clone() }).build()?;
     let timeout = |_| Error::new(ErrorKind::Timeout, "no answer in time");
     tokio::time::timeout(START_TIMEOUT, client.init()).await.map_err(timeout)??;
-    let rights = tokio::time::timeout(START_TIMEOUT, check_rights(&client, key_prefix)).await.map_err(timeout)?;
+    let rights = tokio::time::timeout(START_TIMEOUT, check_rights(&client, key_prefix))
+        .await
+        .map_err(timeout)?;
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, client.quit()).await;
     rights
 }
 
-/// The schemes that say which kind of Redis there is; fred itself takes any other for a single server.
-const SCHEMES: [&str; 7] =
-    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
+/// The schemes that say which kind of Redis there is; fred itself takes any other for a single
+/// server.
+const SCHEMES: [&str; 7] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "redis+unix",
+];
 
 fn parse(url: &str) -> Result<Config, OpenError> {
     if !url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) {
-        return Err(OpenError::Url(format!("it has to start with one of {}, and ://", SCHEMES.join(", "))));
+        return Err(OpenError::Url(format!(
+            "it has to start with one of {}, and ://",
+            SCHEMES.join(", ")
+        )));
     }
     let mut config = Config::from_url(url).map_err(|error| OpenError::Url(one_line(&error)))?;
     config.fail_fast = false;
@@ -124,8 +151,8 @@ fn parse(url: &str) -> Result<Config, OpenError> {
 
 fn builder(config: Config) -> Builder {
     let mut builder = Builder::from_config(config);
-    // Whoever calls has a time-out of its own. A second one in fred would count from when it writes the command, which a full socket
-    // can put off, and set a timer more for each read.
+    // Whoever calls has a time-out of its own. A second one in fred would count from when it writes
+    // the command, which a full socket can put off, and set a timer more for each read.
     builder.set_performance_config(PerformanceConfig {
         default_command_timeout: Duration::ZERO,
         ..PerformanceConfig::default()

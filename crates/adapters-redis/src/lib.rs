@@ -1,8 +1,9 @@
-//! [`SessionCache`](domain::ports::SessionCache) on Redis or Valkey by fred: a single server, Sentinel or Cluster, with or
-//! without TLS, as the URL says.
+//! [`SessionCache`](domain::ports::SessionCache) on Redis or Valkey by fred: a single server,
+//! Sentinel or Cluster, with or without TLS, as the URL says.
 //!
-//! Only `GET`, `MGET`, `SET PX` and `UNLINK` are used. Redis is an untrusted and unreliable store of values: whatever it answers is
-//! checked, whatever it does costs a request a few milliseconds at most ([`RedisSessionCache`]).
+//! Only `GET`, `MGET`, `SET PX` and `UNLINK` are used. Redis is an untrusted and unreliable store
+//! of values: whatever it answers is checked, whatever it does costs a request a few milliseconds
+//! at most ([`RedisSessionCache`]).
 
 mod batched_gets;
 pub mod cached_value;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use domain::coherence::ReadVersion;
-use domain::ports::{CachedSession, Clock, HealthCheck, Layer, PortError, SessionCache, SessionKey};
+use domain::ports::{
+    CachedSession, Clock, HealthCheck, Layer, PortError, SessionCache, SessionKey,
+};
 use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Expiration, KeysInterface, Pool};
@@ -18,12 +20,13 @@ use crate::connection::{COMMAND_TIMEOUT, OpenError, Rights, check_rights, connec
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
-/// How much less an entry lives, at most, so that entries of one moment do not expire at one moment.
+/// How much less an entry lives, at most, so that entries of one moment do not expire at one
+/// moment.
 const JITTER: TimeDelta = TimeDelta::minutes(1);
 /// How long a sign of life may take.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long one look-up may wait, the queue included. A little more than its command may take, which then reports to the
-/// breaker before the next call asks it.
+/// How long one look-up may wait, the queue included. A little more than its command may take,
+/// which then reports to the breaker before the next call asks it.
 const LOOK_UP_TIMEOUT: Duration = COMMAND_TIMEOUT.saturating_add(Duration::from_millis(2));
 /// Keys that are removed by one pipeline.
 const REMOVE_BATCH: usize = 500;
@@ -32,9 +35,9 @@ const QUIT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// [`SessionCache`] on Redis or Valkey.
 ///
-/// A command gets 30 ms; once none was answered for 100 ms a circuit breaker keeps calls away but for a probe each
-/// quarter of a second; while the last command failed, nothing is populated. So a stopped Redis costs a request 30 ms
-/// at most, and nothing once the breaker is open.
+/// A command gets 30 ms; once none was answered for 100 ms a circuit breaker keeps calls away but
+/// for a probe each quarter of a second; while the last command failed, nothing is populated. So a
+/// stopped Redis costs a request 30 ms at most, and nothing once the breaker is open.
 pub struct RedisSessionCache {
     commands: Arc<Commands>,
     /// `None` on a cluster, where one command asks for keys of one server only.
@@ -45,13 +48,18 @@ pub struct RedisSessionCache {
 }
 
 impl RedisSessionCache {
-    /// A cache on the Redis of `url`; its keys start with `key_prefix`, its values are signed with `mac_key`. Connects in the background: a Redis that is down is
-    /// used when it comes.
+    /// A cache on the Redis of `url`; its keys start with `key_prefix`, its values are signed with
+    /// `mac_key`. Connects in the background: a Redis that is down is used when it comes.
     ///
     /// # Errors
-    /// [`OpenError`] for what waiting will not mend: a URL that is none, refused credentials, missing rights, an untrusted
-    /// certificate.
-    pub async fn open(url: &str, key_prefix: &str, mac_key: &[u8], clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    /// [`OpenError`] for what waiting will not mend: a URL that is none, refused credentials,
+    /// missing rights, an untrusted certificate.
+    pub async fn open(
+        url: &str,
+        key_prefix: &str,
+        mac_key: &[u8],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let (pool, rights) = connect_pool(url, key_prefix).await?;
         let is_cluster = pool.next().client_config().server.is_clustered();
         let has_mget = rights.is_none_or(|rights| rights.mget);
@@ -65,17 +73,24 @@ impl RedisSessionCache {
         })
     }
 
-    /// Runs what the cache runs, on a key of its own, past the breaker: an operator wants to know how Redis is, not how
-    /// it was.
+    /// Runs what the cache runs, on a key of its own, past the breaker: an operator wants to know
+    /// how Redis is, not how it was.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] that names the command that was not answered; [`PortError::Corrupt`] that names the one that
-    /// was refused: trying again does not help.
+    /// [`PortError::Unavailable`] that names the command that was not answered;
+    /// [`PortError::Corrupt`] that names the one that was refused: trying again does not help.
     pub async fn inspect(&self) -> Result<Rights, PortError> {
-        let checked = tokio::time::timeout(CHECK_TIMEOUT, check_rights(self.pool().next(), &self.key_prefix)).await;
+        let checked =
+            tokio::time::timeout(CHECK_TIMEOUT, check_rights(self.pool().next(), &self.key_prefix))
+                .await;
         let checked = checked.unwrap_or_else(|_| Err(timeout()));
-        checked
-            .map_err(|error| if is_silence(&error) { PortError::unavailable(error) } else { PortError::corrupt(error) })
+        checked.map_err(|error| {
+            if is_silence(&error) {
+                PortError::unavailable(error)
+            } else {
+                PortError::corrupt(error)
+            }
+        })
     }
 
     /// Closes every connection. A server that does not answer is left without a goodbye.
@@ -89,7 +104,8 @@ impl RedisSessionCache {
         &self.commands.pool
     }
 
-    /// A printable prefix and the format's version, for people and access rules; then both ids as they are, for size.
+    /// A printable prefix and the format's version, for people and access rules; then both ids as
+    /// they are, for size.
     fn key(&self, session_id: SessionId, user_id: UserId) -> Bytes {
         let mut key = Vec::with_capacity(self.key_prefix.len() + 36);
         key.extend_from_slice(self.key_prefix.as_bytes());
@@ -108,16 +124,28 @@ impl SessionCache for RedisSessionCache {
             return None;
         }
         let value: Option<Bytes> = match &self.batched {
-            Some(batched) => tokio::time::timeout(LOOK_UP_TIMEOUT, batched.get(key.clone())).await.ok()?.ok()?,
+            Some(batched) => {
+                tokio::time::timeout(LOOK_UP_TIMEOUT, batched.get(key.clone())).await.ok()?.ok()?
+            }
             None => {
                 let client = self.pool().next().with_options(&options());
                 self.commands.run("get", client.get(key.clone())).await.ok()?
             }
         };
-        match cached_value::decode(&value?, &self.signer, &key, session_id, user_id, self.clock.now()) {
-            Ok((session, version)) => Some(CachedSession { session: Arc::new(session), version, layer: Layer::Shared }),
+        match cached_value::decode(
+            &value?,
+            &self.signer,
+            &key,
+            session_id,
+            user_id,
+            self.clock.now(),
+        ) {
+            Ok((session, version)) => {
+                Some(CachedSession { session: Arc::new(session), version, layer: Layer::Shared })
+            }
             Err(reject) => {
-                metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason()).increment(1);
+                metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason())
+                    .increment(1);
                 None
             }
         }
@@ -126,13 +154,18 @@ impl SessionCache for RedisSessionCache {
     async fn set(&self, session: &Arc<Session>, version: &ReadVersion) {
         // The last byte of an id is random.
         let jitter = JITTER * i32::from(session.id.0.as_bytes()[15]) / 256;
-        let remaining = (session.expires_at - self.clock.now()).min(TIME_TO_LIVE - jitter).num_milliseconds();
+        let remaining =
+            (session.expires_at - self.clock.now()).min(TIME_TO_LIVE - jitter).num_milliseconds();
         if remaining <= 0 || !self.commands.are_answered() {
             return;
         }
         let client = self.pool().next().with_options(&options());
         let key = self.key(session.id, session.user_id);
-        let Some(value) = cached_value::encode(session, version, &self.signer, &key).map(Bytes::from) else { return };
+        let Some(value) =
+            cached_value::encode(session, version, &self.signer, &key).map(Bytes::from)
+        else {
+            return;
+        };
         let set = client.set::<(), _, _>(key, value, Some(Expiration::PX(remaining)), None, false);
         let _ = self.commands.run("set", set).await;
     }

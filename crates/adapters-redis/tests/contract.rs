@@ -21,7 +21,12 @@ async fn cache() -> (Option<RedisServer>, Arc<RedisSessionCache>) {
         }
     };
     let prefix = format!("test-{}-{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    (server, Arc::new(RedisSessionCache::open(&url, &prefix, &[7; 32], fixtures::clock()).await.unwrap()))
+    (
+        server,
+        Arc::new(
+            RedisSessionCache::open(&url, &prefix, &[7; 32], fixtures::clock()).await.unwrap(),
+        ),
+    )
 }
 
 testkit::session_cache_contract!(cache());

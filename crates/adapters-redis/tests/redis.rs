@@ -1,4 +1,5 @@
-//! What only Redis can show: keys, expiry, poisoned values, a server that dies, hangs or refuses, and a cluster.
+//! What only Redis can show: keys, expiry, poisoned values, a server that dies, hangs or refuses,
+//! and a cluster.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -36,27 +37,38 @@ async fn an_entry_is_small_and_expires_with_its_session_or_after_ten_minutes() {
     let cache = open(&server.url()).await;
     let long = Arc::new(fixtures::session());
     cache.set(&long, &fixtures::read_version()).await;
-    let ttl: i64 =
-        server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"]).parse().unwrap();
+    let ttl: i64 = server
+        .cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"])
+        .parse()
+        .unwrap();
     assert!((540_000..=600_000).contains(&ttl), "{ttl}");
-    let bytes = server.cli(&["EVAL", "return redis.call('STRLEN', redis.call('KEYS', 'sess:*')[1])", "0"]);
+    let bytes =
+        server.cli(&["EVAL", "return redis.call('STRLEN', redis.call('KEYS', 'sess:*')[1])", "0"]);
     assert!(bytes.parse::<usize>().unwrap() <= 512, "{bytes}");
     assert_eq!(cache.get(long.id, long.user_id).await.unwrap().layer, Layer::Shared);
 
     server.cli(&["FLUSHALL"]);
     cache
         .set(
-            &Arc::new(Session { expires_at: fixtures::now() + TimeDelta::seconds(5), ..fixtures::session() }),
+            &Arc::new(Session {
+                expires_at: fixtures::now() + TimeDelta::seconds(5),
+                ..fixtures::session()
+            }),
             &fixtures::read_version(),
         )
         .await;
-    let ttl: i64 =
-        server.cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"]).parse().unwrap();
+    let ttl: i64 = server
+        .cli(&["EVAL", "return redis.call('PTTL', redis.call('KEYS', 'sess:*')[1])", "0"])
+        .parse()
+        .unwrap();
     assert!((4_000..=5_000).contains(&ttl), "{ttl}");
 
     server.cli(&["FLUSHALL"]);
     cache
-        .set(&Arc::new(Session { expires_at: fixtures::now(), ..fixtures::session() }), &fixtures::read_version())
+        .set(
+            &Arc::new(Session { expires_at: fixtures::now(), ..fixtures::session() }),
+            &fixtures::read_version(),
+        )
         .await;
     assert_eq!(server.cli(&["DBSIZE"]), "0");
 }
@@ -128,7 +140,8 @@ async fn a_stopped_server_costs_one_budget_until_the_breaker_opens_and_then_noth
         too_slow += u32::from(started.elapsed() > Duration::from_millis(60));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Five until the breaker opens, a probe each 250 ms of the second or so that this takes, and what a busy machine adds.
+    // Five until the breaker opens, a probe each 250 ms of the second or so that this takes, and
+    // what a busy machine adds.
     assert!(slow <= 40, "{slow} of 200 calls waited");
     assert!(too_slow <= 10, "{too_slow} of 200 calls waited for longer than their budget");
 
@@ -171,7 +184,9 @@ fn set_user(server: &RedisServer, line: &str, without: &[&str]) -> String {
 
 /// The line of the manual that sets the rights.
 fn documented_rights() -> String {
-    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md")).unwrap();
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md"))
+            .unwrap();
     let line = manual.split('`').find(|code| code.starts_with("ACL SETUSER")).unwrap();
     assert!(manual.contains("`redis://user:password@host:6379/0`"), "the URL that this test uses");
     line.to_owned()
@@ -190,8 +205,11 @@ async fn it_needs_no_more_rights_than_the_manual_says() {
     assert!(!hits(&cache, &session).await);
     // fred also asks who it is; what the cache needs is not refused.
     let refused = server.cli(&["ACL", "LOG"]);
-    let objects =
-        refused.lines().zip(refused.lines().skip(1)).filter(|(name, _)| *name == "object").map(|(_, object)| object);
+    let objects = refused
+        .lines()
+        .zip(refused.lines().skip(1))
+        .filter(|(name, _)| *name == "object")
+        .map(|(_, object)| object);
     assert!(objects.clone().all(|object| ["info", "client|id"].contains(&object)), "{refused}");
 }
 
@@ -200,14 +218,21 @@ async fn missing_right_stops_the_start_and_is_named() {
     let server = RedisServer::start();
     for right in ["+get", "+set", "+unlink"] {
         let url = set_user(&server, &documented_rights(), &[right]);
-        let error = RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err().unwrap();
+        let error = RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock())
+            .await
+            .err()
+            .unwrap();
         assert!(matches!(error, OpenError::Rights(_)), "{right}: {error}");
         let command = right.trim_start_matches('+').to_uppercase();
-        assert!(error.to_string().contains(&command) && !error.to_string().contains("secret"), "{right}: {error}");
+        assert!(
+            error.to_string().contains(&command) && !error.to_string().contains("secret"),
+            "{right}: {error}"
+        );
         server.cli(&["ACL", "DELUSER", "sessiond"]);
     }
     let url = set_user(&server, &documented_rights(), &["~sess:*"]);
-    let error = RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err().unwrap();
+    let error =
+        RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err().unwrap();
     assert!(matches!(error, OpenError::Rights(_)), "without its keys: {error}");
 }
 
@@ -266,14 +291,22 @@ async fn pause_of_a_healthy_server_opens_no_breaker() {
     }
     assert_eq!(hits_at_once(&cache, 200).await, 200);
     let connections = || {
-        server.cli(&["INFO", "stats"]).lines().find(|line| line.starts_with("total_connections")).unwrap().to_owned()
+        server
+            .cli(&["INFO", "stats"])
+            .lines()
+            .find(|line| line.starts_with("total_connections"))
+            .unwrap()
+            .to_owned()
     };
     let before: u64 = connections().split(':').nth(1).unwrap().trim().parse().unwrap();
     for _ in 0..5 {
         server.cli(&["CLIENT", "PAUSE", "45", "ALL"]);
         hits_at_once(&cache, 200).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(hits(&cache, &fixtures::session()).await || hits(&cache, &fixtures::session_number(3)).await);
+        assert!(
+            hits(&cache, &fixtures::session()).await
+                || hits(&cache, &fixtures::session_number(3)).await
+        );
         assert_eq!(hits_at_once(&cache, 50).await, 50, "used again at once");
     }
     let after: u64 = connections().split(':').nth(1).unwrap().trim().parse().unwrap();
@@ -307,7 +340,11 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
     // Each session that is there, and each that is not, several times.
     for n in (0..100).cycle().take(1000) {
         let (cache, session) = (cache.clone(), fixtures::session_number(n));
-        reads.push((n, session.id, tokio::spawn(async move { cache.get(session.id, session.user_id).await })));
+        reads.push((
+            n,
+            session.id,
+            tokio::spawn(async move { cache.get(session.id, session.user_id).await }),
+        ));
     }
     for (n, id, read) in reads {
         let found = read.await.unwrap();
@@ -317,7 +354,9 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
 
 #[tokio::test]
 async fn what_waiting_will_not_mend_is_said_at_the_start() {
-    let open = async |url: String| RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err();
+    let open = async |url: String| {
+        RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err()
+    };
     assert!(matches!(open("http://127.0.0.1".into()).await, Some(OpenError::Url(_))));
     assert!(matches!(open("nonsense".into()).await, Some(OpenError::Url(_))));
 
@@ -325,7 +364,10 @@ async fn what_waiting_will_not_mend_is_said_at_the_start() {
     for url in [server.url(), format!("redis://:wr0ng@127.0.0.1:{}", server.port())] {
         let error = open(url.clone()).await.unwrap_or_else(|| panic!("{url} was let in"));
         assert!(matches!(error, OpenError::Credentials(_)), "{error}");
-        assert!(!error.to_string().contains("wr0ng") && !error.to_string().contains('\n'), "{error}");
+        assert!(
+            !error.to_string().contains("wr0ng") && !error.to_string().contains('\n'),
+            "{error}"
+        );
     }
     assert!(open(format!("redis://:right@127.0.0.1:{}", server.port())).await.is_none());
 }

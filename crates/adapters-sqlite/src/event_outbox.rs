@@ -1,3 +1,5 @@
+//! The event outbox.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +10,8 @@ use sea_orm::{DbErr, QueryResult};
 
 use crate::database::pool::SqliteDatabase;
 
-/// [`EventOutbox`] on one SQLite file. Triggers write events; as there is one writer, they commit in the order of their ids.
+/// [`EventOutbox`] on one SQLite file. Triggers write events; as there is one writer, they commit
+/// in the order of their ids.
 pub struct SqliteEventOutbox {
     database: Arc<SqliteDatabase>,
 }
@@ -24,7 +27,9 @@ impl SqliteEventOutbox {
 impl EventOutbox for SqliteEventOutbox {
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
         let mut sql =
-            "SELECT id, kind, at, session_id, user_id, reason, actor FROM session_events WHERE id > ?".to_owned();
+            "SELECT id, kind, at, session_id, user_id, reason, actor FROM session_events WHERE id \
+                > ?"
+            .to_owned();
         let mut values = vec![i64::try_from(query.after).unwrap_or(i64::MAX).into()];
         if let Some(id) = query.session_id {
             sql.push_str(" AND session_id = ?");
@@ -43,7 +48,8 @@ impl EventOutbox for SqliteEventOutbox {
 fn event(row: &QueryResult) -> Result<SessionEvent, DbErr> {
     let (id, kind, at): (i64, String, i64) =
         (row.try_get_by_index(0)?, row.try_get_by_index(1)?, row.try_get_by_index(2)?);
-    let corrupt = |column| DbErr::Type(format!("session_events.{column} of row {id} cannot be read"));
+    let corrupt =
+        |column| DbErr::Type(format!("session_events.{column} of row {id} cannot be read"));
     Ok(SessionEvent {
         position: id.unsigned_abs(),
         kind: SessionEventKind::from_word(&kind).ok_or_else(|| corrupt("kind"))?,

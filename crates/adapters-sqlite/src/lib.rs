@@ -1,9 +1,11 @@
 //! The ports of a store on one SQLite file, by sea-orm: the embedded default.
 //!
-//! The file belongs to one process, which holds an operating-system lock on `<file>.lock`. One connection writes, several
-//! read (WAL); a commit is on the disk before it is acknowledged (`synchronous = FULL`).
+//! The file belongs to one process, which holds an operating-system lock on `<file>.lock`. One
+//! connection writes, several read (WAL); a commit is on the disk before it is acknowledged
+//! (`synchronous = FULL`).
 //!
-//! To change the schema: a new file in `migrations/`, one line in `migrations/mod.rs`, and [`SCHEMA_VERSION`] one higher.
+//! To change the schema: a new file in `migrations/`, one line in `migrations/mod.rs`, and
+//! [`SCHEMA_VERSION`] one higher.
 
 mod database;
 mod event_outbox;

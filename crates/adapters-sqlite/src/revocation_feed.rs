@@ -15,8 +15,8 @@ use crate::database::pool::{NEXT_SEQUENCE, SqliteDatabase};
 /// Entries of one page, at most.
 const PAGE_LIMIT: usize = 20_000;
 
-/// [`RevocationFeed`] on one SQLite file. One process has it, so there are no peers. Each time that the file is opened a life begins, so a
-/// first poll has nothing to bring.
+/// [`RevocationFeed`] on one SQLite file. One process has it, so there are no peers. Each time that
+/// the file is opened a life begins, so a first poll has nothing to bring.
 pub struct SqliteRevocationFeed {
     database: Arc<SqliteDatabase>,
 }
@@ -28,7 +28,8 @@ impl SqliteRevocationFeed {
     }
 }
 
-/// Where a node is in the log: the number of the next entry, and inside a row of pages the snapshot of the first.
+/// Where a node is in the log: the number of the next entry, and inside a row of pages the snapshot
+/// of the first.
 struct Position {
     next: u64,
     row: Option<u64>,
@@ -38,7 +39,9 @@ impl Position {
     fn parse(position: &LogPosition) -> Option<Self> {
         match position.0.split_once(' ') {
             None => Some(Self { next: position.0.parse().ok()?, row: None }),
-            Some((next, row)) => Some(Self { next: next.parse().ok()?, row: Some(row.parse().ok()?) }),
+            Some((next, row)) => {
+                Some(Self { next: next.parse().ok()?, row: Some(row.parse().ok()?) })
+            }
         }
     }
 }
@@ -53,29 +56,41 @@ impl RevocationFeed for SqliteRevocationFeed {
         Ok(())
     }
 
-    async fn poll(&self, position: Option<&LogPosition>, _: bool) -> Result<Option<Poll>, PortError> {
+    async fn poll(
+        &self,
+        position: Option<&LogPosition>,
+        _: bool,
+    ) -> Result<Option<Poll>, PortError> {
         let position = position.and_then(Position::parse);
         // One statement, so one snapshot.
         let sql = format!(
-            "SELECT {NEXT_SEQUENCE}, (SELECT coalesce(min(id), {NEXT_SEQUENCE}) FROM revocation_log),
-                (SELECT group_concat(id || ':' || coalesce(hex(session_id), '') || ':' || coalesce(hex(user_id), '')) FROM (
-                    SELECT id, session_id, user_id FROM revocation_log WHERE id >= coalesce(?, {NEXT_SEQUENCE})
+            "SELECT {NEXT_SEQUENCE}, (SELECT coalesce(min(id), {NEXT_SEQUENCE}) FROM
+                revocation_log),
+                (SELECT group_concat(id || ':' || coalesce(hex(session_id), '') || ':' ||
+                coalesce(hex(user_id), '')) FROM (
+                    SELECT id, session_id, user_id FROM revocation_log WHERE id >= coalesce(?,
+                    {NEXT_SEQUENCE})
                     ORDER BY id LIMIT ?))"
         );
-        let since = position.as_ref().map(|position| i64::try_from(position.next).unwrap_or(i64::MAX));
+        let since =
+            position.as_ref().map(|position| i64::try_from(position.next).unwrap_or(i64::MAX));
         let values = [since.into(), (PAGE_LIMIT as i64 + 1).into()];
         let incarnation = self.database.incarnation();
         let poll = |row: &QueryResult| {
-            let (next, kept_from): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            let (next, kept_from): (i64, i64) =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             let (next, kept_from) = (next.unsigned_abs(), kept_from.unsigned_abs());
             let entries: String = row.try_get_by_index::<Option<String>>(2)?.unwrap_or_default();
             let entries = entries.split(',').filter(|entry| !entry.is_empty());
-            let read =
-                |text: &str| entry(text).ok_or_else(|| DbErr::Type(format!("revocation_log: {text} cannot be read")));
+            let read = |text: &str| {
+                entry(text)
+                    .ok_or_else(|| DbErr::Type(format!("revocation_log: {text} cannot be read")))
+            };
             let mut entries = entries.map(read).collect::<Result<Vec<_>, _>>()?;
             let is_last = entries.len() <= PAGE_LIMIT;
             entries.truncate(PAGE_LIMIT);
-            // Somebody has deleted from the log, or it is a first poll: everything until now is missing.
+            // Somebody has deleted from the log, or it is a first poll: everything until now is
+            // missing.
             let position = position.as_ref().filter(|position| position.next >= kept_from);
             let starts_over = position.is_none().then(|| Snapshot::below(next));
             let row_snapshot = position.and_then(|position| position.row).unwrap_or(next);
@@ -83,7 +98,13 @@ impl RevocationFeed for SqliteRevocationFeed {
                 Some(last) => format!("{} {row_snapshot}", last.sequence + 1),
                 None => row_snapshot.to_string(),
             };
-            let page = LogPage { incarnation, entries, snapshot: Snapshot::below(row_snapshot), is_last, starts_over };
+            let page = LogPage {
+                incarnation,
+                entries,
+                snapshot: Snapshot::below(row_snapshot),
+                is_last,
+                starts_over,
+            };
             Ok(Poll { page, position: LogPosition(position) })
         };
         Ok(self.database.query(&sql, values, poll).await?.pop())

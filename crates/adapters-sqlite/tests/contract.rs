@@ -13,7 +13,9 @@ use testkit::conformance::Stores;
 
 async fn database() -> (TemporaryDir, Arc<SqliteDatabase>) {
     let dir = TemporaryDir::new();
-    let file = DatabaseFile::lock(&format!("sqlite://{}", dir.path().join("sessions.db").display())).unwrap();
+    let file =
+        DatabaseFile::lock(&format!("sqlite://{}", dir.path().join("sessions.db").display()))
+            .unwrap();
     (dir, Arc::new(SqliteDatabase::open(file, 2).await.unwrap()))
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters_sqlite::{
-    DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteRevocationFeed, SqliteSessionRepository,
-    SqliteSessionRetention, inspect, migrate,
+    DatabaseFile, Migrated, OpenError, SCHEMA_VERSION, SqliteDatabase, SqliteRevocationFeed,
+    SqliteSessionRepository, SqliteSessionRetention, inspect, migrate,
 };
 use chrono::TimeDelta;
 use domain::ports::{HealthCheck, PortError, RevocationFeed, SessionRepository, SessionRetention};
@@ -40,7 +40,9 @@ async fn a_second_process_is_refused_with_the_first_ones_id() {
     let dir = TemporaryDir::new();
     let first = open(&dir).await;
     let error = DatabaseFile::lock(&url(&dir)).err().unwrap();
-    assert!(matches!(error, OpenError::InUse { process: Some(id), .. } if id == std::process::id()));
+    assert!(
+        matches!(error, OpenError::InUse { process: Some(id), .. } if id == std::process::id())
+    );
     assert!(error.to_string().contains("one SQLite file serves one process"), "{error}");
 
     drop(first);
@@ -75,7 +77,10 @@ async fn migrating_again_changes_nothing() {
     let file = DatabaseFile::lock(&url(&dir)).unwrap();
     assert_eq!(inspect(&file).await.unwrap(), None);
     assert_eq!(migrate(&file).await.unwrap(), Migrated { from: None, to: SCHEMA_VERSION });
-    assert_eq!(migrate(&file).await.unwrap(), Migrated { from: Some(SCHEMA_VERSION), to: SCHEMA_VERSION });
+    assert_eq!(
+        migrate(&file).await.unwrap(),
+        Migrated { from: Some(SCHEMA_VERSION), to: SCHEMA_VERSION }
+    );
     assert_eq!(inspect(&file).await.unwrap(), Some(SCHEMA_VERSION));
 }
 
@@ -85,11 +90,17 @@ async fn a_newer_schema_is_refused_only_if_it_says_so() {
     drop(open(&dir).await);
 
     sql(&dir, "UPDATE sessiond_schema SET version = 99").await;
-    assert_eq!(migrate(&DatabaseFile::lock(&url(&dir)).unwrap()).await.unwrap(), Migrated { from: Some(99), to: 99 });
+    assert_eq!(
+        migrate(&DatabaseFile::lock(&url(&dir)).unwrap()).await.unwrap(),
+        Migrated { from: Some(99), to: 99 }
+    );
 
     sql(&dir, "UPDATE sessiond_schema SET oldest_able = 98").await;
     let error = migrate(&DatabaseFile::lock(&url(&dir)).unwrap()).await.unwrap_err();
-    assert!(matches!(error, OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }));
+    assert!(matches!(
+        error,
+        OpenError::NewerSchema { found: 99, needed: 98, known: SCHEMA_VERSION }
+    ));
 }
 
 #[tokio::test]
@@ -102,7 +113,10 @@ async fn a_corrupt_row_is_named_and_is_no_absence() {
         sql(&dir, &format!("UPDATE sessions SET {column} = {value}")).await;
         let error = repository.find_by_id(session.id).await.unwrap_err();
         let PortError::Corrupt(source) = error else { panic!("{error:?}") };
-        assert_eq!(source.to_string(), format!("sessions.{column} of row {} cannot be read", session.id));
+        assert_eq!(
+            source.to_string(),
+            format!("sessions.{column} of row {} cannot be read", session.id)
+        );
         sql(&dir, &format!("UPDATE sessions SET {column} = NULL")).await;
     }
 }
@@ -132,9 +146,16 @@ async fn what_is_no_usable_file_is_said_so() {
         assert!(matches!(DatabaseFile::lock(url), Err(OpenError::Url)), "{url}");
     }
     let absent = format!("sqlite://{}/absent/sessions.db", dir.path().display());
-    assert!(DatabaseFile::lock(&absent).err().unwrap().to_string().contains("No such file or directory"));
+    assert!(
+        DatabaseFile::lock(&absent)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("No such file or directory")
+    );
 
-    std::fs::write(dir.path().join("sessions.db"), "This is a text, not a database.".repeat(100)).unwrap();
+    std::fs::write(dir.path().join("sessions.db"), "This is a text, not a database.".repeat(100))
+        .unwrap();
     let file = DatabaseFile::lock(&url(&dir)).unwrap();
     let error = migrate(&file).await.unwrap_err().to_string();
     assert!(error.contains("sessions.db") && error.contains("not a database"), "{error}");
@@ -144,7 +165,11 @@ async fn what_is_no_usable_file_is_said_so() {
 async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     let dir = TemporaryDir::new();
     let repository = open(&dir).await;
-    let revocation = Revocation { at: fixtures::now(), reason: Some("lost phone".into()), actor: Some(Actor::Service) };
+    let revocation = Revocation {
+        at: fixtures::now(),
+        reason: Some("lost phone".into()),
+        actor: Some(Actor::Service),
+    };
     let session = Session { revocation: Some(revocation.into()), ..fixtures::session() };
     repository.insert(&session, None).await.unwrap();
     let database = Database::connect(url(&dir)).await.unwrap();
@@ -154,15 +179,22 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
         "revoked_reason = NULL",
         "revoked_by = 'x'",
     ] {
-        let error =
-            database.execute_unprepared(&format!("UPDATE sessions SET {change}")).await.unwrap_err().to_string();
+        let error = database
+            .execute_unprepared(&format!("UPDATE sessions SET {change}"))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a revocation is final"), "{change}: {error}");
     }
     database.execute_unprepared("UPDATE sessions SET name = 'renamed'").await.unwrap();
-    assert_eq!(testkit::find_session(&repository, session.id).await.unwrap().revocation, session.revocation);
+    assert_eq!(
+        testkit::find_session(&repository, session.id).await.unwrap().revocation,
+        session.revocation
+    );
 }
 
-/// Two processes that each take themselves for the only one would acknowledge revocations that the other has not heard of.
+/// Two processes that each take themselves for the only one would acknowledge revocations that the
+/// other has not heard of.
 #[test]
 fn file_is_locked_by_whatever_name_it_is_opened() {
     let dir = TemporaryDir::new();
@@ -187,7 +219,8 @@ async fn the_id_of_a_session_is_final() {
     let repository = open(&dir).await;
     repository.insert(&fixtures::session(), None).await.unwrap();
     let database = Database::connect(url(&dir)).await.unwrap();
-    let error = database.execute_unprepared("UPDATE sessions SET id = randomblob(16)").await.unwrap_err();
+    let error =
+        database.execute_unprepared("UPDATE sessions SET id = randomblob(16)").await.unwrap_err();
     assert!(error.to_string().contains("the id of a session is final"), "{error}");
     database.execute_unprepared("UPDATE sessions SET id = id").await.unwrap();
 }
@@ -201,11 +234,23 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     let feed = SqliteRevocationFeed::new(connection.clone());
     let repository = SqliteSessionRepository::new(connection);
     let (now, day) = (fixtures::now(), TimeDelta::days(1));
-    let session = Session { created_at: now - day, expires_at: now, idle_timeout: None, ..fixtures::session() };
+    let session = Session {
+        created_at: now - day,
+        expires_at: now,
+        idle_timeout: None,
+        ..fixtures::session()
+    };
     repository.insert(&session, None).await.unwrap();
     assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
 
-    sql(&dir, &format!("UPDATE sessions SET expires_at = expires_at + {}", day.num_microseconds().unwrap())).await;
+    sql(
+        &dir,
+        &format!(
+            "UPDATE sessions SET expires_at = expires_at + {}",
+            day.num_microseconds().unwrap()
+        ),
+    )
+    .await;
     assert_eq!(retention.delete_ended(now + day, 10).await.unwrap(), 0);
     assert!(testkit::find_session(&repository, session.id).await.unwrap().is_live(now));
     feed.register(Duration::from_millis(500)).await.unwrap();

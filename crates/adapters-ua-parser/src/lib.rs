@@ -1,4 +1,5 @@
-//! [`DeviceEnricher`](domain::ports::DeviceEnricher) on ua-parser, with the data of uap-core (`data/README.md`).
+//! [`DeviceEnricher`](domain::ports::DeviceEnricher) on ua-parser, with the data of uap-core
+//! (`data/README.md`).
 
 mod ua_parser_device_enricher;
 

@@ -11,13 +11,14 @@ const DATA: &str = include_str!("../data/regexes.json");
 /// The longest name of a browser or system that is kept, in characters.
 const NAME_MAX_CHARS: usize = 64;
 
-/// How far into a user agent the words of crawlers count, in characters: upstream's bound, which the engine drops.
+/// How far into a user agent the words of crawlers count, in characters: upstream's bound, which
+/// the engine drops.
 const CRAWLER_WORDS_WITHIN: usize = 100;
 
 /// Systems that crawlers run on, or say that they do.
 const COMPUTERS: [&str; 12] = [
-    "Windows", "Mac OS X", "macOS", "Linux", "Ubuntu", "Debian", "Fedora", "FreeBSD", "OpenBSD", "NetBSD", "Solaris",
-    "Other",
+    "Windows", "Mac OS X", "macOS", "Linux", "Ubuntu", "Debian", "Fedora", "FreeBSD", "OpenBSD",
+    "NetBSD", "Solaris", "Other",
 ];
 
 /// What devices of people's say of themselves where no system is known.
@@ -29,7 +30,8 @@ const DEVICE_WORDS: [&str; 9] =
 #[error("the data about user agents cannot be used: {0}")]
 pub struct DataError(String);
 
-/// [`DeviceEnricher`] on regular expressions that take linear time, so a user agent of bounded length takes bounded time.
+/// [`DeviceEnricher`] on regular expressions that take linear time, so a user agent of bounded
+/// length takes bounded time.
 pub struct UaParserDeviceEnricher {
     browsers: user_agent::Extractor<'static>,
     systems: os::Extractor<'static>,
@@ -49,12 +51,15 @@ impl UaParserDeviceEnricher {
             DataError(format!("{error:?}"))
         }
         let data: Regexes<'static> = serde_json::from_str(DATA).map_err(error)?;
-        let browsers =
-            data.user_agent_parsers.into_iter().try_fold(user_agent::Builder::new(), user_agent::Builder::push);
+        let browsers = data
+            .user_agent_parsers
+            .into_iter()
+            .try_fold(user_agent::Builder::new(), user_agent::Builder::push);
         let systems = data.os_parsers.into_iter().try_fold(os::Builder::new(), os::Builder::push);
         let mut crawlers = data.device_parsers;
         // Upstream's last rule of all, after thousands for devices.
-        let crawler_words = crawlers.pop().into_iter().try_fold(device::Builder::new(), device::Builder::push);
+        let crawler_words =
+            crawlers.pop().into_iter().try_fold(device::Builder::new(), device::Builder::push);
         let crawlers = crawlers.into_iter().try_fold(device::Builder::new(), device::Builder::push);
         Ok(Self {
             browsers: browsers.map_err(error)?.build().map_err(error)?,
@@ -66,20 +71,27 @@ impl UaParserDeviceEnricher {
 }
 
 impl UaParserDeviceEnricher {
-    /// Whether a crawler or a program says that it is one. The words decide only where nothing speaks for a device of people's.
+    /// Whether a crawler or a program says that it is one. The words decide only where nothing
+    /// speaks for a device of people's.
     fn is_bot(&self, user_agent: &str, system: Option<&str>) -> bool {
         if self.crawlers.extract(user_agent).is_some() {
             return true;
         }
-        let end = user_agent.char_indices().nth(CRAWLER_WORDS_WITHIN).map_or(user_agent.len(), |(end, _)| end);
-        self.crawler_words.extract(&user_agent[..end]).is_some() && !is_of_people(user_agent, system)
+        let end = user_agent
+            .char_indices()
+            .nth(CRAWLER_WORDS_WITHIN)
+            .map_or(user_agent.len(), |(end, _)| end);
+        self.crawler_words.extract(&user_agent[..end]).is_some()
+            && !is_of_people(user_agent, system)
     }
 }
 
-/// Whether a user agent is that of a phone, tablet, television or console, and does not say where its robot is described.
+/// Whether a user agent is that of a phone, tablet, television or console, and does not say where
+/// its robot is described.
 fn is_of_people(user_agent: &str, system: Option<&str>) -> bool {
     let names_a_page = user_agent.contains("://") || user_agent.contains("+http");
-    let is_a_device = system.is_some_and(|system| !COMPUTERS.contains(&system)) || says(user_agent, &DEVICE_WORDS);
+    let is_a_device = system.is_some_and(|system| !COMPUTERS.contains(&system))
+        || says(user_agent, &DEVICE_WORDS);
     is_a_device && !names_a_page
 }
 
@@ -94,7 +106,9 @@ impl DeviceEnricher for UaParserDeviceEnricher {
         let is_bot = self.is_bot(user_agent, system.as_deref());
         // What the data does not know yet, or what says that it is something else.
         let (browser, system) = match (browser, system) {
-            (browser, _) if says(user_agent, &["OpenHarmony"]) => (browser, Some("HarmonyOS".to_owned())),
+            (browser, _) if says(user_agent, &["OpenHarmony"]) => {
+                (browser, Some("HarmonyOS".to_owned()))
+            }
             // A view of the web within an app on an iPad, which says that it is a Mac.
             (_, Some(system)) if system == "macOS" && says(user_agent, &["Mobile/"]) => {
                 (Some("Safari".to_owned()), Some("iPadOS".to_owned()))
@@ -147,13 +161,18 @@ fn kind(user_agent: &str, system: Option<&str>) -> DeviceKind {
         Some("iOS") => DeviceKind::Mobile,
         Some("HarmonyOS") if says(&["Tablet"]) => DeviceKind::Tablet,
         Some("HarmonyOS") if says(&["(PC;", "2in1"]) => DeviceKind::Desktop,
-        // Amazon's browser is on its own devices only, and says "Linux" where a page for computers is wanted.
-        Some("Android" | "Linux" | "Fire OS") if says(&["Silk/"]) && !has_word(user_agent, "Mobile") => {
+        // Amazon's browser is on its own devices only, and says "Linux" where a page for computers
+        // is wanted.
+        Some("Android" | "Linux" | "Fire OS")
+            if says(&["Silk/"]) && !has_word(user_agent, "Mobile") =>
+        {
             DeviceKind::Tablet
         }
         // Chrome's rule: a browser on a phone says "Mobile", on a tablet it does not.
         Some("Android") if is_browser && !has_word(user_agent, "Mobile") => DeviceKind::Tablet,
-        Some("Android" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Tizen" | "HarmonyOS") => DeviceKind::Mobile,
+        Some("Android" | "Windows Phone" | "BlackBerry OS" | "KaiOS" | "Tizen" | "HarmonyOS") => {
+            DeviceKind::Mobile
+        }
         Some("Windows" | "macOS") if is_browser => DeviceKind::Desktop,
         Some(_) if is_browser && has_word(user_agent, "Mobile") => DeviceKind::Mobile,
         Some(_) if is_browser => DeviceKind::Desktop,
@@ -183,7 +202,8 @@ const TELEVISION_WORDS: [&str; 15] = [
 fn is_fire_tv(user_agent: &str, system: Option<&str>) -> bool {
     let is_model = |word: &str| {
         word.strip_prefix("AFT").is_some_and(|model| {
-            !model.is_empty() && model.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+            !model.is_empty()
+                && model.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
         })
     };
     matches!(system, Some("Android" | "Linux" | "Fire OS")) && words(user_agent).any(is_model)
@@ -194,7 +214,8 @@ fn has_word(user_agent: &str, wanted: &str) -> bool {
 }
 
 fn words(user_agent: &str) -> impl Iterator<Item = &str> {
-    user_agent.split(|character: char| !character.is_alphanumeric() && !matches!(character, '-' | '_'))
+    user_agent
+        .split(|character: char| !character.is_alphanumeric() && !matches!(character, '-' | '_'))
 }
 
 #[cfg(test)]
@@ -208,11 +229,13 @@ mod tests {
             let device = enricher.device(user_agent).unwrap();
             (device.describe().unwrap_or_default(), device.kind)
         };
-        const MAC: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+        const MAC: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 \
+            (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
         for (user_agent, words, kind) in [
             (MAC, "Chrome on macOS", DeviceKind::Desktop),
             (
-                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                    Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
                 "Edge on Windows",
                 DeviceKind::Desktop,
             ),
@@ -222,34 +245,47 @@ mod tests {
                 DeviceKind::Desktop,
             ),
             (
-                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 \
+                    (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
                 "Safari on iOS",
                 DeviceKind::Mobile,
             ),
             (
-                "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.6 Mobile/15E148 Safari/604.1",
+                "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like \
+                    Gecko) Version/16.6 Mobile/15E148 Safari/604.1",
                 "Safari on iOS",
                 DeviceKind::Tablet,
             ),
             (
-                "Mozilla/5.0 (Linux; Android 14; SM-G991B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36",
+                "Mozilla/5.0 (Linux; Android 14; SM-G991B) AppleWebKit/537.36 (KHTML, like Gecko) \
+                    Chrome/139.0.0.0 Mobile Safari/537.36",
                 "Chrome on Android",
                 DeviceKind::Mobile,
             ),
             (
-                "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36",
+                "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, like Gecko) \
+                    Chrome/139.0.0.0 Safari/537.36",
                 "Chrome on Android",
                 DeviceKind::Tablet,
             ),
             (
-                "Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.5) AppleWebKit/537.36 (KHTML, like Gecko) 85.0.4183.93/6.5 TV Safari/537.36",
+                "Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.5) AppleWebKit/537.36 (KHTML, like Gecko) \
+                    85.0.4183.93/6.5 TV Safari/537.36",
                 "Safari on Tizen",
                 DeviceKind::Tv,
             ),
             ("MyApp/1.0 CFNetwork/1410.0.3 Darwin/22.6.0", "MyApp on iOS", DeviceKind::Mobile),
-            ("Dalvik/2.1.0 (Linux; U; Android 13; Pixel 7 Build/TQ1A)", "Android", DeviceKind::Mobile),
+            (
+                "Dalvik/2.1.0 (Linux; U; Android 13; Pixel 7 Build/TQ1A)",
+                "Android",
+                DeviceKind::Mobile,
+            ),
             ("curl/8.0", "curl", DeviceKind::Other),
-            ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Googlebot", DeviceKind::Bot),
+            (
+                "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+                "Googlebot",
+                DeviceKind::Bot,
+            ),
         ] {
             assert_eq!(told(user_agent), (words.into(), kind), "{user_agent}");
         }
@@ -260,32 +296,128 @@ mod tests {
         let enricher = UaParserDeviceEnricher::new().unwrap();
         let kind = |user_agent: &str| enricher.device(user_agent).map(|device| device.kind);
         let chrome = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/112.0.0.0";
-        let silk = "AppleWebKit/537.36 (KHTML, like Gecko) Silk/112.5.1 like Chrome/112.0.5615.213 Safari/537.36";
+        let silk = "AppleWebKit/537.36 (KHTML, like Gecko) Silk/112.5.1 like \
+            Chrome/112.0.5615.213 Safari/537.36";
         let webkit = "AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148";
-        let late =
-            format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Safari/537.36 {} robot", "x".repeat(300));
+        let late = format!(
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Safari/537.36 {} robot",
+            "x".repeat(300)
+        );
         for (user_agent, expected) in [
             (format!("Mozilla/5.0 (Linux; Android 11; KFTRWI) {silk}"), DeviceKind::Tablet),
             (format!("Mozilla/5.0 (X11; Linux x86_64) {silk}"), DeviceKind::Tablet),
             (format!("Mozilla/5.0 (Linux; Android 9; AFTMM) {silk}"), DeviceKind::Tv),
-            (format!("Mozilla/5.0 (Linux; Android 7.1.2; AFTN Build/NS6265; wv) {chrome} Mobile Safari/537.36"), DeviceKind::Tv),
-            (format!("Mozilla/5.0 (Linux; Android 12; CUBOT X50) {chrome} Mobile Safari/537.36"), DeviceKind::Mobile),
-            (format!("Mozilla/5.0 (Linux; Android 10; Zeal 4G) {chrome} Mobile Safari/537.36"), DeviceKind::Mobile),
-            (format!("Mozilla/5.0 (Linux; Android 13; Spider Pro) {chrome} Mobile Safari/537.36"), DeviceKind::Mobile),
-            (format!("Mozilla/5.0 (Linux; Android 8.1; Vortex HD65) {chrome} Mobile Safari/537.36"), DeviceKind::Mobile),
-            (format!("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) {webkit} DaumApps/3.7.0 DaumDevice/mobile"), DeviceKind::Mobile),
-            (format!("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) {webkit} YahooMobile/1.0"), DeviceKind::Mobile),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 7.1.2; AFTN Build/NS6265; wv) {chrome} Mobile \
+                Safari/537.36"
+                ),
+                DeviceKind::Tv,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 12; CUBOT X50) {chrome} Mobile \
+                Safari/537.36"
+                ),
+                DeviceKind::Mobile,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 10; Zeal 4G) {chrome} Mobile \
+                Safari/537.36"
+                ),
+                DeviceKind::Mobile,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 13; Spider Pro) {chrome} Mobile \
+                Safari/537.36"
+                ),
+                DeviceKind::Mobile,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 8.1; Vortex HD65) {chrome} Mobile \
+                Safari/537.36"
+                ),
+                DeviceKind::Mobile,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) {webkit} \
+                DaumApps/3.7.0 DaumDevice/mobile"
+                ),
+                DeviceKind::Mobile,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) {webkit} \
+                YahooMobile/1.0"
+                ),
+                DeviceKind::Mobile,
+            ),
             (late, DeviceKind::Desktop),
             ("CRAFT/5.1 (Windows NT 10.0)".to_owned(), DeviceKind::Other),
-            (format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Safari/537.36 Mobile-Desk/1"), DeviceKind::Desktop),
-            (format!("Mozilla/5.0 (Linux; Android 10; Chromecast Build/QTS1) {chrome} Safari/537.36"), DeviceKind::Tv),
-            ("Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/114.0.0.0 Safari/537.36 ArkWeb/4.1.6.1 Mobile".to_owned(), DeviceKind::Mobile),
-            ("Mozilla/5.0 (Tablet; OpenHarmony 5.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/114.0.0.0 Safari/537.36 ArkWeb/4.1.6.1".to_owned(), DeviceKind::Tablet),
-            (format!("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {webkit}"), DeviceKind::Tablet),
-            ("Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)".to_owned(), DeviceKind::Bot),
-            (format!("Mozilla/5.0 (Linux; Android 6.0.1; Nexus 5X Build/MMB29P) {chrome} Mobile Safari/537.36 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"), DeviceKind::Bot),
-            ("Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)".to_owned(), DeviceKind::Bot),
-            ("facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)".to_owned(), DeviceKind::Bot),
+            (
+                format!(
+                    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Safari/537.36 \
+                Mobile-Desk/1"
+                ),
+                DeviceKind::Desktop,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 10; Chromecast Build/QTS1) {chrome} \
+                Safari/537.36"
+                ),
+                DeviceKind::Tv,
+            ),
+            (
+                "Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 (KHTML, like Gecko) \
+                Chrome/114.0.0.0 Safari/537.36 ArkWeb/4.1.6.1 \
+                Mobile"
+                    .to_owned(),
+                DeviceKind::Mobile,
+            ),
+            (
+                "Mozilla/5.0 (Tablet; OpenHarmony 5.0) AppleWebKit/537.36 (KHTML, like Gecko) \
+                Chrome/114.0.0.0 Safari/537.36 ArkWeb/4.1.6.1"
+                    .to_owned(),
+                DeviceKind::Tablet,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) \
+                {webkit}"
+                ),
+                DeviceKind::Tablet,
+            ),
+            (
+                "Mozilla/5.0 (compatible; bingbot/2.0; \
+                +http://www.bing.com/bingbot.htm)"
+                    .to_owned(),
+                DeviceKind::Bot,
+            ),
+            (
+                format!(
+                    "Mozilla/5.0 (Linux; Android 6.0.1; Nexus 5X Build/MMB29P) {chrome} Mobile \
+                Safari/537.36 (compatible; Googlebot/2.1; \
+                +http://www.google.com/bot.html)"
+                ),
+                DeviceKind::Bot,
+            ),
+            (
+                "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; \
+                +https://openai.com/gptbot)"
+                    .to_owned(),
+                DeviceKind::Bot,
+            ),
+            (
+                "facebookexternalhit/1.1 \
+                (+http://www.facebook.com/externalhit_uatext.php)"
+                    .to_owned(),
+                DeviceKind::Bot,
+            ),
             ("Scrapy/2.11 (+https://scrapy.org)".to_owned(), DeviceKind::Bot),
         ] {
             assert_eq!(kind(&user_agent), Some(expected), "{user_agent}");

@@ -1,4 +1,5 @@
-//! The test files of uap-core, run against this parser. What it says otherwise is listed in `uap-core/disagreements.txt`.
+//! The test files of uap-core, run against this parser. What it says otherwise is listed in
+//! `uap-core/disagreements.txt`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -17,7 +18,9 @@ const EXAMPLES: usize = 8;
 fn cases(name: &str) -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uap-core").join(name);
     let text = std::fs::read_to_string(path).unwrap();
-    let case = |line: &str| line.split_once('\t').map(|(family, agent)| (family.to_owned(), agent.to_owned()));
+    let case = |line: &str| {
+        line.split_once('\t').map(|(family, agent)| (family.to_owned(), agent.to_owned()))
+    };
     text.lines().map(|line| case(line).unwrap()).collect()
 }
 
@@ -27,7 +30,10 @@ struct Disagreements(BTreeMap<(String, String), Vec<String>>);
 
 impl Disagreements {
     fn add(&mut self, upstream: &str, own: &str, user_agent: &str) {
-        self.0.entry((upstream.to_owned(), own.to_owned())).or_default().push(user_agent.to_owned());
+        self.0
+            .entry((upstream.to_owned(), own.to_owned()))
+            .or_default()
+            .push(user_agent.to_owned());
     }
 
     fn count(&self) -> usize {
@@ -50,7 +56,8 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
     // The domain cuts what is longer.
     let device = |agent: &str| enricher.device(domain::truncated_user_agent(agent));
     let is_bot = |agent: &str| device(agent).is_some_and(|device| device.kind == DeviceKind::Bot);
-    let mut text = String::from("What this parser says otherwise than the test files of uap-core.\n");
+    let mut text =
+        String::from("What this parser says otherwise than the test files of uap-core.\n");
 
     let (mut people, mut crawlers) = (Disagreements::default(), Disagreements::default());
     let devices = cases("devices.tsv");
@@ -61,7 +68,8 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
             _ => {}
         }
     }
-    writeln!(text, "\n# Devices: {} of {}\n", people.count() + crawlers.count(), devices.len()).unwrap();
+    writeln!(text, "\n# Devices: {} of {}\n", people.count() + crawlers.count(), devices.len())
+        .unwrap();
     people.write(&mut text);
     crawlers.write(&mut text);
 
@@ -69,7 +77,11 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
         device.as_ref().and_then(part).unwrap_or("Other").to_owned()
     };
     for (title, file, part) in [
-        ("Browsers", "browsers.tsv", (|device: &Device| device.browser.as_deref()) as fn(&Device) -> Option<&str>),
+        (
+            "Browsers",
+            "browsers.tsv",
+            (|device: &Device| device.browser.as_deref()) as fn(&Device) -> Option<&str>,
+        ),
         ("Systems", "systems.tsv", |device: &Device| device.system.as_deref()),
     ] {
         let (mut other, cases) = (Disagreements::default(), cases(file));
@@ -91,6 +103,7 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
         panic!("compare {} with the new {}", path.display(), new.display());
     }
     // Where upstream takes a crawler's own name, or a weblog's, for that of a device.
-    let named = |agent: &String| ["Spider", "spider", "WordPress"].iter().any(|name| agent.contains(name));
+    let named =
+        |agent: &String| ["Spider", "spider", "WordPress"].iter().any(|name| agent.contains(name));
     assert!(people.0.values().flatten().all(named), "people's devices are never bots");
 }

@@ -12,8 +12,8 @@ use crate::http::ConnectionSettings;
 const MAX_PUBLIC: u64 = 10_000;
 /// Connections of the service listener, at most: backends keep a few each.
 const MAX_SERVICE: u64 = 2_000;
-/// Descriptors for everything but connections of clients and of the database: files, logs, Redis, an issuer's
-/// keys, and connections that were closed a moment ago.
+/// Descriptors for everything but connections of clients and of the database: files, logs, Redis,
+/// an issuer's keys, and connections that were closed a moment ago.
 const RESERVE: u64 = 128;
 
 /// The descriptors of this process.
@@ -24,14 +24,15 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises the limit as far as this process may, and divides what there is: idle end users must not take what
-    /// the service listener, the database and health checks need.
+    /// Raises the limit as far as this process may, and divides what there is: idle end users must
+    /// not take what the service listener, the database and health checks need.
     pub(crate) fn raise(settings: &Settings) -> Self {
         let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot raise the limit of open files");
             1024
         });
-        let divided = Self::divide(limit, settings.pool_size.into(), settings.max_connections.map(u64::from));
+        let divided =
+            Self::divide(limit, settings.pool_size.into(), settings.max_connections.map(u64::from));
         let wanted = settings.max_connections.map_or(divided.public, |wanted| wanted as usize);
         if divided.public < wanted {
             tracing::warn!(
@@ -61,7 +62,8 @@ impl Descriptors {
     /// The bounds of the public listener.
     pub(crate) fn public(&self, settings: &Settings) -> ConnectionSettings {
         let half = (self.public / 2).max(1);
-        let max_per_address = settings.limits.connections_per_address.map_or(half, |max| max as usize);
+        let max_per_address =
+            settings.limits.connections_per_address.map_or(half, |max| max as usize);
         connection_settings(self.public, max_per_address, settings)
     }
 
@@ -71,7 +73,11 @@ impl Descriptors {
     }
 }
 
-fn connection_settings(max: usize, max_per_address: usize, settings: &Settings) -> ConnectionSettings {
+fn connection_settings(
+    max: usize,
+    max_per_address: usize,
+    settings: &Settings,
+) -> ConnectionSettings {
     let trusted_proxies: Arc<[IpNetwork]> = settings.trusted_proxies.clone().into();
     let idle_timeout: Duration = settings.idle_timeout;
     ConnectionSettings { max, max_per_address, idle_timeout, trusted_proxies }

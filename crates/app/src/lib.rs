@@ -1,8 +1,8 @@
 //! The service around the application: configuration, composition, HTTP, command line.
 //!
-//! This is the only crate that knows all others, and [`composition`] is the only room in it that names
-//! concrete adapters. To embed sessiond by configuration, call [`composition::node::Node::connect`] and use
-//! [`application::Application`] directly.
+//! This is the only crate that knows all others, and [`composition`] is the only room in it that
+//! names concrete adapters. To embed sessiond by configuration, call
+//! [`composition::node::Node::connect`] and use [`application::Application`] directly.
 
 pub mod auth;
 pub mod cli;

@@ -18,10 +18,17 @@ mod tests {
     #[test]
     fn loopback_is_this_machine_and_nothing_that_looks_like_it() {
         let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
-        for url in ["http://localhost:1/", "http://127.0.0.1/", "http://127.8.9.1", "http://[::1]:80/x"] {
+        for url in
+            ["http://localhost:1/", "http://127.0.0.1/", "http://127.8.9.1", "http://[::1]:80/x"]
+        {
             assert!(loopback(url), "{url}");
         }
-        for url in ["http://localhost.example/", "http://127.0.0.1.example", "http://10.0.0.1", "http://[::2]/"] {
+        for url in [
+            "http://localhost.example/",
+            "http://127.0.0.1.example",
+            "http://10.0.0.1",
+            "http://[::2]/",
+        ] {
             assert!(!loopback(url), "{url}");
         }
     }

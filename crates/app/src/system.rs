@@ -1,4 +1,5 @@
-//! The real clock and the real ids: the one file that may ask the operating system for them (`clippy.toml`).
+//! The real clock and the real ids: the one file that may ask the operating system for them
+//! (`clippy.toml`).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

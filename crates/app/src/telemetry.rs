@@ -10,8 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Settings};
 
-/// Upper bounds of the latency buckets, in seconds: a cached read is tens of microseconds, a request never over one second.
-const LATENCY_BUCKETS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0];
+/// Upper bounds of the latency buckets, in seconds: a cached read is tens of microseconds, a
+/// request never over one second.
+const LATENCY_BUCKETS: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0];
 
 /// How often the recorder tidies up what it has collected; without it, memory grows.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,9 +21,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Log lines that wait to be written, at most. More are dropped, and counted.
 const MAX_BUFFERED_LINES: usize = 8192;
 
-/// A process's log. Lines are written by a thread of their own, so that a reader of standard error who is
-/// slow, or gone, delays and breaks nothing. What waits to be written is written when this is dropped, or
-/// given up a second later.
+/// A process's log. Lines are written by a thread of their own, so that a reader of standard error
+/// who is slow, or gone, delays and breaks nothing. What waits to be written is written when this
+/// is dropped, or given up a second later.
 pub(crate) struct Logging {
     set_filter: Box<dyn Fn(EnvFilter) -> Result<()> + Send + Sync>,
     dropped: ErrorCounter,
@@ -51,7 +53,11 @@ impl Logging {
                 builder.try_init()
             }
             LogFormat::Json => {
-                let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
+                let builder = builder
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(true)
+                    .with_span_list(false);
                 let builder = builder.with_filter_reloading();
                 let handle = builder.reload_handle();
                 set_filter = Box::new(move |filter| handle.reload(filter).context("log.level"));
@@ -74,15 +80,16 @@ impl Logging {
     }
 }
 
-/// A plain level is about sessiond; what libraries say below a warning is noise to an operator. A filter is
-/// taken as it is.
+/// A plain level is about sessiond; what libraries say below a warning is noise to an operator. A
+/// filter is taken as it is.
 fn filter(level: &str) -> Result<EnvFilter> {
     let is_plain = !level.contains(['=', ',']);
     let quiet = if is_plain { ",sea_orm_migration=warn,sqlx=warn" } else { "" };
     EnvFilter::try_new(format!("{level}{quiet}")).context("log.level")
 }
 
-/// Logs and counts panics. The default hook would write to standard error itself, and wait for its reader.
+/// Logs and counts panics. The default hook would write to standard error itself, and wait for its
+/// reader.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -107,34 +114,78 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
     );
     describe_gauge!("sessiond_http_connections", "Open connections of a listener");
     describe_gauge!("sessiond_cache_up", "1 if the shared cache answers, 0 while it is left alone");
-    describe_counter!("sessiond_cache_errors_total", "Commands that the shared cache did not answer or refused");
-    describe_counter!("sessiond_cache_rejects_total", "Values of the shared cache that were not believed");
+    describe_counter!(
+        "sessiond_cache_errors_total",
+        "Commands that the shared cache did not answer or refused"
+    );
+    describe_counter!(
+        "sessiond_cache_rejects_total",
+        "Values of the shared cache that were not believed"
+    );
     describe_counter!("sessiond_activity_writes_total", "Sessions whose use was written");
-    describe_counter!("sessiond_activity_write_errors_total", "Attempts to write the use of sessions that failed");
+    describe_counter!(
+        "sessiond_activity_write_errors_total",
+        "Attempts to write the use of sessions that failed"
+    );
     describe_counter!(
         "sessiond_activity_dropped_total",
         "Uses of sessions that were not taken note of, for want of room"
     );
-    describe_gauge!("sessiond_cleanup_backlog", "Sessions that wait to be noted as over, or deleted; 100000 if more");
+    describe_gauge!(
+        "sessiond_cleanup_backlog",
+        "Sessions that wait to be noted as over, or deleted; 100000 if more"
+    );
     describe_counter!("sessiond_cleaned_total", "What was cleared away: expired, deleted, events");
     describe_gauge!(
         "sessiond_poll_age_seconds",
         Unit::Seconds,
         "How long ago the last poll of the log of revocations was sent"
     );
-    describe_counter!("sessiond_cache_refused_total", "Cached sessions that were not served, by reason");
-    describe_gauge!("sessiond_revocation_entries", "Sessions and users for which the node has revocations");
-    describe_counter!("sessiond_revocation_resets_total", "How often nothing that was cached before was trusted");
-    describe_counter!("sessiond_panics_total", "Panics; each is a failed request or the end of the process");
-    describe_counter!("sessiond_log_lines_dropped_total", "Log lines dropped because they were not read fast enough");
-    describe_counter!("sessiond_auth_failures_total", "Requests refused for their credentials, by reason");
+    describe_counter!(
+        "sessiond_cache_refused_total",
+        "Cached sessions that were not served, by reason"
+    );
+    describe_gauge!(
+        "sessiond_revocation_entries",
+        "Sessions and users for which the node has revocations"
+    );
+    describe_counter!(
+        "sessiond_revocation_resets_total",
+        "How often nothing that was cached before was trusted"
+    );
+    describe_counter!(
+        "sessiond_panics_total",
+        "Panics; each is a failed request or the end of the process"
+    );
+    describe_counter!(
+        "sessiond_log_lines_dropped_total",
+        "Log lines dropped because they were not read fast enough"
+    );
+    describe_counter!(
+        "sessiond_auth_failures_total",
+        "Requests refused for their credentials, by reason"
+    );
     describe_counter!("sessiond_rate_limited_total", "Requests refused by a limit");
     describe_counter!("sessiond_deadlines_missed_total", "Requests that were not answered in time");
-    describe_counter!("sessiond_http_connections_closed_total", "Connections closed for want of room");
-    describe_counter!("sessiond_jwks_fetch_failures_total", "Attempts to fetch an issuer's keys that failed");
-    describe_gauge!("sessiond_jwks_age_seconds", Unit::Seconds, "Age of the issuer's keys at the last attempt");
+    describe_counter!(
+        "sessiond_http_connections_closed_total",
+        "Connections closed for want of room"
+    );
+    describe_counter!(
+        "sessiond_jwks_fetch_failures_total",
+        "Attempts to fetch an issuer's keys that failed"
+    );
+    describe_gauge!(
+        "sessiond_jwks_age_seconds",
+        Unit::Seconds,
+        "Age of the issuer's keys at the last attempt"
+    );
     describe_gauge!("sessiond_build_info", "1, with the version");
-    for name in ["sessiond_panics_total", "sessiond_log_lines_dropped_total", "sessiond_jwks_fetch_failures_total"] {
+    for name in [
+        "sessiond_panics_total",
+        "sessiond_log_lines_dropped_total",
+        "sessiond_jwks_fetch_failures_total",
+    ] {
         metrics::counter!(name).increment(0);
     }
     metrics::gauge!("sessiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -142,7 +193,8 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
-            metrics::counter!("sessiond_log_lines_dropped_total").absolute(dropped_lines.dropped_lines() as u64);
+            metrics::counter!("sessiond_log_lines_dropped_total")
+                .absolute(dropped_lines.dropped_lines() as u64);
             upkeep.run_upkeep();
         }
     });

@@ -6,19 +6,24 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use domain::SessionPolicy;
 use domain::ports::{
-    Clock, EventOutbox, IdGenerator, MonotonicClock, RevocationFeed, SessionCache, SessionRepository, SessionRetention,
+    Clock, EventOutbox, IdGenerator, MonotonicClock, RevocationFeed, SessionCache,
+    SessionRepository, SessionRetention,
 };
 
 use crate::activity::{ActivityBuffer, ActivityWriter};
 use crate::background::Background;
 use crate::coherence::{
-    CoherentSessionCache, CommitWait, PeerMonitor, RevocationFollower, RevocationState, SessionRevoker,
+    CoherentSessionCache, CommitWait, PeerMonitor, RevocationFollower, RevocationState,
+    SessionRevoker,
 };
 use crate::commands::handlers::{
     CleanUpHandler, CreateSessionHandler, EditSessionHandler, Enrichers, RecordActivityHandler,
-    RevokeAllSessionsHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler, RevokeSessionsHandler,
+    RevokeAllSessionsHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler,
+    RevokeSessionsHandler,
 };
-use crate::queries::handlers::{GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler};
+use crate::queries::handlers::{
+    GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler,
+};
 
 /// What the application needs from outside. `sessiond::composition` chooses the adapters.
 #[derive(Clone)]
@@ -84,7 +89,8 @@ pub struct Application {
     pub revoke_all_sessions: RevokeAllSessionsHandler,
     /// Purges what has expired.
     pub clean_up: CleanUpHandler,
-    /// What this node knows of revocations. Without [background work](Background) it is never recent enough to serve from caches.
+    /// What this node knows of revocations. Without [background work](Background) it is never
+    /// recent enough to serve from caches.
     pub revocation_state: Arc<RevocationState>,
     /// Writes recorded activity. Background work does so whenever some is due.
     pub activity_writer: Arc<ActivityWriter>,
@@ -98,10 +104,15 @@ impl Application {
     pub fn new(ports: Ports, policies: Policies) -> (Self, Background) {
         let Ports { session_repo: repo, revocation_feed: feed, clock, monotonic_clock, .. } = ports;
         let state = Arc::new(RevocationState::new(monotonic_clock.clone(), policies.max_staleness));
-        let commit_wait = Arc::new(CommitWait::new(feed.clone(), monotonic_clock.clone(), state.clone()));
-        let cache: Arc<dyn SessionCache> =
-            Arc::new(CoherentSessionCache::new(ports.near_cache, ports.shared_cache, state.clone()));
-        let activity = Arc::new(ActivityBuffer::new(policies.activity_window, monotonic_clock.clone()));
+        let commit_wait =
+            Arc::new(CommitWait::new(feed.clone(), monotonic_clock.clone(), state.clone()));
+        let cache: Arc<dyn SessionCache> = Arc::new(CoherentSessionCache::new(
+            ports.near_cache,
+            ports.shared_cache,
+            state.clone(),
+        ));
+        let activity =
+            Arc::new(ActivityBuffer::new(policies.activity_window, monotonic_clock.clone()));
         let activity_writer = Arc::new(ActivityWriter::new(repo.clone(), activity.clone()));
         let revoker = Arc::new(SessionRevoker::new(
             cache.clone(),
@@ -110,10 +121,16 @@ impl Application {
             commit_wait.clone(),
             clock.clone(),
         ));
-        let clean_up = || CleanUpHandler::new(ports.session_retention.clone(), clock.clone(), policies.retention);
+        let clean_up = || {
+            CleanUpHandler::new(ports.session_retention.clone(), clock.clone(), policies.retention)
+        };
         let background = Background {
             follower: RevocationFollower::new(feed.clone(), state.clone()),
-            peer_monitor: PeerMonitor::new(feed.clone(), monotonic_clock.clone(), commit_wait.clone()),
+            peer_monitor: PeerMonitor::new(
+                feed.clone(),
+                monotonic_clock.clone(),
+                commit_wait.clone(),
+            ),
             activity_writer: activity_writer.clone(),
             clean_up: clean_up(),
             feed: feed.clone(),
@@ -121,9 +138,14 @@ impl Application {
             clock: monotonic_clock.clone(),
         };
         let application = Self {
-            get_session: GetSessionHandler::new(repo.clone(), cache.clone()).with_pending_activity(activity.clone()),
+            get_session: GetSessionHandler::new(repo.clone(), cache.clone())
+                .with_pending_activity(activity.clone()),
             inspect_session: InspectSessionHandler::new(repo.clone(), activity.clone()),
-            list_user_sessions: ListUserSessionsHandler::new(repo.clone(), clock.clone(), activity.clone()),
+            list_user_sessions: ListUserSessionsHandler::new(
+                repo.clone(),
+                clock.clone(),
+                activity.clone(),
+            ),
             list_events: ListEventsHandler::new(ports.event_outbox),
             create_session: CreateSessionHandler::new(
                 repo.clone(),
@@ -134,10 +156,23 @@ impl Application {
                 policies.sessions,
             ),
             edit_session: EditSessionHandler::new(repo.clone(), cache),
-            record_activity: RecordActivityHandler::new(repo.clone(), clock.clone(), activity, state.clone()),
+            record_activity: RecordActivityHandler::new(
+                repo.clone(),
+                clock.clone(),
+                activity,
+                state.clone(),
+            ),
             revoke_session: RevokeSessionHandler::new(repo.clone(), revoker.clone(), clock.clone()),
-            revoke_sessions: RevokeSessionsHandler::new(repo.clone(), revoker.clone(), clock.clone()),
-            revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(repo.clone(), revoker.clone(), clock.clone()),
+            revoke_sessions: RevokeSessionsHandler::new(
+                repo.clone(),
+                revoker.clone(),
+                clock.clone(),
+            ),
+            revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(
+                repo.clone(),
+                revoker.clone(),
+                clock.clone(),
+            ),
             revoke_all_sessions: RevokeAllSessionsHandler::new(repo, revoker, clock.clone()),
             clean_up: clean_up(),
             revocation_state: state,
@@ -154,8 +189,9 @@ impl Application {
         self.commit_wait.longest()
     }
 
-    /// Ends the part of this node: serves nothing from caches any more, lets no peer wait for it, and writes what activity there is.
-    /// To be called once no request is being handled, and background work has ended.
+    /// Ends the part of this node: serves nothing from caches any more, lets no peer wait for it,
+    /// and writes what activity there is. To be called once no request is being handled, and
+    /// background work has ended.
     pub async fn leave(&self) {
         self.revocation_state.reset();
         if let Err(error) = self.revocation_feed.leave().await {

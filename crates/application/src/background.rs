@@ -1,5 +1,5 @@
-//! What a node does beside answering: it polls the log of revocations, looks after its peers, writes activity, prunes the log, and
-//! cleans up. The binary and library users run the same.
+//! What a node does beside answering: it polls the log of revocations, looks after its peers,
+//! writes activity, prunes the log, and cleans up. The binary and library users run the same.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::commands::handlers::{CleanUpHandler, CleanedUp};
 
 /// How often activity is written, if any is due.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the last activity is tried to be written before an orderly stop, and the pause between.
+/// How often the last activity is tried to be written before an orderly stop, and the pause
+/// between.
 const LAST_WRITES: u32 = 5;
 const LAST_WRITE_PAUSE: Duration = Duration::from_millis(400);
 
@@ -57,7 +58,8 @@ pub struct Intervals {
     pub cleanup: Option<Duration>,
 }
 
-/// A task ended that should not have. The node must stop: it may serve nothing from caches, or lose activity.
+/// A task ended that should not have. The node must stop: it may serve nothing from caches, or lose
+/// activity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the background task {task} ended: {reason}")]
 pub struct TaskEnded {
@@ -79,7 +81,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Polls the log of revocations until this node has read it once, so that caches are of use from the first request on.
+    /// Polls the log of revocations until this node has read it once, so that caches are of use
+    /// from the first request on.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the store did not answer. Background work goes on polling.
@@ -89,11 +92,13 @@ impl Background {
                 break;
             }
         }
-        // How long each peer serves what it has cached has to be known before the first revocation, in case the store fails then.
+        // How long each peer serves what it has cached has to be known before the first revocation,
+        // in case the store fails then.
         self.peer_monitor.remove_dead_peers().await.map(drop)
     }
 
-    /// Runs until `shutdown` resolves. `spawn` starts a task on the caller's runtime: with tokio, `tokio::spawn`.
+    /// Runs until `shutdown` resolves. `spawn` starts a task on the caller's runtime: with tokio,
+    /// `tokio::spawn`.
     ///
     /// # Errors
     /// [`TaskEnded`] as soon as a task has panicked or returned. The others go on until `shutdown`.
@@ -110,7 +115,10 @@ impl Background {
         let Self { follower, peer_monitor, activity_writer, clean_up, feed, state, clock } = self;
         let pace = Pace { clock, shutdown: shutdown.clone() };
         let mut tasks = vec![
-            ("follow_revocations", follow_revocations(follower, state, intervals.poll, pace.clone()).boxed()),
+            (
+                "follow_revocations",
+                follow_revocations(follower, state, intervals.poll, pace.clone()).boxed(),
+            ),
             ("monitor_peers", monitor_peers(peer_monitor, pace.clone()).boxed()),
             ("write_activity", write_activity(activity_writer, pace.clone()).boxed()),
             ("prune_revocation_log", prune_revocation_log(feed, pace.clone()).boxed()),
@@ -118,7 +126,8 @@ impl Background {
         if let Some(interval) = intervals.cleanup {
             tasks.push(("clean_up", clean_up_regularly(clean_up, interval, pace).boxed()));
         }
-        let (names, mut running): (Vec<_>, Vec<_>) = tasks.into_iter().map(|(name, task)| (name, spawn(task))).unzip();
+        let (names, mut running): (Vec<_>, Vec<_>) =
+            tasks.into_iter().map(|(name, task)| (name, spawn(task))).unzip();
         let first = match select(select_all(running.iter_mut()), shutdown.clone()).await {
             Either::Left(((result, index, _), _)) => Some((result, names[index])),
             Either::Right(_) => None,
@@ -160,7 +169,8 @@ impl Pace {
     }
 }
 
-/// Polls the log of revocations at every `interval`. After an error it goes on, and caches are not used meanwhile.
+/// Polls the log of revocations at every `interval`. After an error it goes on, and caches are not
+/// used meanwhile.
 async fn follow_revocations(
     mut follower: RevocationFollower,
     state: Arc<RevocationState>,
@@ -175,14 +185,17 @@ async fn follow_revocations(
         let again = match follower.poll().await {
             Ok(polled) => {
                 if std::mem::replace(&mut is_failing, false) {
-                    tracing::info!("the log of revocations can be read again; caches are used again");
+                    tracing::info!(
+                        "the log of revocations can be read again; caches are used again"
+                    );
                 }
                 report_poll(polled);
                 polled.again
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "cannot read the log of revocations; caches are not used meanwhile");
+                    tracing::warn!(%error, "cannot read the log of revocations; caches are not \
+                        used meanwhile");
                 }
                 false
             }
@@ -194,7 +207,10 @@ async fn follow_revocations(
             report_state(&state);
             let trouble = state.trouble();
             if let Some(refusal) = trouble.filter(|_| trouble != in_trouble) {
-                tracing::warn!(reason = refusal.reason(), "cached sessions are not served; reads ask the database");
+                tracing::warn!(
+                    reason = refusal.reason(),
+                    "cached sessions are not served; reads ask the database"
+                );
             }
             in_trouble = trouble;
         }
@@ -207,14 +223,20 @@ async fn follow_revocations(
 fn report_poll(polled: Polled) {
     if polled.went_back {
         tracing::error!(
-            "the database counts from lower numbers than before: were its files put back? nothing cached is trusted"
+            "the database counts from lower numbers than before: were its files put back? nothing \
+                cached is trusted"
         );
     } else if polled.is_reset {
         metrics::counter!("sessiond_revocation_resets_total").increment(1);
-        tracing::info!("reading the log of revocations from its start; what was cached before may not be trusted");
+        tracing::info!(
+            "reading the log of revocations from its start; what was cached before may not be \
+                trusted"
+        );
     }
     if polled.has_overflowed {
-        tracing::warn!("more revocations than a node keeps; what was cached before them is not used");
+        tracing::warn!(
+            "more revocations than a node keeps; what was cached before them is not used"
+        );
     }
 }
 
@@ -222,7 +244,8 @@ fn report_state(state: &RevocationState) {
     metrics::gauge!("sessiond_poll_age_seconds").set(state.poll_age().as_secs_f64());
     metrics::gauge!("sessiond_revocation_entries").set(state.entry_count() as f64);
     for (refusal, count) in state.refused() {
-        metrics::counter!("sessiond_cache_refused_total", "reason" => refusal.reason()).absolute(count);
+        metrics::counter!("sessiond_cache_refused_total", "reason" => refusal.reason())
+            .absolute(count);
     }
 }
 
@@ -232,7 +255,8 @@ async fn monitor_peers(mut monitor: PeerMonitor, pace: Pace) {
         match monitor.remove_dead_peers().await {
             Ok(dead) => {
                 for peer in dead {
-                    tracing::warn!(node = %peer.node, "a peer has not reported for too long; revocations do not wait for it any more");
+                    tracing::warn!(node = %peer.node, "a peer has not reported for too long; \
+                        revocations do not wait for it any more");
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot look after the peers of this node"),
@@ -240,8 +264,8 @@ async fn monitor_peers(mut monitor: PeerMonitor, pace: Pace) {
     }
 }
 
-/// Prunes the revocation log, every minute and until nothing old is left. `cleanup.interval` does not matter to it: the log is never
-/// much longer than an hour's revocations.
+/// Prunes the revocation log, every minute and until nothing old is left. `cleanup.interval` does
+/// not matter to it: the log is never much longer than an hour's revocations.
 async fn prune_revocation_log(feed: Arc<dyn RevocationFeed>, pace: Pace) {
     while pace.pause(PRUNE_INTERVAL).await {
         loop {
@@ -296,7 +320,8 @@ pub(crate) async fn write_last_activity(writer: &ActivityWriter, clock: &dyn Mon
 
 /// Purges what has expired at every `interval`, and counts what waits for it.
 async fn clean_up_regularly(handler: CleanUpHandler, interval: Duration, pace: Pace) {
-    // Nodes that were started together should not stay together, and a new one should not wait for an hour.
+    // Nodes that were started together should not stay together, and a new one should not wait for
+    // an hour.
     let mut next = pace.now().saturating_add(interval / 10);
     loop {
         let until_next = next.0.saturating_sub(pace.now().0);
@@ -309,7 +334,9 @@ async fn clean_up_regularly(handler: CleanUpHandler, interval: Duration, pace: P
         }
         next = pace.now().saturating_add(interval);
         match clean_up_steps(&handler, |_| {}, &pace).await {
-            Ok(CleanedUp { expired, deleted, events }) => tracing::debug!(expired, deleted, events, "cleaned up"),
+            Ok(CleanedUp { expired, deleted, events }) => {
+                tracing::debug!(expired, deleted, events, "cleaned up")
+            }
             Err(error) => tracing::warn!(%error, "cannot clean up; trying again later"),
         }
         count_backlog(&handler).await;
@@ -325,7 +352,8 @@ pub async fn clean_up_until_done(
     progress: impl Fn(&CleanedUp),
     clock: Arc<dyn MonotonicClock>,
 ) -> Result<CleanedUp, PortError> {
-    clean_up_steps(handler, progress, &Pace { clock, shutdown: shutdown(std::future::pending()) }).await
+    clean_up_steps(handler, progress, &Pace { clock, shutdown: shutdown(std::future::pending()) })
+        .await
 }
 
 async fn clean_up_steps(
@@ -340,7 +368,9 @@ async fn clean_up_steps(
         if step.is_nothing() {
             return Ok(all);
         }
-        for (what, count) in [("expired", step.expired), ("deleted", step.deleted), ("events", step.events)] {
+        for (what, count) in
+            [("expired", step.expired), ("deleted", step.deleted), ("events", step.events)]
+        {
             metrics::counter!("sessiond_cleaned_total", "what" => what).increment(count);
         }
         all = all.and(step);
@@ -364,8 +394,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use adapters_memory::{
-        MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
-        MemorySessionRetention,
+        MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed,
+        MemorySessionRepository, MemorySessionRetention,
     };
     use async_trait::async_trait;
     use chrono::TimeDelta;
@@ -408,7 +438,8 @@ mod tests {
         }
     }
 
-    /// Polls are answered, until they panic. What needs the pool of connections is not; but pruning finds so many entries.
+    /// Polls are answered, until they panic. What needs the pool of connections is not; but pruning
+    /// finds so many entries.
     struct PollsOnly {
         feed: MemoryRevocationFeed,
         old_entries: AtomicU64,
@@ -421,7 +452,11 @@ mod tests {
             self.feed.register(max_staleness).await
         }
 
-        async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError> {
+        async fn poll(
+            &self,
+            position: Option<&LogPosition>,
+            is_heartbeat: bool,
+        ) -> Result<Option<Poll>, PortError> {
             assert!(!self.panics.load(Ordering::SeqCst), "a bug");
             self.feed.poll(position, is_heartbeat).await
         }
@@ -462,7 +497,11 @@ mod tests {
         fn new(old_entries: u64) -> Self {
             let database = MemoryDatabase::default();
             let feed = Arc::new(PollsOnly {
-                feed: MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1)),
+                feed: MemoryRevocationFeed::new(
+                    database.clone(),
+                    MemoryNodes::default(),
+                    Uuid::from_u128(1),
+                ),
                 old_entries: AtomicU64::new(old_entries),
                 panics: AtomicBool::new(false),
             });
@@ -487,7 +526,8 @@ mod tests {
                 on_limit: OnLimit::EvictOldest,
             };
             let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
-            let policies = Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
+            let policies =
+                Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
             let (application, background) = Application::new(ports, policies);
             Self { application, background: Some(background), feed, repo, stop: None }
         }
@@ -516,7 +556,10 @@ mod tests {
         f.run();
         for second in 1..=10 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(f.application.revocation_state.poll_age() < MAX_STALENESS, "caches are off after {second} s");
+            assert!(
+                f.application.revocation_state.poll_age() < MAX_STALENESS,
+                "caches are off after {second} s"
+            );
         }
     }
 
@@ -539,20 +582,29 @@ mod tests {
         f.repo.insert(&session, None).await.unwrap();
         let running = f.run();
         let record = async |address: &str| {
-            let command = RecordActivity { session_id: session.id, ip_address: address.parse().ok() };
+            let command =
+                RecordActivity { session_id: session.id, ip_address: address.parse().ok() };
             f.application.record_activity.handle(command).await.unwrap();
         };
-        let last_address = async || testkit::find_session(&*f.repo, session.id).await.unwrap().last_ip_address;
+        let last_address =
+            async || testkit::find_session(&*f.repo, session.id).await.unwrap().last_ip_address;
         record("192.0.2.1").await;
         tokio::time::sleep(WRITE_INTERVAL * 2).await;
         assert_eq!(last_address().await, "192.0.2.1".parse().ok());
         record("192.0.2.2").await;
         tokio::time::sleep(WRITE_INTERVAL * 2).await;
-        assert_eq!(last_address().await, "192.0.2.1".parse().ok(), "not before the window has passed");
+        assert_eq!(
+            last_address().await,
+            "192.0.2.1".parse().ok(),
+            "not before the window has passed"
+        );
         drop(f.stop.take());
         assert_eq!(running.await.unwrap(), Ok(()));
         f.application.leave().await;
         assert_eq!(last_address().await, "192.0.2.2".parse().ok());
-        assert!(f.application.revocation_state.poll_age() >= MAX_STALENESS, "nothing is served from caches any more");
+        assert!(
+            f.application.revocation_state.poll_age() >= MAX_STALENESS,
+            "nothing is served from caches any more"
+        );
     }
 }

@@ -1,10 +1,13 @@
-//! The use cases of sessiond: what can be asked ([`queries`]) and what can be changed ([`commands`]).
+//! The use cases of sessiond: what can be asked ([`queries`]) and what can be changed
+//! ([`commands`]).
 //!
-//! This crate knows the domain and nothing else: no HTTP, no SQL, no Redis, no runtime. What it needs from outside it takes
-//! as [`Ports`]; what it offers is [`Application`], one field per handler (`application.rs`).
+//! This crate knows the domain and nothing else: no HTTP, no SQL, no Redis, no runtime. What it
+//! needs from outside it takes as [`Ports`]; what it offers is [`Application`], one field per
+//! handler (`application.rs`).
 //!
-//! To add a query: its struct in `queries/session_queries.rs`, its handler and error in a file of `queries/handlers/`, one
-//! line in `queries/handlers/mod.rs`, one field in `application.rs`. `docs/extending.md` walks through it.
+//! To add a query: its struct in `queries/session_queries.rs`, its handler and error in a file of
+//! `queries/handlers/`, one line in `queries/handlers/mod.rs`, one field in `application.rs`.
+//! `docs/extending.md` walks through it.
 //!
 //! To use it as a library, give it ports and call its handlers:
 //!
@@ -33,7 +36,11 @@
 //!     session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
 //!     near_cache: Some(Arc::new(MemorySessionCache::new(10_000, fixtures::clock()))),
 //!     shared_cache: None,
-//!     revocation_feed: Arc::new(MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), node)),
+//!     revocation_feed: Arc::new(MemoryRevocationFeed::new(
+//!         database.clone(),
+//!         MemoryNodes::default(),
+//!         node,
+//!     )),
 //!     event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
 //!     session_retention: Arc::new(MemorySessionRetention::new(database)),
 //!     enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
@@ -55,8 +62,8 @@
 //! };
 //! let (application, mut background) = Application::new(ports, policies);
 //!
-//! // Nothing is served from a cache before the first poll of the log of revocations. From then on, background work polls, writes
-//! // activity, and cleans up, on whatever runtime spawns its tasks.
+//! // Nothing is served from a cache before the first poll of the revocation log. From then on,
+//! // background work polls, writes activity, and cleans up, on the runtime that spawns its tasks.
 //! background.poll().await?;
 //! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
 //! let intervals = Intervals { poll: std::time::Duration::from_millis(100), cleanup: None };

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::activity::ActivityBuffer;
 use crate::coherence::{CommitWait, RevocationState, SessionRevoker};
 
-/// The state of a node that has not polled, and so serves nothing from its caches. `two_nodes.rs` has what depends on polls.
+/// The state of a node that has not polled, and so serves nothing from its caches. `two_nodes.rs`
+/// has what depends on polls.
 pub(crate) fn revocation_state() -> Arc<RevocationState> {
     state_by(Arc::new(SteppingClock::default()))
 }
@@ -28,7 +29,11 @@ pub(crate) fn activity() -> Arc<ActivityBuffer> {
 
 /// The revoker of a node alone, over this cache.
 pub(crate) fn revoker(cache: Arc<dyn SessionCache>) -> Arc<SessionRevoker> {
-    let feed = MemoryRevocationFeed::new(MemoryDatabase::default(), MemoryNodes::default(), Uuid::from_u128(1));
+    let feed = MemoryRevocationFeed::new(
+        MemoryDatabase::default(),
+        MemoryNodes::default(),
+        Uuid::from_u128(1),
+    );
     let clock = Arc::new(SteppingClock::default());
     let state = state_by(clock.clone());
     let commit_wait = Arc::new(CommitWait::new(Arc::new(feed), clock, state.clone()));

@@ -1,5 +1,5 @@
-//! The promise, held where it lives: two nodes on one in-memory database, with everything wired by [`Application::new`], and one
-//! test per way round it. `docs/coherence.md` says what is promised.
+//! The promise, held where it lives: two nodes on one in-memory database, with everything wired by
+//! [`Application::new`], and one test per way round it. `docs/coherence.md` says what is promised.
 
 use std::future::Future;
 use std::num::NonZeroU32;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
-    MemorySessionRetention,
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+    MemorySessionRepository, MemorySessionRetention,
 };
 use chrono::TimeDelta;
 use domain::coherence::Scope;
@@ -25,7 +25,8 @@ use crate::background::Background;
 use crate::coherence::{Acknowledge, CommitWait, PeerMonitor, Polled, RevocationFollower};
 use crate::commands::handlers::{Enrichers, RecordActivityError};
 use crate::commands::{
-    CreateSession, RecordActivity, RevokeAllSessions, RevokeAllUserSessions, RevokeSession, RevokeSessions,
+    CreateSession, RecordActivity, RevokeAllSessions, RevokeAllUserSessions, RevokeSession,
+    RevokeSessions,
 };
 use crate::queries::GetSession;
 
@@ -54,7 +55,8 @@ impl Deref for Node {
     }
 }
 
-/// Node `a` revokes; node `b` has cached what is revoked, and learns of it only when a test lets it poll.
+/// Node `a` revokes; node `b` has cached what is revoked, and learns of it only when a test lets it
+/// poll.
 struct TwoNodes {
     store: Store,
     a: Node,
@@ -82,7 +84,8 @@ struct Store {
 impl Store {
     async fn start_node(&self, n: u128) -> Node {
         let database = &self.database;
-        let feed = MemoryRevocationFeed::new(database.clone(), self.leases.clone(), Uuid::from_u128(n));
+        let feed =
+            MemoryRevocationFeed::new(database.clone(), self.leases.clone(), Uuid::from_u128(n));
         let ports = Ports {
             session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
             near_cache: Some(Arc::new(MemorySessionCache::new(1000, self.clock.clone()))),
@@ -103,7 +106,8 @@ impl Store {
             on_limit: OnLimit::EvictOldest,
         };
         let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
-        let policies = Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
+        let policies =
+            Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
         let (application, background) = Application::new(ports, policies);
         let Background { follower, activity_writer, .. } = background;
         let mut node = Node { application, follower, activity_writer };
@@ -139,7 +143,11 @@ impl TwoNodes {
         let session = self.sign_in(fixtures::session().user_id).await;
         for node in [&self.a, &self.b] {
             layer(node, &session).await;
-            assert_eq!(layer(node, &session).await, Layer::Near, "the fixture has to serve it from a cache");
+            assert_eq!(
+                layer(node, &session).await,
+                Layer::Near,
+                "the fixture has to serve it from a cache"
+            );
         }
         session
     }
@@ -153,7 +161,10 @@ impl TwoNodes {
     /// No read that starts now reports the session as live, on any node, by any way to ask.
     async fn assert_is_live_nowhere(&self, session: &Session, what: &str) {
         for (name, node) in [("a", &self.a), ("b", &self.b)] {
-            assert!(!self.serves_as_live(node, session).await, "{what}: node {name} serves it as live");
+            assert!(
+                !self.serves_as_live(node, session).await,
+                "{what}: node {name} serves it as live"
+            );
             let activity = node.record_activity.handle(activity(session.id)).await;
             assert!(
                 matches!(activity, Err(RecordActivityError::SessionEnded)),
@@ -165,7 +176,10 @@ impl TwoNodes {
     /// No node has the session any more.
     async fn assert_is_gone(&self, session: &Session, what: &str) {
         for (name, node) in [("a", &self.a), ("b", &self.b)] {
-            assert!(!self.serves_as_live(node, session).await, "{what}: node {name} serves it as live");
+            assert!(
+                !self.serves_as_live(node, session).await,
+                "{what}: node {name} serves it as live"
+            );
             let activity = node.record_activity.handle(activity(session.id)).await;
             assert!(
                 matches!(activity, Err(RecordActivityError::SessionNotFound)),
@@ -174,18 +188,29 @@ impl TwoNodes {
         }
     }
 
-    /// Revokes a session at node a, in one of the ways that there are, and returns once that is acknowledged.
+    /// Revokes a session at node a, in one of the ways that there are, and returns once that is
+    /// acknowledged.
     async fn revoke(&self, way: &str, session: &Session) {
         let (reason, actor, acknowledge) = (None, Actor::Service, Acknowledge::Effective);
         let revoked = match way {
-            "one" => self.a.revoke_session.handle(revoke(session)).await.map_err(|error| error.to_string()),
+            "one" => self
+                .a
+                .revoke_session
+                .handle(revoke(session))
+                .await
+                .map_err(|error| error.to_string()),
             "list" => {
-                let command = RevokeSessions { session_ids: vec![session.id], reason, actor, acknowledge };
+                let command =
+                    RevokeSessions { session_ids: vec![session.id], reason, actor, acknowledge };
                 self.a.revoke_sessions.handle(command).await.map_err(|error| error.to_string())
             }
             "user" => {
                 let command = revoke_all_of(session.user_id);
-                self.a.revoke_all_user_sessions.handle(command).await.map_err(|error| error.to_string())
+                self.a
+                    .revoke_all_user_sessions
+                    .handle(command)
+                    .await
+                    .map_err(|error| error.to_string())
             }
             "all" => {
                 let command = RevokeAllSessions { reason, actor, acknowledge };
@@ -258,13 +283,15 @@ async fn evicted_session_is_served_as_live_nowhere_once_the_sign_in_is_acknowled
     let two = TwoNodes::start().await;
     let session = two.cached_session().await;
     two.b.record_activity.handle(activity(session.id)).await.unwrap();
-    let sign_in = CreateSession { max_sessions: NonZeroU32::new(1), ..CreateSession::of(session.user_id) };
+    let sign_in =
+        CreateSession { max_sessions: NonZeroU32::new(1), ..CreateSession::of(session.user_id) };
     let created = two.a.create_session.handle(sign_in).await.unwrap();
     assert_eq!(created.evicted.len(), 1);
     two.assert_is_live_nowhere(&session, "evicted").await;
 }
 
-/// The client of the first attempt times out and repeats it; the answer to the repetition is an acknowledgement too.
+/// The client of the first attempt times out and repeats it; the answer to the repetition is an
+/// acknowledgement too.
 #[tokio::test]
 async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
     let two = TwoNodes::start().await;
@@ -283,7 +310,8 @@ async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
     }
 }
 
-/// What it evicted cannot be listed any more: it was deleted, or is one of very many. It may be served all the same.
+/// What it evicted cannot be listed any more: it was deleted, or is one of very many. It may be
+/// served all the same.
 #[tokio::test]
 async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are_effective() {
     let two = TwoNodes::start().await;
@@ -300,7 +328,8 @@ async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are
     two.assert_is_gone(&session, "a repeated sign-in").await;
 }
 
-/// Another caller has revoked it a moment ago, and waits: the second revocation has to wait as well.
+/// Another caller has revoked it a moment ago, and waits: the second revocation has to wait as
+/// well.
 #[tokio::test]
 async fn second_revocation_is_acknowledged_once_the_first_is_effective() {
     let mut two = TwoNodes::start().await;
@@ -320,12 +349,19 @@ async fn cancelled_revocation_leaves_no_fence_behind() {
     let mut two = TwoNodes::start().await;
     let session = two.cached_session().await;
     // In the middle of the commit wait.
-    drop(begun(Box::pin(two.a.revoke_all_user_sessions.handle(revoke_all_of(session.user_id)))).await);
+    drop(
+        begun(Box::pin(two.a.revoke_all_user_sessions.handle(revoke_all_of(session.user_id))))
+            .await,
+    );
     // Before anybody knows what became of the write.
     drop(two.a.revocation_state.fence([Scope::AllUsers]));
     let session = two.sign_in(fixtures::another_user()).await;
     for _ in 0..2 {
-        assert_eq!(layer(&two.a, &session).await, Layer::Database, "the outcome is unknown until the next poll");
+        assert_eq!(
+            layer(&two.a, &session).await,
+            Layer::Database,
+            "the outcome is unknown until the next poll"
+        );
     }
     two.monotonic.advance(Duration::from_millis(1));
     two.poll().await;
@@ -361,19 +397,25 @@ async fn activity_of_a_revoked_session_is_not_written_any_more() {
 async fn sign_in_that_evicts_nobody_leaves_the_users_sessions_cached() {
     let two = TwoNodes::start().await;
     let session = two.cached_session().await;
-    let sign_in = CreateSession { max_sessions: NonZeroU32::new(5), ..CreateSession::of(session.user_id) };
+    let sign_in =
+        CreateSession { max_sessions: NonZeroU32::new(5), ..CreateSession::of(session.user_id) };
     assert_eq!(two.a.create_session.handle(sign_in).await.unwrap().evicted, []);
     assert_eq!(layer(&two.a, &session).await, Layer::Near);
 }
 
-/// A node's own fence: from before the write on it serves nothing of the user from its caches, and from the next poll on again.
+/// A node's own fence: from before the write on it serves nothing of the user from its caches, and
+/// from the next poll on again.
 #[tokio::test]
 async fn node_that_revokes_stops_serving_from_its_caches_before_the_write() {
     let two = TwoNodes::start().await;
     let session = two.cached_session().await;
     let fence = two.a.revocation_state.fence([Scope::Session(session.id)]);
     assert_eq!(layer(&two.a, &session).await, Layer::Database);
-    assert_eq!(layer(&two.b, &session).await, Layer::Near, "the other node goes on until it hears of a revocation");
+    assert_eq!(
+        layer(&two.b, &session).await,
+        Layer::Near,
+        "the other node goes on until it hears of a revocation"
+    );
     fence.abort();
     assert_ne!(layer(&two.a, &session).await, Layer::Database, "nothing was written");
 }
@@ -408,7 +450,8 @@ async fn value_that_was_read_before_a_revocation_is_not_served_after_it_from_any
     two.assert_is_live_nowhere(&session, "an old value, later").await;
 }
 
-/// What the store no longer has, caches may have: a restore took it away, and no revocation can match it.
+/// What the store no longer has, caches may have: a restore took it away, and no revocation can
+/// match it.
 #[tokio::test]
 async fn revocation_that_matches_nothing_is_effective_for_what_caches_have() {
     for way in ["user", "all"] {
@@ -423,8 +466,9 @@ async fn revocation_that_matches_nothing_is_effective_for_what_caches_have() {
     }
 }
 
-/// A backup is put back in place, under running nodes. What was cached before is not served by a node that knows of the new life, and
-/// a revocation waits for those that do not, though their leases are gone.
+/// A backup is put back in place, under running nodes. What was cached before is not served by a
+/// node that knows of the new life, and a revocation waits for those that do not, though their
+/// leases are gone.
 #[tokio::test]
 async fn revocation_after_a_restore_waits_for_nodes_whose_leases_are_gone() {
     let mut two = TwoNodes::start().await;
@@ -453,7 +497,10 @@ async fn nothing_from_before_a_restore_is_served_and_caches_are_used_again_at_on
     let backup = two.database.back_up();
     layer(&two.a, &session).await;
     two.database.restore(&backup);
-    assert!(two.a.follower.poll().await.unwrap().again, "a node that was restored registers, and reports");
+    assert!(
+        two.a.follower.poll().await.unwrap().again,
+        "a node that was restored registers, and reports"
+    );
     for layers in [Layer::Database, Layer::Near] {
         assert_eq!(layer(&two.a, &session).await, layers);
     }
@@ -471,7 +518,8 @@ async fn node_that_starts_serves_what_the_shared_cache_has() {
     assert_eq!(layer(&started, &revoked).await, Layer::Database);
 }
 
-/// A node that has just started does not know whether peers serve what they cached in an earlier life of the database.
+/// A node that has just started does not know whether peers serve what they cached in an earlier
+/// life of the database.
 #[tokio::test]
 async fn node_that_starts_waits_for_earlier_lives_and_later_for_none() {
     let two = TwoNodes::start().await;
@@ -512,7 +560,8 @@ async fn peers_are_waited_for_until_they_report_and_silent_ones_until_their_stal
 #[tokio::test]
 async fn dead_peer_is_removed_and_a_live_one_is_not() {
     let two = TwoNodes::start().await;
-    let feed = || MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
+    let feed =
+        || MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
     let state = two.a.revocation_state.clone();
     let commit_wait = Arc::new(CommitWait::new(Arc::new(feed()), two.monotonic.clone(), state));
     let mut monitor = PeerMonitor::new(Arc::new(feed()), two.monotonic.clone(), commit_wait);
@@ -541,23 +590,30 @@ async fn dead_peer_is_removed_and_a_live_one_is_not() {
 #[tokio::test]
 async fn peer_that_stays_silent_is_removed() {
     let two = TwoNodes::start().await;
-    let feed = || MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
+    let feed =
+        || MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
     let state = two.a.revocation_state.clone();
     let commit_wait = Arc::new(CommitWait::new(Arc::new(feed()), two.monotonic.clone(), state));
     let mut monitor = PeerMonitor::new(Arc::new(feed()), two.monotonic.clone(), commit_wait);
     for staleness in 0..=10 {
-        assert_eq!(monitor.remove_dead_peers().await.unwrap(), [], "after {staleness} maximum stalenesses");
+        assert_eq!(
+            monitor.remove_dead_peers().await.unwrap(),
+            [],
+            "after {staleness} maximum stalenesses"
+        );
         two.monotonic.advance(MAX_STALENESS);
     }
     assert_eq!(monitor.remove_dead_peers().await.unwrap().len(), 1);
     assert_eq!(monitor.remove_dead_peers().await.unwrap(), []);
 }
 
-/// A node that has heard of a longer maximum staleness goes by it where the store cannot be asked, and only there.
+/// A node that has heard of a longer maximum staleness goes by it where the store cannot be asked,
+/// and only there.
 #[tokio::test]
 async fn longest_staleness_is_waited_for_where_the_store_cannot_say_who_the_peers_are() {
     let mut two = TwoNodes::start().await;
-    let patient = MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(9));
+    let patient =
+        MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(9));
     let long = MAX_STALENESS * 8;
     assert!(two.a.longest_commit_wait() < long);
     patient.register(long).await.unwrap();
@@ -578,7 +634,11 @@ async fn longest_staleness_is_waited_for_where_the_store_cannot_say_who_the_peer
     let began = two.monotonic.now();
     two.database.take_down();
     let revoker_waits = CommitWait::new(
-        Arc::new(MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1))),
+        Arc::new(MemoryRevocationFeed::new(
+            two.database.clone(),
+            two.leases.clone(),
+            Uuid::from_u128(1),
+        )),
         two.monotonic.clone(),
         two.a.revocation_state.clone(),
     );
@@ -592,7 +652,8 @@ async fn longest_staleness_is_waited_for_where_the_store_cannot_say_who_the_peer
 async fn lease_is_not_written_with_each_poll() {
     let mut two = TwoNodes::start().await;
     let heartbeats = async |two: &TwoNodes| {
-        let feed = MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
+        let feed =
+            MemoryRevocationFeed::new(two.database.clone(), two.leases.clone(), Uuid::from_u128(1));
         feed.peers(Duration::ZERO).await.unwrap().peers[0].heartbeats
     };
     two.poll().await;

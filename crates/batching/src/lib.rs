@@ -1,6 +1,7 @@
 //! Batches concurrent look-ups into one call to a backend: the more there are, the less each costs.
 //!
-//! For adapters whose server answers many look-ups for little more than one. It knows neither sessions nor servers.
+//! For adapters whose server answers many look-ups for little more than one. It knows neither
+//! sessions nor servers.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,11 +12,12 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-/// How long a look-up waits for others, at most, while an earlier call is in flight. Less than the time in which people notice anything,
-/// more than a round trip within a data centre.
+/// How long a look-up waits for others, at most, while an earlier call is in flight. Less than the
+/// time in which people notice anything, more than a round trip within a data centre.
 pub const MAX_LINGER: Duration = Duration::from_millis(1);
-/// Calls in flight at a time, whatever the size of the backend's pool of connections. A server that needs longer than
-/// [`MAX_LINGER`] gets several; while all of them hang, other look-ups wait for their time-outs.
+/// Calls in flight at a time, whatever the size of the backend's pool of connections. A server that
+/// needs longer than [`MAX_LINGER`] gets several; while all of them hang, other look-ups wait for
+/// their time-outs.
 pub const MAX_IN_FLIGHT: usize = 4;
 /// Keys of one call, at most.
 pub const MAX_BATCH: usize = 256;
@@ -33,10 +35,11 @@ pub enum BatchError {
     Cancelled,
 }
 
-/// Sends one look-up at once, and batches those that come while it is in flight, but no longer than for [`MAX_LINGER`]. Look-ups of the
-/// same key in one batch are one.
+/// Sends one look-up at once, and batches those that come while it is in flight, but no longer than
+/// for [`MAX_LINGER`]. Look-ups of the same key in one batch are one.
 ///
-/// A look-up is never answered by a call that began before it, so its value is as new as that of a call of its own.
+/// A look-up is never answered by a call that began before it, so its value is as new as that of a
+/// call of its own.
 pub struct Batcher<K, V>(mpsc::Sender<LookUp<K, V>>);
 
 struct LookUp<K, V> {
@@ -52,7 +55,8 @@ struct Batch<K, V> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Batcher<K, V> {
-    /// Creates a batcher. `call` returns the values of its keys, each in its place, and sees to its own time-out.
+    /// Creates a batcher. `call` returns the values of its keys, each in its place, and sees to its
+    /// own time-out.
     ///
     /// # Panics
     /// Outside a tokio runtime: a task of it batches until the batcher is dropped.
@@ -63,11 +67,15 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Batcher<K
         Self::with_linger(MAX_LINGER, call)
     }
 
-    /// The same, which lets a look-up wait for others for another time than [`MAX_LINGER`]: for calls that take their time.
+    /// The same, which lets a look-up wait for others for another time than [`MAX_LINGER`]: for
+    /// calls that take their time.
     ///
     /// # Panics
     /// As for [`new`](Self::new).
-    pub fn with_linger<F>(linger: Duration, call: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
+    pub fn with_linger<F>(
+        linger: Duration,
+        call: impl Fn(Vec<K>) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Vec<V>> + Send + 'static,
     {
@@ -82,7 +90,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Batcher<K
     /// [`BatchError`].
     ///
     /// # Cancel safety
-    /// A look-up that is dropped while it waits is not sent, unless another one is for the same key.
+    /// A look-up that is dropped while it waits is not sent, unless another one is for the same
+    /// key.
     pub async fn load(&self, key: K) -> Result<V, BatchError> {
         let (value, loaded) = oneshot::channel();
         self.0.try_send(LookUp { key, value }).map_err(|error| match error {
@@ -166,21 +175,26 @@ mod tests {
 
     type Calls = Arc<Mutex<Vec<Vec<u32>>>>;
 
-    /// Doubles numbers, and notes the keys of each call. A number is also how many microseconds its call takes.
+    /// Doubles numbers, and notes the keys of each call. A number is also how many microseconds its
+    /// call takes.
     fn doubling() -> (Arc<Batcher<u32, u32>>, Calls) {
         let calls = Calls::default();
         let heard = calls.clone();
         let batcher = Batcher::new(move |numbers: Vec<u32>| {
             heard.lock().unwrap().push(numbers.clone());
             async move {
-                sleep(Duration::from_micros(numbers.iter().copied().max().unwrap_or(0).into())).await;
+                sleep(Duration::from_micros(numbers.iter().copied().max().unwrap_or(0).into()))
+                    .await;
                 numbers.into_iter().map(|number| number * 2).collect()
             }
         });
         (Arc::new(batcher), calls)
     }
 
-    async fn load_all(batcher: &Arc<Batcher<u32, u32>>, numbers: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    async fn load_all(
+        batcher: &Arc<Batcher<u32, u32>>,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Vec<u32> {
         let mut loading = JoinSet::new();
         for number in numbers {
             let batcher = batcher.clone();
@@ -253,7 +267,11 @@ mod tests {
             hanging.spawn(async move { batcher.load(HANGS + n).await });
             sleep(MAX_LINGER * 3).await;
         }
-        assert_eq!(calls.lock().unwrap().len(), MAX_IN_FLIGHT + 1, "what came after these waits for one of them");
+        assert_eq!(
+            calls.lock().unwrap().len(),
+            MAX_IN_FLIGHT + 1,
+            "what came after these waits for one of them"
+        );
         assert_eq!(hanging.join_all().await.len(), MAX_IN_FLIGHT + 9, "and is answered in the end");
     }
 
@@ -278,7 +296,9 @@ mod tests {
         let mut loading = JoinSet::new();
         let mut ask = |n| {
             let batcher = batcher.clone();
-            loading.spawn(async move { tokio::time::timeout(Duration::from_secs(1), batcher.load(n)).await });
+            loading.spawn(async move {
+                tokio::time::timeout(Duration::from_secs(1), batcher.load(n)).await
+            });
         };
         // Each a call of its own, and then all calls that may be under way hang.
         for n in 0..MAX_IN_FLIGHT {
@@ -289,7 +309,8 @@ mod tests {
             ask(n);
         }
         let answers = loading.join_all().await;
-        let refused = answers.iter().filter(|answer| **answer == Ok(Err(BatchError::QueueFull))).count();
+        let refused =
+            answers.iter().filter(|answer| **answer == Ok(Err(BatchError::QueueFull))).count();
         assert_eq!(refused, 7);
         assert_eq!(
             answers.iter().filter(|answer| answer.is_err()).count(),

@@ -1,3 +1,5 @@
+//! Activity of a session that is to be written.
+
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -6,8 +8,8 @@ use crate::ids::SessionId;
 
 /// That a session was used, once or several times in a row.
 ///
-/// The uses in between are not kept: each found the session alive, so what matters is whether the first one did, and when the
-/// last one was.
+/// The uses in between are not kept: each found the session alive, so what matters is whether the
+/// first one did, and when the last one was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {
     /// Which session.
@@ -23,7 +25,8 @@ pub struct Touch {
 impl Touch {
     /// The two as one, whichever came first.
     pub fn merge(self, other: Self) -> Self {
-        let (older, newer) = if self.last_at <= other.last_at { (self, other) } else { (other, self) };
+        let (older, newer) =
+            if self.last_at <= other.last_at { (self, other) } else { (other, self) };
         Self {
             session_id: self.session_id,
             first_at: self.first_at.min(other.first_at),

@@ -52,7 +52,11 @@ mod tests {
             ("fe80::1%eth0", "fe80::1"),
             ("[fe80::1%eth0]:4711", "fe80::1"),
         ] {
-            assert_eq!(parse_ip_address(text).map(|address| address.to_string()).as_deref(), Some(expected), "{text}");
+            assert_eq!(
+                parse_ip_address(text).map(|address| address.to_string()).as_deref(),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 

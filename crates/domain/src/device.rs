@@ -1,3 +1,5 @@
+//! The device that a session is on.
+
 use std::sync::Arc;
 
 /// What a user agent tells of a device.
@@ -29,7 +31,8 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
-    const ALL: [Self; 6] = [Self::Desktop, Self::Mobile, Self::Tablet, Self::Tv, Self::Bot, Self::Other];
+    const ALL: [Self; 6] =
+        [Self::Desktop, Self::Mobile, Self::Tablet, Self::Tv, Self::Bot, Self::Other];
 
     /// The word users see in the field `type`.
     pub fn as_str(self) -> &'static str {

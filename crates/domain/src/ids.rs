@@ -1,3 +1,5 @@
+//! The ids of sessions and users.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,8 +52,8 @@ impl FromStr for UserId {
     }
 }
 
-/// One spelling only: `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits, which would give one session
-/// several addresses.
+/// One spelling only: `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits, which
+/// would give one session several addresses.
 fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
     uuid::fmt::Hyphenated::from_str(text).map(uuid::fmt::Hyphenated::into_uuid)
 }
@@ -60,7 +62,8 @@ fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
 mod tests {
     use super::*;
 
-    /// The figures are those of Python's `uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, issuer), subject)`.
+    /// The figures are those of Python's
+    /// `uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, issuer), subject)`.
     #[test]
     fn subject_of_an_issuer_has_one_id_and_another_issuers_has_another() {
         let id = |issuer: &str, subject: &str| UserId::of_subject(issuer, subject).to_string();
@@ -68,8 +71,14 @@ mod tests {
             id("https://tenant.eu.auth0.com/", "auth0|5f7c8ec7c33c6c004bbafe82"),
             "242ca730-d11d-55a4-86a8-b2279f882593"
         );
-        assert_eq!(id("https://accounts.google.com", "110169484474386276334"), "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3");
-        assert_ne!(id("https://accounts.google.com/", "110169484474386276334"), "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3");
+        assert_eq!(
+            id("https://accounts.google.com", "110169484474386276334"),
+            "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3"
+        );
+        assert_ne!(
+            id("https://accounts.google.com/", "110169484474386276334"),
+            "76376a5d-000f-5c4d-95cb-f1f3f75a5ed3"
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a session is, and the ports through which its home is reached.
 //!
-//! This crate knows nothing about HTTP, SQL, Redis, configuration or a runtime: it does no I/O and reads no clock.
-//! Everything outside is a trait in [`ports`]; times, ids and randomness come in as arguments or through those traits.
+//! This crate knows nothing about HTTP, SQL, Redis, configuration or a runtime: it does no I/O and
+//! reads no clock. Everything outside is a trait in [`ports`]; times, ids and randomness come in as
+//! arguments or through those traits.
 //!
-//! To add a port: write the trait in `ports/`, with one MUST clause a behaviour in its doc comment; write one function a
-//! clause in `testkit::conformance`; implement it in an adapter, whose `tests/contract.rs` runs the suite in one line.
+//! To add a port: write the trait in `ports/`, with one MUST clause a behaviour in its doc comment;
+//! write one function a clause in `testkit::conformance`; implement it in an adapter, whose
+//! `tests/contract.rs` runs the suite in one line.
 
 mod activity;
 mod address;
@@ -26,7 +28,10 @@ pub use metadata::{METADATA_MAX_BYTES, Metadata, metadata_text};
 pub use name::{NAME_MAX_CHARS, NameError, parse_name};
 pub use policy::{OnLimit, SessionLimit, SessionPolicy};
 pub use session::{
-    Actor, IDEMPOTENCY_KEY_MAX_BYTES, IdempotencyKey, REASON_MAX_CHARS, Revocation, SERVICE_NAME_MAX_BYTES, Session,
-    SessionError, SessionStatus, USER_AGENT_MAX_BYTES, truncated_user_agent,
+    Actor, IDEMPOTENCY_KEY_MAX_BYTES, IdempotencyKey, REASON_MAX_CHARS, Revocation,
+    SERVICE_NAME_MAX_BYTES, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
+    truncated_user_agent,
 };
-pub use session_event::{EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, SessionEvent, SessionEventKind};
+pub use session_event::{
+    EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, SessionEvent, SessionEventKind,
+};

@@ -1,9 +1,12 @@
+//! What an application stores with a session.
+
 use serde_json::{Map, Value};
 
 /// The largest metadata, in bytes of compact JSON.
 pub const METADATA_MAX_BYTES: usize = 2048;
 
-/// What the application's backend keeps with a session: a JSON object that sessiond does not look into.
+/// What the application's backend keeps with a session: a JSON object that sessiond does not look
+/// into.
 pub type Metadata = Map<String, Value>;
 
 /// The metadata as compact JSON; what [`METADATA_MAX_BYTES`] is about.

@@ -38,10 +38,16 @@ pub fn parse_name(text: &str) -> Result<String, NameError> {
     if name.chars().count() > NAME_MAX_CHARS {
         return Err(NameError::TooLong);
     }
-    if name.chars().any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')) {
+    if name
+        .chars()
+        .any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
+    {
         return Err(NameError::ControlCharacter);
     }
-    if name.chars().any(|character| matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')) {
+    if name
+        .chars()
+        .any(|character| matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'))
+    {
         return Err(NameError::BidiControl);
     }
     if !name.chars().any(is_visible) {

@@ -1,3 +1,5 @@
+//! How long sessions live, and how many a user may have.
+
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -8,13 +10,17 @@ use crate::session_event::EVICTED_BY_LIMIT;
 /// The rules that a new session is made under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionPolicy {
-    /// How long a session lives after its creation, at most (NIST SP 800-63B-4 section 2.2.3: the overall time-out).
+    /// How long a session lives after its creation, at most (NIST SP 800-63B-4 section 2.2.3: the
+    /// overall time-out).
     pub lifetime: TimeDelta,
-    /// How long a session may rest (the same section: the inactivity time-out); as long as it likes, if absent.
+    /// How long a session may rest (the same section: the inactivity time-out); as long as it
+    /// likes, if absent.
     pub idle_timeout: Option<TimeDelta>,
-    /// Whether use puts off the end of the lifetime: see [`Session::renewal`](crate::Session::renewal).
+    /// Whether use puts off the end of the lifetime: see
+    /// [`Session::renewal`](crate::Session::renewal).
     pub sliding: bool,
-    /// How many live sessions a user may have, where the caller names no number; no limit, if absent.
+    /// How many live sessions a user may have, where the caller names no number; no limit, if
+    /// absent.
     pub max_per_user: Option<NonZeroU32>,
     /// What happens at the limit.
     pub on_limit: OnLimit,
@@ -41,7 +47,11 @@ pub struct SessionLimit {
 impl SessionLimit {
     /// The revocation of a session that is ended at `now` to make room.
     pub fn eviction(now: DateTime<Utc>) -> Revocation {
-        Revocation { at: now, reason: Some(EVICTED_BY_LIMIT.to_owned()), actor: Some(Actor::System) }
+        Revocation {
+            at: now,
+            reason: Some(EVICTED_BY_LIMIT.to_owned()),
+            actor: Some(Actor::System),
+        }
     }
 }
 
@@ -57,9 +67,11 @@ impl SessionPolicy {
         (self.sliding && requested_end.is_none()).then_some(self.lifetime)
     }
 
-    /// When a session created at `now` ends: the moment asked for, or the end of the lifetime where none is asked for.
+    /// When a session created at `now` ends: the moment asked for, or the end of the lifetime where
+    /// none is asked for.
     ///
-    /// A caller can shorten a session, never lengthen it: a later moment is cut to the end of the lifetime.
+    /// A caller can shorten a session, never lengthen it: a later moment is cut to the end of the
+    /// lifetime.
     ///
     /// # Errors
     /// [`SessionError::ExpiresInThePast`] if the moment asked for is not after `now`.
@@ -102,7 +114,10 @@ mod tests {
         assert_eq!((max(0), max(2), max(50)), (Some(5), Some(2), Some(50)));
         let unlimited = SessionPolicy { max_per_user: None, ..POLICY };
         assert_eq!(unlimited.limit(None), None);
-        assert_eq!(unlimited.limit(NonZeroU32::new(2)).map(|limit| limit.on_limit), Some(OnLimit::Deny));
+        assert_eq!(
+            unlimited.limit(NonZeroU32::new(2)).map(|limit| limit.on_limit),
+            Some(OnLimit::Deny)
+        );
     }
 
     #[test]
@@ -114,8 +129,14 @@ mod tests {
     #[test]
     fn a_wish_shortens_and_never_lengthens() {
         let now = DateTime::UNIX_EPOCH;
-        assert_eq!(POLICY.expires_at(Some(now + TimeDelta::days(1)), now), Ok(now + TimeDelta::days(1)));
-        assert_eq!(POLICY.expires_at(Some(now + TimeDelta::days(31)), now), Ok(now + TimeDelta::days(30)));
+        assert_eq!(
+            POLICY.expires_at(Some(now + TimeDelta::days(1)), now),
+            Ok(now + TimeDelta::days(1))
+        );
+        assert_eq!(
+            POLICY.expires_at(Some(now + TimeDelta::days(31)), now),
+            Ok(now + TimeDelta::days(30))
+        );
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! A session: its fields, its status at a moment, activity, and revocation.
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,7 +13,8 @@ use crate::device::Device;
 use crate::ids::{SessionId, UserId};
 use crate::metadata::Metadata;
 
-/// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what they like.
+/// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what
+/// they like.
 pub const USER_AGENT_MAX_BYTES: usize = 512;
 
 /// The longest idempotency key, in bytes.
@@ -25,10 +28,11 @@ pub const REASON_MAX_CHARS: usize = 255;
 
 /// One sign-in of one user on one device.
 ///
-/// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never used again, and a
-/// revocation is never taken back.
+/// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never
+/// used again, and a revocation is never taken back.
 ///
-/// What is large is shared or on the side, so that a copy with later use (`touch`) costs little, and so does remembering many.
+/// What is large is shared or on the side, so that a copy with later use (`touch`) costs little,
+/// and so does remembering many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose identity this row has; made by the server.
@@ -39,7 +43,8 @@ pub struct Session {
     pub device_info: Option<Arc<str>>,
     /// What the user agent tells of the device, where somebody has looked at it.
     pub device: Option<Device>,
-    /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out by caches.
+    /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out
+    /// by caches.
     pub user_agent: Option<Arc<str>>,
     /// The client's address at sign-in.
     pub ip_address: Option<IpAddr>,
@@ -55,13 +60,17 @@ pub struct Session {
     pub last_activity_at: DateTime<Utc>,
     /// The moment from which on the session is over, however much it is used.
     pub expires_at: DateTime<Utc>,
-    /// How long the session may rest: it is over that long after it was last used. `None`: as long as it likes.
+    /// How long the session may rest: it is over that long after it was last used. `None`: as long
+    /// as it likes.
     pub idle_timeout: Option<TimeDelta>,
-    /// Use moves `expires_at` to this long from then, once less than half of it is left (a sliding session). `None`: never.
+    /// Use moves `expires_at` to this long from then, once less than half of it is left (a sliding
+    /// session). `None`: never.
     pub renewal: Option<TimeDelta>,
-    /// What the application's backend keeps with the session. Kept by repositories, left out by caches.
+    /// What the application's backend keeps with the session. Kept by repositories, left out by
+    /// caches.
     pub metadata: Option<Arc<Metadata>>,
-    /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by caches.
+    /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by
+    /// caches.
     pub idempotency_key: Option<IdempotencyKey>,
     /// Present once the session was ended by somebody.
     pub revocation: Option<Box<Revocation>>,
@@ -120,7 +129,8 @@ impl FromStr for Actor {
             None if text == "system" => Ok(Self::System),
             Some(("service", name)) if !name.is_empty() => Ok(Self::NamedService(name.into())),
             Some(("user", id)) => id.parse().map(Self::User),
-            // None of the forms, of which a bare id is not one either. The error is that of an id which is none.
+            // None of the forms, of which a bare id is not one either. The error is that of an id
+            // which is none.
             _ => "none of the forms".parse().map(Self::User),
         }
     }
@@ -165,7 +175,8 @@ impl Session {
         self.revocation.is_some()
     }
 
-    /// The moment at which the session is over by time alone: the end of its lifetime, or of its rest.
+    /// The moment at which the session is over by time alone: the end of its lifetime, or of its
+    /// rest.
     pub fn ends_at(&self) -> DateTime<Utc> {
         self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
@@ -174,8 +185,8 @@ impl Session {
         Some(self.last_activity_at + self.idle_timeout?)
     }
 
-    /// The verdict at `now`. A revocation outweighs time: it says what somebody did. The end of the lifetime outweighs that of
-    /// rest.
+    /// The verdict at `now`. A revocation outweighs time: it says what somebody did. The end of the
+    /// lifetime outweighs that of rest.
     ///
     /// The session is over *at* [`ends_at`](Self::ends_at), not after it.
     pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
@@ -195,7 +206,8 @@ impl Session {
         self.status(now) == SessionStatus::Live
     }
 
-    /// The session without what caches leave out, because it is large and no read that a cache serves shows it.
+    /// The session without what caches leave out, because it is large and no read that a cache
+    /// serves shows it.
     pub fn for_cache(&self) -> Self {
         Self { user_agent: None, metadata: None, idempotency_key: None, ..self.clone() }
     }
@@ -261,7 +273,10 @@ mod tests {
     #[test]
     fn a_session_is_over_at_its_expiry_to_the_microsecond() {
         let session = session();
-        assert_eq!(session.status(session.expires_at - TimeDelta::microseconds(1)), SessionStatus::Live);
+        assert_eq!(
+            session.status(session.expires_at - TimeDelta::microseconds(1)),
+            SessionStatus::Live
+        );
         assert_eq!(session.status(session.expires_at), SessionStatus::Expired);
         assert!(!session.is_live(session.expires_at));
     }
@@ -274,7 +289,8 @@ mod tests {
         assert_eq!(session.status(idle_at - TimeDelta::microseconds(1)), SessionStatus::Live);
         assert_eq!(session.status(idle_at), SessionStatus::Idle);
         assert_eq!(session.status(session.expires_at), SessionStatus::Expired);
-        let late = Session { last_activity_at: session.expires_at - TimeDelta::seconds(1), ..session };
+        let late =
+            Session { last_activity_at: session.expires_at - TimeDelta::seconds(1), ..session };
         assert_eq!(late.ends_at(), late.expires_at);
     }
 
@@ -287,7 +303,10 @@ mod tests {
     #[test]
     fn use_puts_off_the_end_of_rest_and_not_that_of_the_lifetime() {
         let mut session = Session { idle_timeout: Some(TimeDelta::seconds(20)), ..session() };
-        assert!(session.touch(&touch(19, 45)), "the first use came in time, and kept it alive for the last");
+        assert!(
+            session.touch(&touch(19, 45)),
+            "the first use came in time, and kept it alive for the last"
+        );
         assert_eq!(session.last_activity_at, touch(0, 45).last_at);
         assert_eq!(session.last_ip_address, touch(0, 0).ip_address);
         assert_eq!(session.ends_at(), session.expires_at);
@@ -303,7 +322,8 @@ mod tests {
         assert!(session.touch(&older));
         assert_eq!(session, before);
 
-        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
+        session.revocation =
+            Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
         let revoked = session.clone();
         assert!(!session.touch(&touch(40, 40)));
         assert_eq!(session, revoked);
@@ -321,7 +341,8 @@ mod tests {
     #[test]
     fn a_revocation_outweighs_expiry() {
         let mut session = session();
-        session.revocation = Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
+        session.revocation =
+            Some(Revocation { at: session.created_at, reason: None, actor: None }.into());
         assert_eq!(session.status(session.created_at), SessionStatus::Revoked);
         assert_eq!(session.status(session.expires_at), SessionStatus::Revoked);
     }
@@ -329,12 +350,19 @@ mod tests {
     #[test]
     fn an_actor_is_read_as_it_is_written() {
         let named = Actor::NamedService("billing".into());
-        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, named, Actor::System] {
+        for actor in [Actor::User(UserId(Uuid::from_u128(7))), Actor::Service, named, Actor::System]
+        {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
-        for none in
-            ["somebody", "00000000-0000-4000-8000-00000000000a", "user:", "user:service", "service:", "system:", ""]
-        {
+        for none in [
+            "somebody",
+            "00000000-0000-4000-8000-00000000000a",
+            "user:",
+            "user:service",
+            "service:",
+            "system:",
+            "",
+        ] {
             assert!(none.parse::<Actor>().is_err(), "{none}");
         }
     }

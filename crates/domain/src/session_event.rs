@@ -1,3 +1,5 @@
+//! What has happened to a session.
+
 use chrono::{DateTime, Utc};
 
 use crate::ids::{SessionId, UserId};
@@ -31,7 +33,8 @@ pub enum SessionEventKind {
     Revoked,
     /// It was ended to make room for another.
     Evicted,
-    /// Its time was over, by its lifetime or by rest. Written when it is noticed; `at` is when it was.
+    /// Its time was over, by its lifetime or by rest. Written when it is noticed; `at` is when it
+    /// was.
     Expired,
     /// Use has put off the end of its lifetime.
     Renewed,
@@ -47,7 +50,8 @@ pub const EXPIRED_BY_IDLING: &str = "idle_timeout";
 pub const EVICTED_BY_LIMIT: &str = "session_limit";
 
 impl SessionEventKind {
-    const ALL: [Self; 5] = [Self::Created, Self::Revoked, Self::Evicted, Self::Expired, Self::Renewed];
+    const ALL: [Self; 5] =
+        [Self::Created, Self::Revoked, Self::Evicted, Self::Expired, Self::Renewed];
 
     /// The word users see in the field `type`.
     pub fn as_str(self) -> &'static str {

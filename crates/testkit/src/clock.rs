@@ -1,3 +1,5 @@
+//! Clocks that a test owns.
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -27,7 +29,8 @@ impl Clock for FixedClock {
     }
 }
 
-/// A monotonic clock that stands still until a test moves it, or somebody sleeps: that takes no time, but moves it.
+/// A monotonic clock that stands still until a test moves it, or somebody sleeps: that takes no
+/// time, but moves it.
 #[derive(Default)]
 pub struct SteppingClock(Mutex<Duration>);
 

@@ -1,3 +1,5 @@
+//! A TCP proxy that delays, cuts, refuses or garbles what passes through it.
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -17,7 +19,8 @@ pub enum Fault {
     Delay(Duration),
     /// What the server sends arrives so much later.
     DelayAnswers(Duration),
-    /// Nothing arrives; what was sent arrives once that is over, as with packets that are lost and sent again.
+    /// Nothing arrives; what was sent arrives once that is over, as with packets that are lost and
+    /// sent again.
     Stall,
     /// Connections are closed, and new ones too.
     Refuse,
@@ -27,8 +30,8 @@ pub enum Fault {
     Truncate,
 }
 
-/// A TCP proxy on the loopback interface that harms what goes through it as it is told. It ends when it is dropped, and its
-/// connections with it.
+/// A TCP proxy on the loopback interface that harms what goes through it as it is told. It ends
+/// when it is dropped, and its connections with it.
 pub struct FaultProxy {
     port: u16,
     fault: watch::Sender<Fault>,
@@ -45,7 +48,8 @@ impl FaultProxy {
     pub async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let shared = Arc::new(Shared { upstream: AtomicU16::new(upstream), harmed: AtomicU64::new(0) });
+        let shared =
+            Arc::new(Shared { upstream: AtomicU16::new(upstream), harmed: AtomicU64::new(0) });
         let (fault, told) = watch::channel(Fault::None);
         tokio::spawn(accept(listener, told, shared.clone()));
         Self { port, fault, shared }
@@ -91,7 +95,8 @@ async fn accept(listener: TcpListener, mut told: watch::Receiver<Fault>, shared:
             if *waiting.borrow() == Fault::Stall {
                 shared.harm();
             }
-            let unless_stalled = waiting.wait_for(|fault| *fault != Fault::Stall).await.map(|fault| *fault);
+            let unless_stalled =
+                waiting.wait_for(|fault| *fault != Fault::Stall).await.map(|fault| *fault);
             let Ok(fault) = unless_stalled else { return };
             if fault == Fault::Refuse {
                 return shared.harm();
@@ -99,7 +104,8 @@ async fn accept(listener: TcpListener, mut told: watch::Receiver<Fault>, shared:
             let upstream = (Ipv4Addr::LOCALHOST, shared.upstream.load(Ordering::Relaxed));
             let Ok(server) = TcpStream::connect(upstream).await else { return };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
             // If one direction is over, so is the other.
             tokio::select! {
                 () = pump(from_client, to_server, false, told.clone(), &shared) => {}

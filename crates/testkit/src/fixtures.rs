@@ -31,7 +31,9 @@ pub fn session() -> Session {
             system: Some("macOS".into()),
             kind: DeviceKind::Desktop,
         }),
-        user_agent: Some("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/140.0 Safari/537.36".into()),
+        user_agent: Some(
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/140.0 Safari/537.36".into(),
+        ),
         ip_address: Some("192.0.2.7".parse().unwrap()),
         last_ip_address: Some("2001:db8::7".parse().unwrap()),
         location: Some("Berlin, DE".into()),
@@ -50,13 +52,21 @@ pub fn session() -> Session {
 /// What some read had seen, with every field filled in.
 pub fn read_version() -> ReadVersion {
     let incarnation = Incarnation { system: u64::MAX, database: 16_384, life: 7 };
-    ReadVersion { incarnation, snapshot: Snapshot::new(123_456_789_012, [123_456_789_000, 123_456_789_003]) }
+    ReadVersion {
+        incarnation,
+        snapshot: Snapshot::new(123_456_789_012, [123_456_789_000, 123_456_789_003]),
+    }
 }
 
 /// Metadata with every sort of value.
 pub fn metadata() -> Metadata {
-    let value =
-        json!({ "plan": "pro", "seats": 3, "ratio": 0.1, "tags": ["a", "é"], "deep": { "null": null, "yes": true } });
+    let value = json!({
+        "plan": "pro",
+        "seats": 3,
+        "ratio": 0.1,
+        "tags": ["a", "é"],
+        "deep": { "null": null, "yes": true }
+    });
     value.as_object().cloned().unwrap_or_default()
 }
 

@@ -1,3 +1,5 @@
+//! Ids that count up.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::ports::IdGenerator;

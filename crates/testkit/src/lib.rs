@@ -1,11 +1,16 @@
-//! Test support, never part of the product: fixtures, a clock and ids that tests own, one conformance suite a port, and
-//! private PostgreSQL and Redis servers.
+//! Test support, never part of the product: fixtures, a clock and ids that tests own, one
+//! conformance suite a port, and private PostgreSQL and Redis servers.
 //!
-//! To add a behaviour to a port: a `pub async fn` in `conformance/<port>.rs`, and its name in the list of the macro below it.
-//! Every adapter of the port then runs it.
+//! To add a behaviour to a port: a `pub async fn` in `conformance/<port>.rs`, and its name in the
+//! list of the macro below it. Every adapter of the port then runs it.
 
 // A test that cannot go on says so by panicking; that is what this crate is for.
-#![expect(clippy::panic, clippy::expect_used, clippy::unwrap_used, reason = "assertions and set-up of tests")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "assertions and set-up of tests"
+)]
 
 mod clock;
 pub mod conformance;

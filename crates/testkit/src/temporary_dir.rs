@@ -1,3 +1,5 @@
+//! Directories that are removed when they are dropped.
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,7 +35,11 @@ impl Drop for TemporaryDir {
 /// A new directory, which somebody else will remove.
 pub(crate) fn temporary_dir(kind: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("sessiond-test-{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "sessiond-test-{kind}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     let dir = std::env::temp_dir().join(name);
     // Left by an earlier process with the same id, killed together with its supervisor.
     let _ = std::fs::remove_dir_all(&dir);

@@ -1,4 +1,5 @@
-//! The limit of everything that asks Redis behind axum: one `GET` a request, and its value as the answer.
+//! The limit of everything that asks Redis behind axum: one `GET` a request, and its value as the
+//! answer.
 //!
 //! `bare_redis PORT REDIS_URL`; the key is the bearer token of the request.
 

@@ -15,8 +15,14 @@ async fn main() {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (HeaderName::from_static("cache-status"), HeaderValue::from_static("sessiond; hit; detail=near")),
-        (HeaderName::from_static("x-request-id"), HeaderValue::from_static("019aa000-0000-7000-8000-000000000000")),
+        (
+            HeaderName::from_static("cache-status"),
+            HeaderValue::from_static("sessiond; hit; detail=near"),
+        ),
+        (
+            HeaderName::from_static("x-request-id"),
+            HeaderValue::from_static("019aa000-0000-7000-8000-000000000000"),
+        ),
     ];
     let router = Router::new().route("/{*path}", get(move || async move { (headers, body) }));
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("a listener");

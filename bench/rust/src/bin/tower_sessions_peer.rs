@@ -30,14 +30,17 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut argument = || arguments.next().expect("PORT REDIS_URL POSTGRES_URL");
     let (port, redis_url, postgres_url) = (argument(), argument(), argument());
-    let redis = Pool::new(Config::from_url(&redis_url).expect("a URL"), None, None, None, 2).expect("a pool");
+    let redis = Pool::new(Config::from_url(&redis_url).expect("a URL"), None, None, None, 2)
+        .expect("a pool");
     redis.init().await.expect("Redis");
-    let postgres = PgPoolOptions::new().max_connections(16).connect(&postgres_url).await.expect("PostgreSQL");
+    let postgres =
+        PgPoolOptions::new().max_connections(16).connect(&postgres_url).await.expect("PostgreSQL");
     let store = PostgresStore::new(postgres);
     store.migrate().await.expect("a schema");
-    let sessions = SessionManagerLayer::new(CachingSessionStore::new(RedisStore::new(redis), store))
-        .with_secure(false)
-        .with_expiry(Expiry::OnInactivity(Duration::days(30)));
+    let sessions =
+        SessionManagerLayer::new(CachingSessionStore::new(RedisStore::new(redis), store))
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(Duration::days(30)));
     let router =
         Router::new().route("/sign-in", post(sign_in)).route("/session", get(read)).layer(sessions);
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("a listener");
@@ -45,10 +48,14 @@ async fn main() {
 }
 
 async fn sign_in(session: Session, Json(device): Json<Device>) -> StatusCode {
-    session.insert("device", device).await.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::NO_CONTENT)
+    session
+        .insert("device", device)
+        .await
+        .map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::NO_CONTENT)
 }
 
 async fn read(session: Session) -> Result<Json<Device>, StatusCode> {
-    let device = session.get::<Device>("device").await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let device =
+        session.get::<Device>("device").await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     device.map(Json).ok_or(StatusCode::UNAUTHORIZED)
 }

@@ -1,3 +1,5 @@
+//! How connections are made: options, settings of a session, time-outs, and why they fail.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +43,8 @@ pub enum OpenError {
     Standby,
     /// A newer sessiond has been here, and this one is too old for what it left.
     #[error(
-        "the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+        "the database has schema version {found}, which needs a sessiond that knows schema \
+            version {needed} or newer; \
              this one knows {known}: install a newer sessiond"
     )]
     NewerSchema {
@@ -53,7 +56,11 @@ pub enum OpenError {
         known: i32,
     },
     /// The schema is not this build's, and migrating is switched off.
-    #[error("the database has {}, and this sessiond needs version {known}: run `sessiond migrate`, or set store.migrate", found.map_or("no schema".to_owned(), |found| format!("schema version {found}")))]
+    #[error(
+        "the database has {}, and this sessiond needs version {known}: run `sessiond migrate`, or \
+         set store.migrate",
+        found.map_or("no schema".to_owned(), |found| format!("schema version {found}"))
+    )]
     OldSchema {
         /// The version of the database, if it has a schema.
         found: Option<i32>,
@@ -65,7 +72,8 @@ pub enum OpenError {
     Setup(#[from] DbErr),
 }
 
-/// One connection outside any pool, which tells what is wrong: a pool would only say that it timed out.
+/// One connection outside any pool, which tells what is wrong: a pool would only say that it timed
+/// out.
 pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
     let mut connection = connect(url).await?;
     let in_recovery = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut connection);
@@ -79,7 +87,10 @@ pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
 async fn connect(url: &str) -> Result<PgConnection, OpenError> {
     let options = parse(url)?.application_name("sessiond");
     let connect = PgConnection::connect_with(&options);
-    tokio::time::timeout(START_TIMEOUT, connect).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Connect)
+    tokio::time::timeout(START_TIMEOUT, connect)
+        .await
+        .map_err(|_| OpenError::Timeout)?
+        .map_err(OpenError::Connect)
 }
 
 /// What calls have seen of the connections, for the pool's hooks to act on.
@@ -95,7 +106,8 @@ impl PoolHealth {
         self.silent.store(silent, Ordering::Relaxed);
     }
 
-    /// A connection broke under a call. Those that rest in the pool since before then are probably dead too.
+    /// A connection broke under a call. Those that rest in the pool since before then are probably
+    /// dead too.
     pub(crate) fn connection_broke(&self) {
         *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -106,8 +118,9 @@ impl PoolHealth {
     }
 }
 
-/// Pings within a bound: sqlx's own pings have none, and would lose the place in the pool to a server that is silent. An
-/// error makes the pool drop the connection without a farewell, which a silent server would never read.
+/// Pings within a bound: sqlx's own pings have none, and would lose the place in the pool to a
+/// server that is silent. An error makes the pool drop the connection without a farewell, which a
+/// silent server would never read.
 async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(PING_TIMEOUT, connection.ping()).await {
         Ok(answer) => answer.map(|()| true),
@@ -120,25 +133,27 @@ async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 pub(crate) enum Statements {
     /// Prepared once a connection, by name, with the settings of the session.
     Prepared,
-    /// Each in a transaction of its own, which prepares it and makes the settings that it depends on: for a pooler that
-    /// hands out connections by transaction.
+    /// Each in a transaction of its own, which prepares it and makes the settings that it depends
+    /// on: for a pooler that hands out connections by transaction.
     ByTransaction,
 }
 
 /// What a commit waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// The disk at least, and a standby where the server is configured so: a revocation that was acknowledged must survive a crash
-    /// of the server, also where that is configured not to wait.
+    /// The disk at least, and a standby where the server is configured so: a revocation that was
+    /// acknowledged must survive a crash of the server, also where that is configured not to wait.
     Disk,
     /// Nothing.
     Memory,
 }
 
-/// Sets what a connection depends on. The defaults of server, database and role may differ, and a pooler may not have passed on what a client asks for when it connects. Each is set for the session, so that a later reload of the server's
-/// configuration does not change it.
+/// Sets what a connection depends on. The defaults of server, database and role may differ, and a
+/// pooler may not have passed on what a client asks for when it connects. Each is set for the
+/// session, so that a later reload of the server's configuration does not change it.
 ///
-/// - Isolation: a limit on a user's sessions holds in `read committed` only, where a statement sees what was committed before it.
+/// - Isolation: a limit on a user's sessions holds in `read committed` only, where a statement sees
+///   what was committed before it.
 /// - The time-outs are within those of a call.
 const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read committed', false),
     set_config('lock_timeout', $1, false),
@@ -150,13 +165,15 @@ const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read c
         ELSE current_setting('synchronous_commit') END, false),
     pg_is_in_recovery()";
 
-/// The same for one transaction, whose connection may be another client's a moment later: names of prepared statements are
-/// that client's too, and are freed first. Isolation comes before anything else.
+/// The same for one transaction, whose connection may be another client's a moment later: names of
+/// prepared statements are that client's too, and are freed first. Isolation comes before anything
+/// else.
 pub(crate) const TRANSACTION_SET_UP: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DEALLOCATE ALL;
     SET LOCAL lock_timeout = '250ms';
     SET LOCAL statement_timeout = '700ms';
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit')
+    = 'off'";
 
 /// Makes a new connection of a pool fit for use.
 ///
@@ -205,11 +222,15 @@ pub(crate) async fn connect_pool(
             // Otherwise each transaction makes its own settings.
             let has_session = statements == Statements::Prepared;
             let options = options.after_connect(move |connection, _| {
-                Box::pin(async move { if has_session { set_up(connection, durability).await } else { Ok(()) } })
+                Box::pin(async move {
+                    if has_session { set_up(connection, durability).await } else { Ok(()) }
+                })
             });
             options.after_release(move |connection, _| {
                 let silent = health.silent.load(Ordering::Relaxed);
-                Box::pin(async move { if silent { bounded_ping(connection).await } else { Ok(true) } })
+                Box::pin(
+                    async move { if silent { bounded_ping(connection).await } else { Ok(true) } },
+                )
             })
         });
     Ok(Database::connect(options).await?)
@@ -238,13 +259,21 @@ pub(crate) async fn connect_for_reading(url: &str) -> Result<DatabaseConnection,
         .statement_timeout(READING_TIMEOUT)
         .sqlx_logging(false)
         .set_application_name("sessiond import")
-        .map_sqlx_postgres_opts(|options| options.options([("default_transaction_read_only", "on")]));
+        .map_sqlx_postgres_opts(|options| {
+            options.options([("default_transaction_read_only", "on")])
+        });
     Ok(Database::connect(options).await?)
 }
 
 /// Connects with what this URL says from now on; open connections stay.
-pub(crate) fn set_url(pool: &DatabaseConnection, url: &str, statements: Statements) -> Result<(), OpenError> {
-    let options = through_poolers(parse(url)?, statements).application_name("sessiond").disable_statement_logging();
+pub(crate) fn set_url(
+    pool: &DatabaseConnection,
+    url: &str,
+    statements: Statements,
+) -> Result<(), OpenError> {
+    let options = through_poolers(parse(url)?, statements)
+        .application_name("sessiond")
+        .disable_statement_logging();
     pool.get_postgres_connection_pool().set_connect_options(options);
     Ok(())
 }
@@ -265,7 +294,8 @@ fn through_poolers(options: PgConnectOptions, statements: Statements) -> PgConne
 
 /// sea-orm knows `postgres://` only; libpq's users write `postgresql://` as well.
 fn normalised(url: &str) -> String {
-    url.strip_prefix("postgresql://").map_or_else(|| url.to_owned(), |rest| format!("postgres://{rest}"))
+    url.strip_prefix("postgresql://")
+        .map_or_else(|| url.to_owned(), |rest| format!("postgres://{rest}"))
 }
 
 /// What the server said, without the client library's preamble, on one line.
@@ -301,11 +331,17 @@ mod tests {
         }
         for (durability, commits) in [(Durability::Disk, "on"), (Durability::Memory, "off")] {
             let health = Arc::new(PoolHealth::default());
-            let pool = connect_pool(&database.url(), 1, health, durability, Statements::Prepared).await.unwrap();
+            let pool = connect_pool(&database.url(), 1, health, durability, Statements::Prepared)
+                .await
+                .unwrap();
             let settings = "SELECT concat_ws(' ', current_setting('synchronous_commit'), \
                 current_setting('transaction_isolation'), current_setting('lock_timeout'), \
-                current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'))";
-            let row = pool.query_one_raw(Statement::from_string(DbBackend::Postgres, settings)).await.unwrap();
+                current_setting('statement_timeout'), \
+                current_setting('idle_in_transaction_session_timeout'))";
+            let row = pool
+                .query_one_raw(Statement::from_string(DbBackend::Postgres, settings))
+                .await
+                .unwrap();
             let found: String = row.unwrap().try_get_by_index(0).unwrap();
             assert_eq!(found, format!("{commits} read committed 250ms 700ms 5s"));
             pool.close().await.unwrap();

@@ -1,3 +1,5 @@
+//! What the errors of sea-orm and sqlx mean to the caller of a port.
+
 use std::io::ErrorKind;
 
 use domain::ports::PortError;
@@ -8,17 +10,20 @@ pub(crate) fn connection_broke(error: &DbErr) -> bool {
     let Some(error) = driver_error(error) else { return false };
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        // Class 57P: the server ended the connection (admin_shutdown, crash_shutdown, cannot_connect_now, ...).
+        // Class 57P: the server ended the connection (admin_shutdown, crash_shutdown,
+        // cannot_connect_now, ...).
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
     }
 }
 
-/// Whether a statement that was to change something may have done so, though this is what it ended with: the connection was lost
-/// while the server had it. Not so where there was no connection to begin with, or where the server said why not.
+/// Whether a statement that was to change something may have done so, though this is what it ended
+/// with: the connection was lost while the server had it. Not so where there was no connection to
+/// begin with, or where the server said why not.
 pub(crate) fn outcome_unknown(error: &DbErr) -> bool {
     let refused = |kind| matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound);
-    connection_broke(error) && !matches!(driver_error(error), Some(sqlx::Error::Io(error)) if refused(error.kind()))
+    connection_broke(error)
+        && !matches!(driver_error(error), Some(sqlx::Error::Io(error)) if refused(error.kind()))
 }
 
 fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
@@ -37,7 +42,10 @@ pub(crate) fn port_error(error: DbErr) -> PortError {
     match &error {
         DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
         DbErr::Query(RuntimeErr::SqlxError(source))
-            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
+            if matches!(
+                **source,
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)
+            ) =>
         {
             PortError::corrupt(error)
         }
@@ -46,8 +54,8 @@ pub(crate) fn port_error(error: DbErr) -> PortError {
     }
 }
 
-/// Whether the database refuses a value, which no later attempt changes: class 22 (data exception) and
-/// class 23 (integrity constraint violation).
+/// Whether the database refuses a value, which no later attempt changes: class 22 (data exception)
+/// and class 23 (integrity constraint violation).
 fn is_refused_value(error: &DbErr) -> bool {
     let code = driver_error(error).and_then(|error| error.as_database_error()?.code());
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))

@@ -1,21 +1,25 @@
+//! The pool of connections, and how statements run on it within their time-outs.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use domain::ports::{HealthCheck, PortError};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
-    TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult,
+    Statement, TransactionTrait, Value,
 };
 use tokio::time::error::Elapsed;
 
 use crate::database::connection::{
-    Durability, OpenError, PoolHealth, START_TIMEOUT, Statements, TRANSACTION_SET_UP, connect_pool, set_url,
+    Durability, OpenError, PoolHealth, START_TIMEOUT, Statements, TRANSACTION_SET_UP, connect_pool,
+    set_url,
 };
 use crate::database::error::{connection_broke, outcome_unknown, port_error};
 use crate::database::schema;
 
-/// How long one call may take altogether, a second attempt included. Under the second that a request has.
+/// How long one call may take altogether, a second attempt included. Under the second that a
+/// request has.
 const CALL_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The pool of connections that the adapters of one PostgreSQL database share.
@@ -34,8 +38,8 @@ pub struct Options<'a> {
     pub direct_url: &'a str,
     /// Connections at most.
     pub pool_size: u32,
-    /// Whether statements may be prepared by name and settings made for a session; not so behind a pooler that hands out
-    /// connections by transaction.
+    /// Whether statements may be prepared by name and settings made for a session; not so behind a
+    /// pooler that hands out connections by transaction.
     pub prepared: bool,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
@@ -59,13 +63,22 @@ impl PostgresDatabase {
         } else {
             schema::require_current(options.direct_url).await?;
         }
-        let statements = if options.prepared { Statements::Prepared } else { Statements::ByTransaction };
+        let statements =
+            if options.prepared { Statements::Prepared } else { Statements::ByTransaction };
         let health = Arc::new(PoolHealth::default());
-        let pool = connect_pool(options.url, options.pool_size, health.clone(), Durability::Disk, statements).await?;
+        let pool = connect_pool(
+            options.url,
+            options.pool_size,
+            health.clone(),
+            Durability::Disk,
+            statements,
+        )
+        .await?;
         Ok(Self { pool, health, statements })
     }
 
-    /// Connects with what this URL says from now on, such as another password. Open connections stay.
+    /// Connects with what this URL says from now on, such as another password. Open connections
+    /// stay.
     ///
     /// # Errors
     /// [`OpenError::Url`] if it is none.
@@ -73,30 +86,36 @@ impl PostgresDatabase {
         set_url(&self.pool, url, self.statements)
     }
 
-    /// More connections to the same database, for what must not wait for requests. Their commits survive the client, and need not
-    /// survive the server.
+    /// More connections to the same database, for what must not wait for requests. Their commits
+    /// survive the client, and need not survive the server.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub(crate) async fn open_beside(url: &str, pool_size: u32) -> Result<Self, OpenError> {
         let health = Arc::new(PoolHealth::default());
         let statements = Statements::Prepared;
-        let pool = connect_pool(url, pool_size, health.clone(), Durability::Memory, statements).await?;
+        let pool =
+            connect_pool(url, pool_size, health.clone(), Durability::Memory, statements).await?;
         Ok(Self { pool, health, statements })
     }
 
-    /// The key that signs what shared caches keep, the same for all nodes of this database: made by a migration, at random.
+    /// The key that signs what shared caches keep, the same for all nodes of this database: made by
+    /// a migration, at random.
     ///
-    /// It is read while a node starts, and tried again for five seconds: requests give up on a connection sooner than a busy
-    /// machine opens the first one.
+    /// It is read while a node starts, and tried again for five seconds: requests give up on a
+    /// connection sooner than a busy machine opens the first one.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key is gone.
+    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key
+    /// is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let started = Instant::now();
         let values = loop {
             let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
-            match self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await {
+            match self
+                .query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value)
+                .await
+            {
                 Err(PortError::Unavailable(_)) if started.elapsed() < START_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -104,7 +123,9 @@ impl PostgresDatabase {
             }
         };
         let value = values.into_iter().next().and_then(|value| value.try_into().ok());
-        value.ok_or_else(|| PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache"))
+        value.ok_or_else(|| {
+            PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache")
+        })
     }
 
     /// Closes every connection of the pool.
@@ -129,20 +150,29 @@ impl PostgresDatabase {
         }
     }
 
-    /// Runs one statement within [`CALL_TIMEOUT`]. Cancelling a single statement outside a transaction leaves nothing half
-    /// done; sqlx brings the connection back in step before its next use.
-    pub(crate) async fn bounded<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+    /// Runs one statement within [`CALL_TIMEOUT`]. Cancelling a single statement outside a
+    /// transaction leaves nothing half done; sqlx brings the connection back in step before its
+    /// next use.
+    pub(crate) async fn bounded<T>(
+        &self,
+        statement: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, PortError> {
         match self.in_time(statement).await {
             Ok(result) => result.map_err(port_error),
             Err(elapsed) => Err(PortError::unavailable(elapsed)),
         }
     }
 
-    /// The same for a statement that changes something: without an answer, nobody knows whether it did.
-    async fn bounded_write<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+    /// The same for a statement that changes something: without an answer, nobody knows whether it
+    /// did.
+    async fn bounded_write<T>(
+        &self,
+        statement: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, PortError> {
         match self.in_time(statement).await {
             Ok(Err(error)) if outcome_unknown(&error) => {
-                // A restarted server has left more dead connections in the pool, each of which would cost a write.
+                // A restarted server has left more dead connections in the pool, each of which
+                // would cost a write.
                 self.health.connection_broke();
                 Err(PortError::outcome_unknown(error))
             }
@@ -157,8 +187,8 @@ impl PostgresDatabase {
         result
     }
 
-    /// Runs one statement that reads, and returns its rows. Once more, where the connection broke: a restarted server leaves
-    /// dead connections in the pool.
+    /// Runs one statement that reads, and returns its rows. Once more, where the connection broke:
+    /// a restarted server leaves dead connections in the pool.
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<QueryResult>, PortError> {
         let twice = async {
             match self.rows(statement.clone()).await {
@@ -195,7 +225,11 @@ impl PostgresDatabase {
     }
 
     /// Runs one statement that writes, and answers how many rows it changed.
-    pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, PortError> {
+    pub(crate) async fn execute(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<u64, PortError> {
         let statement = statement(sql, values);
         let execute = async {
             match self.statements {
@@ -216,26 +250,31 @@ impl PostgresDatabase {
     }
 }
 
-/// Begins a transaction for one statement: behind a pooler that hands out connections by transaction, what a statement
-/// takes (preparing it, its parameters, the settings that it depends on) must be in one.
+/// Begins a transaction for one statement: behind a pooler that hands out connections by
+/// transaction, what a statement takes (preparing it, its parameters, the settings that it depends
+/// on) must be in one.
 async fn begin(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let transaction = pool.begin().await?;
     transaction.execute_unprepared(TRANSACTION_SET_UP).await?;
     Ok(transaction)
 }
 
-/// A transaction that is cancelled while it begins leaves its connection within it; a task is not cancelled.
+/// A transaction that is cancelled while it begins leaves its connection within it; a task is not
+/// cancelled.
 async fn in_a_task<T: Send + 'static>(
     work: impl Future<Output = Result<T, DbErr>> + Send + 'static,
 ) -> Result<T, DbErr> {
     tokio::spawn(work).await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string())))
 }
 
-/// What keeps requests from being served though the server answers: a standby, or a primary that refuses writes.
+/// What keeps requests from being served though the server answers: a standby, or a primary that
+/// refuses writes.
 const FIND_TROUBLE: &str = "SELECT CASE
     WHEN pg_is_in_recovery() THEN 'the server is a standby'
-    WHEN current_setting('transaction_read_only')::boolean THEN 'the server refuses writes (default_transaction_read_only)'
-    WHEN NOT (has_table_privilege('sessions', 'SELECT') AND has_table_privilege('sessions', 'INSERT')
+    WHEN current_setting('transaction_read_only')::boolean THEN
+    'the server refuses writes (default_transaction_read_only)'
+    WHEN NOT (has_table_privilege('sessions', 'SELECT') AND has_table_privilege('sessions',
+    'INSERT')
         AND has_table_privilege('sessions', 'UPDATE') AND has_table_privilege('sessions', 'DELETE'))
         THEN format('the role %s may not read and write the table sessions', current_user)
     END";

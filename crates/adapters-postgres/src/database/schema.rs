@@ -1,3 +1,5 @@
+//! Migrates the schema, checks its version, and inspects the server.
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -22,7 +24,8 @@ const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"sessiond");
 pub struct Migrated {
     /// The version before; `None`: there was nothing.
     pub from: Option<i32>,
-    /// The version now. Higher than [`SCHEMA_VERSION`] if a newer sessiond has been here that this one can work beside.
+    /// The version now. Higher than [`SCHEMA_VERSION`] if a newer sessiond has been here that this
+    /// one can work beside.
     pub to: i32,
 }
 
@@ -50,16 +53,20 @@ pub struct OpenTransaction {
 
 /// Of those that have an id: the log of revocations is not pruned beyond them.
 const OLDEST_TRANSACTION: &str = "SELECT since, name FROM (
-        SELECT xact_start AS since, format('process %s of database %s (%s)', pid, datname, state) AS name
+        SELECT xact_start AS since, format('process %s of database %s (%s)', pid, datname, state)
+        AS name
         FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL
         UNION ALL
-        SELECT prepared, format('prepared transaction %L of database %s', gid, database) FROM pg_prepared_xacts
+        SELECT prepared, format('prepared transaction %L of database %s', gid, database) FROM
+        pg_prepared_xacts
     ) AS transaction ORDER BY since LIMIT 1";
 
-/// Brings the database to [`SCHEMA_VERSION`]. Any number of nodes may do so at once: one works, the others wait for it.
+/// Brings the database to [`SCHEMA_VERSION`]. Any number of nodes may do so at once: one works, the
+/// others wait for it.
 ///
-/// The lock is held by a transaction on a connection of its own, so it ends with that connection, and also works through a
-/// pooler that hands out connections by transaction. sea-orm-migration itself takes none.
+/// The lock is held by a transaction on a connection of its own, so it ends with that connection,
+/// and also works through a pooler that hands out connections by transaction. sea-orm-migration
+/// itself takes none.
 ///
 /// # Errors
 /// See [`OpenError`]. What failed halfway is rolled back.
@@ -69,7 +76,10 @@ pub async fn migrate(url: &str) -> Result<Migrated, OpenError> {
     let locked = async {
         guard.execute("BEGIN").await?;
         guard.execute(sqlx::AssertSqlSafe(wait)).await?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut guard).await
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(MIGRATION_LOCK)
+            .execute(&mut guard)
+            .await
     };
     tokio::time::timeout(2 * MIGRATION_WAIT, locked)
         .await
@@ -107,7 +117,10 @@ pub(crate) async fn require_current(url: &str) -> Result<(), OpenError> {
             Err(OpenError::NewerSchema { found, needed, known: SCHEMA_VERSION })
         }
         Some((found, _)) if found >= SCHEMA_VERSION => Ok(()),
-        other => Err(OpenError::OldSchema { found: other.map(|(found, _)| found), known: SCHEMA_VERSION }),
+        other => Err(OpenError::OldSchema {
+            found: other.map(|(found, _)| found),
+            known: SCHEMA_VERSION,
+        }),
     }
 }
 
@@ -122,9 +135,18 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
         .fetch_one(&mut connection)
         .await
         .map_err(OpenError::Connect)?;
-    let oldest = sqlx::query(OLDEST_TRANSACTION).fetch_optional(&mut connection).await.map_err(OpenError::Connect)?;
-    let oldest_transaction = oldest.map(|row| OpenTransaction { since: row.get(0), of: row.get(1) });
-    let inspection = Inspection { server_version: row.get(0), schema_version, now: row.get(1), oldest_transaction };
+    let oldest = sqlx::query(OLDEST_TRANSACTION)
+        .fetch_optional(&mut connection)
+        .await
+        .map_err(OpenError::Connect)?;
+    let oldest_transaction =
+        oldest.map(|row| OpenTransaction { since: row.get(0), of: row.get(1) });
+    let inspection = Inspection {
+        server_version: row.get(0),
+        schema_version,
+        now: row.get(1),
+        oldest_transaction,
+    };
     connection.close().await.map_err(OpenError::Connect)?;
     Ok(inspection)
 }
@@ -132,11 +154,15 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
 /// The schema's version and the oldest version that may work with it; `None` if there is no schema.
 async fn version(connection: &mut PgConnection) -> Result<Option<(i32, i32)>, OpenError> {
     let read = async {
-        let row = sqlx::query("SELECT to_regclass('sessiond_schema') IS NOT NULL").fetch_one(&mut *connection).await?;
+        let row = sqlx::query("SELECT to_regclass('sessiond_schema') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await?;
         if !row.get::<bool, _>(0) {
             return Ok(None);
         }
-        let row = sqlx::query("SELECT version, oldest_able FROM sessiond_schema").fetch_optional(connection).await?;
+        let row = sqlx::query("SELECT version, oldest_able FROM sessiond_schema")
+            .fetch_optional(connection)
+            .await?;
         Ok(row.map(|row| (row.get(0), row.get(1))))
     };
     read.await.map_err(OpenError::Connect)
@@ -156,13 +182,21 @@ mod tests {
             Migrator::up(&connection, Some(earlier.unsigned_abs())).await.unwrap();
             connection.close().await.unwrap();
             database.psql(
-                "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, revoked_at)
-                 VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), now() + '1 day', now())",
+                "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at,
+                    revoked_at)
+                 VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), now() + '1 day',
+                 now())",
             );
             let migrated = migrate(&database.url()).await.unwrap();
             assert_eq!(migrated, Migrated { from: Some(earlier), to: SCHEMA_VERSION });
-            assert_eq!(inspect(&database.url()).await.unwrap().schema_version, Some(SCHEMA_VERSION));
-            assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"), "1");
+            assert_eq!(
+                inspect(&database.url()).await.unwrap().schema_version,
+                Some(SCHEMA_VERSION)
+            );
+            assert_eq!(
+                database.psql("SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL"),
+                "1"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! The schema, as migrations. Each is a file of SQL that is named here; one that was released is never
-//! edited.
+//! The schema, as migrations. Each is a file of SQL that is named here; one that was released is
+//! never edited.
 
 use sea_orm::{ConnectionTrait, DbErr};
 use sea_orm_migration::async_trait::async_trait;

@@ -15,13 +15,19 @@ use crate::database::pool::{PostgresDatabase, statement};
 use crate::revocation_feed::incarnation;
 use crate::sessions::row::{self as session_row, COLUMNS};
 
-/// The rows, and what the read has seen: in which life of which database, and which transactions. A life is believed where its row is
-/// bound to this table, this database and this run of the server, which a poll has verified (see `migrations/0003_revocation_log.sql`). On a
-/// standby an unlogged table cannot be read, and so the read fails: a standby may be behind.
+/// The rows, and what the read has seen: in which life of which database, and which transactions. A
+/// life is believed where its row is bound to this table, this database and this run of the server,
+/// which a poll has verified (see `migrations/0003_revocation_log.sql`). On a standby an unlogged
+/// table cannot be read, and so the read fails: a standby may be behind.
 static FIND: LazyLock<String> = LazyLock::new(|| {
-    let columns = COLUMNS.split(',').map(|column| format!("sessions.{}", column.trim())).collect::<Vec<_>>().join(", ");
+    let columns = COLUMNS
+        .split(',')
+        .map(|column| format!("sessions.{}", column.trim()))
+        .collect::<Vec<_>>()
+        .join(", ");
     format!(
-        "SELECT l.system AS life_system, l.database, l.life, pg_current_snapshot()::text AS snapshot, {columns}
+        "SELECT l.system AS life_system, l.database, l.life, pg_current_snapshot()::text AS
+            snapshot, {columns}
         FROM sessions LEFT JOIN database_incarnation l ON l.sessions_table = sessions.tableoid
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.server_started = pg_postmaster_start_time() AND l.xmin = l.written_by::xid
@@ -35,13 +41,17 @@ pub(crate) struct BatchedReads(Batcher<Uuid, Found>);
 type Found = Result<Option<SessionRead>, Arc<PortError>>;
 
 impl BatchedReads {
-    /// Creates a batcher for this database, by a task of the present runtime that ends when this is dropped.
+    /// Creates a batcher for this database, by a task of the present runtime that ends when this is
+    /// dropped.
     pub(crate) fn new(database: Arc<PostgresDatabase>) -> Self {
         Self(Batcher::new(move |ids| find_all(database.clone(), ids)))
     }
 
     /// Returns the session as the database has it now.
-    pub(crate) async fn find(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
+    pub(crate) async fn find(
+        &self,
+        session_id: SessionId,
+    ) -> Result<Option<SessionRead>, PortError> {
         self.0.load(session_id.0).await.map_err(PortError::unavailable)?.map_err(PortError::shared)
     }
 }
@@ -61,8 +71,10 @@ async fn find_all(database: Arc<PostgresDatabase>, ids: Vec<Uuid>) -> Vec<Found>
 fn read(row: &QueryResult) -> Result<SessionRead, DbErr> {
     let session = Arc::new(Session::from(session_row::Model::from_query_result(row, "")?));
     let snapshot: String = row.try_get("", "snapshot")?;
-    let snapshot = Snapshot::parse(&snapshot).ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?;
+    let snapshot = Snapshot::parse(&snapshot)
+        .ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?;
     // Where no life is believed, nothing can be cached before the next poll.
-    let version = incarnation(row, 0)?.map(|incarnation| ReadVersion { incarnation, snapshot: snapshot.limited() });
+    let version = incarnation(row, 0)?
+        .map(|incarnation| ReadVersion { incarnation, snapshot: snapshot.limited() });
     Ok(SessionRead { session, version })
 }

@@ -1,17 +1,20 @@
+//! Sessions: look-ups, lists, and every change as one statement.
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::SessionRead;
 use domain::ports::{
-    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
+    SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 use sea_orm::prelude::Json;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
-    QueryTrait, Value,
+    ColumnTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect, QueryTrait, Value,
 };
 use uuid::Uuid;
 
@@ -33,14 +36,18 @@ const FIND_BY_KEY: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempo
 
 const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
         metadata = CASE WHEN $4 THEN $5 ELSE metadata END
-    WHERE id = $1 AND (NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8))";
+    WHERE id = $1 AND (NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM
+    $8))";
 
-/// Whoever locks several sessions does so by ascending id: nobody then waits for anybody in a circle.
+/// Whoever locks several sessions does so by ascending id: nobody then waits for anybody in a
+/// circle.
 const REVOKE: &str = "WITH doomed AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL ORDER BY id FOR NO KEY
+        UPDATE
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
+    user_id";
 
 /// It writes to the log also if nothing matched: caches may hold what the table no longer has.
 const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
@@ -50,28 +57,33 @@ const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
         INSERT INTO revocation_log (user_id) VALUES ($4)
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
+    user_id";
 
 /// The first batch writes to the log also if nothing matched.
 const REVOKE_ALL_SESSIONS: &str = "WITH doomed AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL ORDER BY id LIMIT $5 FOR NO KEY UPDATE
+        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL ORDER BY id LIMIT $5 FOR NO
+        KEY UPDATE
     ), logged AS (
         INSERT INTO revocation_log (session_id, user_id)
         SELECT NULL, NULL WHERE $4 = '00000000-0000-0000-0000-000000000000'::uuid
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id, user_id";
+    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
+    user_id";
 
 /// `Session::touch`, for many at once.
 const TOUCH: &str = "WITH touch AS MATERIALIZED (
         SELECT id, first_at, last_at, NULLIF(address, '')::inet AS address
-        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS _(id, first_at, last_at, address)
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS _(id,
+        first_at, last_at, address)
     ), locked AS MATERIALIZED (
         SELECT id FROM sessions JOIN touch USING (id) ORDER BY id FOR NO KEY UPDATE OF sessions
     )
     UPDATE sessions SET
         last_activity_at = GREATEST(last_activity_at, last_at),
-        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address,
+        last_ip_address)
             ELSE last_ip_address END,
         expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal * interval '1 microsecond'
             THEN last_at + renewal * interval '1 microsecond' ELSE expires_at END
@@ -90,9 +102,19 @@ impl PostgresSessionRepository {
         Self { reads: BatchedReads::new(database.clone()), database }
     }
 
-    /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4` on.
-    async fn end(&self, sql: &str, revocation: &Revocation, which: Vec<Value>) -> Result<Vec<SessionKey>, PortError> {
-        let mut values = vec![revocation.at.into(), revocation.reason.clone().into(), actor_text(revocation).into()];
+    /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4`
+    /// on.
+    async fn end(
+        &self,
+        sql: &str,
+        revocation: &Revocation,
+        which: Vec<Value>,
+    ) -> Result<Vec<SessionKey>, PortError> {
+        let mut values = vec![
+            revocation.at.into(),
+            revocation.reason.clone().into(),
+            actor_text(revocation).into(),
+        ];
         values.extend(which);
         self.database.write(sql, values, ended).await
     }
@@ -104,7 +126,11 @@ impl SessionRepository for PostgresSessionRepository {
         self.reads.find(session_id).await
     }
 
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+    async fn insert(
+        &self,
+        session: &Session,
+        limit: Option<SessionLimit>,
+    ) -> Result<Insertion, PortError> {
         let eviction = SessionLimit::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
         let limit: [Value; LIMIT_VALUES] = [
@@ -128,23 +154,35 @@ impl SessionRepository for PostgresSessionRepository {
         let user_id = listing.user_id.0;
         let mut page = Entity::find().filter(Column::UserId.eq(user_id));
         if listing.active_only {
-            page = page.filter(Column::RevokedAt.is_null()).filter(Expr::col("ends_at").gt(listing.now));
+            page = page
+                .filter(Column::RevokedAt.is_null())
+                .filter(Expr::col("ends_at").gt(listing.now));
         }
         if let Some(position) = listing.after {
             let columns = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-            page = page.filter(columns.lt(Expr::tuple([position.created_at.into(), position.id.0.into()])));
+            page = page.filter(
+                columns.lt(Expr::tuple([position.created_at.into(), position.id.0.into()])),
+            );
         }
         let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit)).build(DbBackend::Postgres);
-        let count = statement(COUNT, [user_id.into(), listing.now.into(), MAX_COUNTED.cast_signed().into()]);
+        let count = statement(
+            COUNT,
+            [user_id.into(), listing.now.into(), MAX_COUNTED.cast_signed().into()],
+        );
         let rows = self.database.read(limited).await?;
         let counts = counts(self.database.read(count).await?.first()).map_err(port_error)?;
-        let session = |row: &QueryResult| Ok(Model::from_query_result(row, "").map_err(port_error)?.into());
+        let session =
+            |row: &QueryResult| Ok(Model::from_query_result(row, "").map_err(port_error)?.into());
         let sessions = rows.iter().map(session).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
     }
 
-    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+    async fn find_by_idempotency_key(
+        &self,
+        user_id: UserId,
+        key: &str,
+    ) -> Result<Option<Session>, PortError> {
         let id = |row: &QueryResult| row.try_get_by_index::<Uuid>(0);
         let ids = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], id).await?;
         match ids.first() {
@@ -153,7 +191,11 @@ impl SessionRepository for PostgresSessionRepository {
         }
     }
 
-    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+    async fn edit(
+        &self,
+        session_id: SessionId,
+        edit: &SessionEdit,
+    ) -> Result<Option<Session>, PortError> {
         let values = [
             session_id.0.into(),
             edit.name.is_some().into(),
@@ -162,7 +204,11 @@ impl SessionRepository for PostgresSessionRepository {
             edit.metadata.clone().flatten().map(Json::Object).into(),
             edit.only_if.is_some().into(),
             edit.only_if.as_ref().and_then(|fields| fields.name.clone()).into(),
-            edit.only_if.as_ref().and_then(|fields| fields.metadata.clone()).map(Json::Object).into(),
+            edit.only_if
+                .as_ref()
+                .and_then(|fields| fields.metadata.clone())
+                .map(Json::Object)
+                .into(),
         ];
         if self.database.execute(EDIT, values).await? == 0 {
             return Ok(None);
@@ -171,7 +217,8 @@ impl SessionRepository for PostgresSessionRepository {
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
-        let address = |touch: &Touch| touch.ip_address.map(|address| address.to_string()).unwrap_or_default();
+        let address =
+            |touch: &Touch| touch.ip_address.map(|address| address.to_string()).unwrap_or_default();
         let values = [
             touches.iter().map(|touch| touch.session_id.0).collect::<Vec<_>>().into(),
             touches.iter().map(|touch| touch.first_at).collect::<Vec<_>>().into(),
@@ -191,7 +238,11 @@ impl SessionRepository for PostgresSessionRepository {
         Ok(rows.into_iter().filter(|is_new| *is_new).count() as u64)
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
+    async fn revoke(
+        &self,
+        session_ids: &[SessionId],
+        revocation: &Revocation,
+    ) -> Result<Vec<SessionKey>, PortError> {
         let ids: Vec<Uuid> = session_ids.iter().map(|id| id.0).collect();
         self.end(REVOKE, revocation, vec![ids.into()]).await
     }
@@ -214,38 +265,47 @@ impl SessionRepository for PostgresSessionRepository {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        let mut ended = self.end(REVOKE_ALL_SESSIONS, revocation, vec![after.into(), i64::from(limit).into()]).await?;
+        let mut ended = self
+            .end(REVOKE_ALL_SESSIONS, revocation, vec![after.into(), i64::from(limit).into()])
+            .await?;
         ended.sort();
         Ok(ended)
     }
 }
 
-/// The values of [`insert_sql`] that come after the session's: limit, whether it denies, reason and actor of an eviction.
+/// The values of [`insert_sql`] that come after the session's: limit, whether it denies, reason and
+/// actor of an eviction.
 const LIMIT_VALUES: usize = 4;
 
 /// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
 fn insert_sql() -> String {
-    let placeholders = |range: RangeInclusive<usize>| range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+    let placeholders = |range: RangeInclusive<usize>| {
+        range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+    };
     let values = placeholders(1..=COLUMN_COUNT);
     let (user_id, created_at) = (placeholder("user_id"), placeholder("created_at"));
     let limit = placeholders(COLUMN_COUNT + 1..=COLUMN_COUNT + LIMIT_VALUES);
     format!(
-        "WITH room AS MATERIALIZED (SELECT sessiond_enforce_session_limit_v1({user_id}, {created_at}, {limit}) AS evicted)
+        "WITH room AS MATERIALIZED (SELECT sessiond_enforce_session_limit_v1({user_id},
+            {created_at}, {limit}) AS evicted)
         INSERT INTO sessions ({COLUMNS}) SELECT {values} FROM room WHERE evicted IS NOT NULL
         RETURNING (SELECT evicted FROM room)"
     )
 }
 
-/// Many rows; of one that is here already, only a revocation that is news. It answers for each row that it wrote whether it is new.
+/// Many rows; of one that is here already, only a revocation that is news. It answers for each row
+/// that it wrote whether it is new.
 fn import_sql(rows: usize) -> String {
     let row = |n: usize| {
-        let values: Vec<_> = (1..=COLUMN_COUNT).map(|column| format!("${}", n * COLUMN_COUNT + column)).collect();
+        let values: Vec<_> =
+            (1..=COLUMN_COUNT).map(|column| format!("${}", n * COLUMN_COUNT + column)).collect();
         format!("({})", values.join(", "))
     };
     let rows = (0..rows).map(row).collect::<Vec<_>>().join(", ");
     format!(
         "INSERT INTO sessions ({COLUMNS}) VALUES {rows}
-        ON CONFLICT (id) DO UPDATE SET revoked_at = EXCLUDED.revoked_at, revoked_reason = EXCLUDED.revoked_reason,
+        ON CONFLICT (id) DO UPDATE SET revoked_at = EXCLUDED.revoked_at, revoked_reason =
+        EXCLUDED.revoked_reason,
             revoked_by = EXCLUDED.revoked_by
         WHERE sessions.revoked_at IS NULL AND EXCLUDED.revoked_at IS NOT NULL
         RETURNING xmax = 0"
@@ -265,5 +325,8 @@ fn session(read: SessionRead) -> Session {
 
 /// A row of `RETURNING id, user_id`.
 fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
-    Ok(SessionKey { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+    Ok(SessionKey {
+        id: SessionId(row.try_get_by_index(0)?),
+        user_id: UserId(row.try_get_by_index(1)?),
+    })
 }

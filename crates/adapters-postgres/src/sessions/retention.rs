@@ -1,3 +1,5 @@
+//! Expiry and deletion of sessions and events, a batch at a time.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,18 +9,21 @@ use sea_orm::QueryResult;
 
 use crate::database::pool::PostgresDatabase;
 
-/// By the hour, which is indexed, and then exactly.
-/// By the database's clock, where a node's is ahead: what is live must neither be marked nor deleted.
+/// By the hour, which is indexed, and then exactly. By the database's clock, where a node's is
+/// ahead: what is live must neither be marked nor deleted.
 const NOTE_EXPIRED: &str = "WITH over AS MATERIALIZED (
-        SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= LEAST($1, now())
+        SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <=
+        LEAST($1, now())
             AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
         ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <= LEAST($1, now())";
+    UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <=
+    LEAST($1, now())";
 
 const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM sessions
-        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at, expired_at) <= LEAST($1, now())
+        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at,
+        expired_at) <= LEAST($1, now())
         ORDER BY coalesce(revoked_at, expired_at) LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     DELETE FROM sessions USING old WHERE sessions.id = old.id";
@@ -27,14 +32,16 @@ const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
 const DELETE_EVENTS: &str = "WITH oldest AS MATERIALIZED (
         SELECT id, recorded_at FROM session_events ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM session_events USING oldest WHERE session_events.id = oldest.id AND oldest.recorded_at <= $1";
+    DELETE FROM session_events USING oldest WHERE session_events.id = oldest.id AND
+    oldest.recorded_at <= $1";
 
 const BACKLOG: &str = "SELECT count(*) FROM (
         (SELECT 1 FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
             AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint LIMIT $3)
         UNION ALL
         (SELECT 1 FROM sessions
-            WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at, expired_at) <= $2 LIMIT $3)
+            WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at,
+            expired_at) <= $2 LIMIT $3)
         LIMIT $3
     ) AS waiting";
 
@@ -64,10 +71,17 @@ impl SessionRetention for PostgresSessionRetention {
         self.database.execute(DELETE_EVENTS, [by.into(), i64::from(limit).into()]).await
     }
 
-    async fn backlog(&self, now: DateTime<Utc>, ended_by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn backlog(
+        &self,
+        now: DateTime<Utc>,
+        ended_by: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, PortError> {
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
-        let counts =
-            self.database.query(BACKLOG, [now.into(), ended_by.into(), i64::from(limit).into()], count).await?;
+        let counts = self
+            .database
+            .query(BACKLOG, [now.into(), ended_by.into(), i64::from(limit).into()], count)
+            .await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 }

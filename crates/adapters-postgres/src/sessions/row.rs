@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
-    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, IpNetwork, Json,
-    PrimaryKeyTrait, Uuid,
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, IpNetwork, Json, PrimaryKeyTrait, Uuid,
 };
 
 #[derive(Clone, Debug, DeriveEntityModel)]
@@ -53,7 +53,11 @@ impl From<Model> for Session {
             id: SessionId(row.id),
             user_id: UserId(row.user_id),
             device_info: shared(row.device_info),
-            device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
+            device: kind.map(|kind| Device {
+                browser: shared(row.browser),
+                system: shared(row.system),
+                kind,
+            }),
             user_agent: shared(row.user_agent),
             ip_address: row.ip_address.map(|network| network.ip()),
             last_ip_address: row.last_ip_address.map(|network| network.ip()),
@@ -65,14 +69,18 @@ impl From<Model> for Session {
             idle_timeout: row.idle_timeout.map(TimeDelta::microseconds),
             renewal: row.renewal.map(TimeDelta::microseconds),
             // The table refuses what is no object.
-            metadata: row
-                .metadata
-                .and_then(|json| if let Json::Object(object) = json { Some(object.into()) } else { None }),
+            metadata: row.metadata.and_then(|json| {
+                if let Json::Object(object) = json { Some(object.into()) } else { None }
+            }),
             idempotency_key: idempotency_key(row.idempotency_key, row.idempotency_hash),
             // The table refuses a reason without a time.
             revocation: row.revoked_at.map(|at| {
-                Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
-                    .into()
+                Revocation {
+                    at,
+                    reason: row.revoked_reason,
+                    actor: row.revoked_by.and_then(|text| text.parse().ok()),
+                }
+                .into()
             }),
         }
     }
@@ -88,8 +96,10 @@ fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<Idempo
 }
 
 /// The columns of [`values`], in their order.
-pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
-    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
+pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type,
+    user_agent, ip_address,
+    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout,
+    renewal, metadata,
     idempotency_key, idempotency_hash, revoked_at, revoked_reason, revoked_by";
 
 /// How many columns that are.

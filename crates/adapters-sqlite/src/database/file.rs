@@ -1,3 +1,5 @@
+//! The SQLite file: its lock, and how connections to it are made.
+
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -22,11 +24,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 pub enum OpenError {
     /// The URL names no file.
     #[error(
-        "not a SQLite URL that names a file, such as sqlite://sessiond.db; the path is taken as it is: it has no ':', '?', '#' or '%'"
+        "not a SQLite URL that names a file, such as sqlite://sessiond.db; the path is taken as \
+            it is: it has no ':', '?', '#' or '%'"
     )]
     Url,
     /// Another process has the file.
-    #[error("{} is in use by another sessiond{}: one SQLite file serves one process; stop that one, or talk to it over HTTP",
+    #[error("{} is in use by another sessiond{}: one SQLite file serves one process; stop that \
+        one, or talk to it over HTTP",
              .path.display(), .process.map(|id| format!(" (process {id})")).unwrap_or_default())]
     InUse {
         /// The database file.
@@ -44,7 +48,8 @@ pub enum OpenError {
     },
     /// A newer sessiond has been here, and this one is too old for what it left.
     #[error(
-        "the database has schema version {found}, which needs a sessiond that knows schema version {needed} or newer; \
+        "the database has schema version {found}, which needs a sessiond that knows schema \
+            version {needed} or newer; \
              this one knows {known}: install a newer sessiond"
     )]
     NewerSchema {
@@ -67,17 +72,20 @@ pub enum OpenError {
 
 /// A database file that is locked for this process for as long as this value lives.
 ///
-/// The lock is on the file itself and not on a name of it: two processes on one file would each acknowledge revocations
-/// that the other has not heard of. (It is an `flock`, which does not meet SQLite's own locks.)
+/// The lock is on the file itself and not on a name of it: two processes on one file would each
+/// acknowledge revocations that the other has not heard of. (It is an `flock`, which does not meet
+/// SQLite's own locks.)
 pub struct DatabaseFile {
     path: PathBuf,
-    /// Open for as long as SQLite has the file open: closing it would take SQLite's own locks away (POSIX).
+    /// Open for as long as SQLite has the file open: closing it would take SQLite's own locks away
+    /// (POSIX).
     file: File,
     _lock: File,
 }
 
 impl DatabaseFile {
-    /// The path in a URL such as `sqlite://sessiond.db` or `sqlite:///var/lib/sessiond/sessiond.db`.
+    /// The path in a URL such as `sqlite://sessiond.db` or
+    /// `sqlite:///var/lib/sessiond/sessiond.db`.
     ///
     /// # Errors
     /// [`OpenError::Url`] if it names no file.
@@ -90,7 +98,8 @@ impl DatabaseFile {
         Ok(path.into())
     }
 
-    /// Locks the file that the URL names, and makes it (readable by its owner alone) if it is not there.
+    /// Locks the file that the URL names, and makes it (readable by its owner alone) if it is not
+    /// there.
     ///
     /// # Errors
     /// [`OpenError::InUse`] if another process has it; [`OpenError::Io`] if it cannot be opened.
@@ -99,8 +108,10 @@ impl DatabaseFile {
         if !path.exists() {
             open_private(&path)?;
         }
-        let real_path = path.canonicalize().map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        // The file beside it says which process has it. It is asked first, so that a file that is in use is not opened.
+        let real_path =
+            path.canonicalize().map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        // The file beside it says which process has it. It is asked first, so that a file that is
+        // in use is not opened.
         let lock_path = with_suffix(&real_path, ".lock");
         let mut lock = open_private(&lock_path)?;
         if !try_lock(&lock, &lock_path)? {
@@ -113,14 +124,23 @@ impl DatabaseFile {
             return Err(OpenError::InUse { path, process: None });
         }
         // Only a hint for whoever is refused, so a failure to write it is none.
-        let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self { path, file, _lock: lock })
     }
 
-    /// Whether the path still leads to the file that is open: what is written to one that was deleted is lost.
+    /// Whether the path still leads to the file that is open: what is written to one that was
+    /// deleted is lost.
     pub(crate) fn is_in_place(&self) -> bool {
-        let same = |open: Metadata, named: Metadata| (open.dev(), open.ino()) == (named.dev(), named.ino());
-        self.file.metadata().and_then(|open| Ok(same(open, std::fs::metadata(&self.path)?))).unwrap_or(false)
+        let same = |open: Metadata, named: Metadata| {
+            (open.dev(), open.ino()) == (named.dev(), named.ino())
+        };
+        self.file
+            .metadata()
+            .and_then(|open| Ok(same(open, std::fs::metadata(&self.path)?)))
+            .unwrap_or(false)
     }
 
     /// Where the file is.
@@ -138,7 +158,11 @@ impl DatabaseFile {
         self.connect(connections, true).await
     }
 
-    async fn connect(&self, connections: u32, read_only: bool) -> Result<DatabaseConnection, OpenError> {
+    async fn connect(
+        &self,
+        connections: u32,
+        read_only: bool,
+    ) -> Result<DatabaseConnection, OpenError> {
         let path = self.path.clone();
         // The path is set below, because a URL would have to be escaped.
         let mut options = ConnectOptions::new("sqlite://");
@@ -161,7 +185,9 @@ impl DatabaseFile {
                     .busy_timeout(BUSY_TIMEOUT)
                     .foreign_keys(true)
             });
-        connect_patiently(|| Database::connect(options.clone())).await.map_err(|source| self.setup_error(source))
+        connect_patiently(|| Database::connect(options.clone()))
+            .await
+            .map_err(|source| self.setup_error(source))
     }
 
     pub(crate) fn setup_error(&self, source: DbErr) -> OpenError {
@@ -169,8 +195,8 @@ impl DatabaseFile {
     }
 }
 
-/// Tries again for [`START_TIMEOUT`] while time runs out: calls give up on a connection sooner than a busy machine opens the
-/// first one.
+/// Tries again for [`START_TIMEOUT`] while time runs out: calls give up on a connection sooner than
+/// a busy machine opens the first one.
 async fn connect_patiently<T>(connect: impl AsyncFn() -> Result<T, DbErr>) -> Result<T, DbErr> {
     let started = Instant::now();
     loop {
@@ -182,7 +208,8 @@ async fn connect_patiently<T>(connect: impl AsyncFn() -> Result<T, DbErr>) -> Re
 }
 
 fn timed_out(error: &DbErr) -> bool {
-    matches!(error, DbErr::Conn(RuntimeErr::SqlxError(source)) if matches!(**source, sqlx::Error::PoolTimedOut))
+    let DbErr::Conn(RuntimeErr::SqlxError(source)) = error else { return false };
+    matches!(**source, sqlx::Error::PoolTimedOut)
 }
 
 /// Whether the file was free, and is ours now.
@@ -201,7 +228,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn open_private(path: &Path) -> Result<File, OpenError> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
     open.map_err(|source| OpenError::Io { path: path.into(), source })
 }
 
@@ -233,7 +266,10 @@ mod tests {
         // What more time does not mend is reported at once.
         let started = Instant::now();
         let refused = DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::PoolClosed.into()));
-        assert_eq!(connect_patiently::<()>(async || Err(refused.clone())).await.unwrap_err(), refused);
+        assert_eq!(
+            connect_patiently::<()>(async || Err(refused.clone())).await.unwrap_err(),
+            refused
+        );
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

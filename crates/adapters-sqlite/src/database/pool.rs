@@ -1,3 +1,5 @@
+//! The one writing connection and the reading ones, and the time-outs of their statements.
+
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -5,8 +7,9 @@ use async_trait::async_trait;
 use domain::coherence::Incarnation;
 use domain::ports::{HealthCheck, PortError};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, RuntimeErr, SqlErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value, sqlx,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult,
+    RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    Value, sqlx,
 };
 
 use crate::database::file::{DatabaseFile, OpenError};
@@ -38,11 +41,19 @@ impl SqliteDatabase {
     pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
         schema::migrate(&file).await?;
         let (writer, readers) = (file.writer().await?, file.readers(readers).await?);
-        // A file may be an older copy of itself: what was remembered before it was opened is not trusted.
-        let random = rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0)).await;
+        // A file may be an older copy of itself: what was remembered before it was opened is not
+        // trusted.
+        let random =
+            rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0))
+                .await;
         let random = random.map_err(|error| file.setup_error(error))?;
         let system = random.first().copied().unwrap_or_default().cast_unsigned();
-        Ok(Self { writer, readers, incarnation: Incarnation { system, database: 0, life: 0 }, file })
+        Ok(Self {
+            writer,
+            readers,
+            incarnation: Incarnation { system, database: 0, life: 0 },
+            file,
+        })
     }
 
     /// Which life of the file this is: another one each time that it is opened.
@@ -50,15 +61,20 @@ impl SqliteDatabase {
         self.incarnation
     }
 
-    /// The key that signs what shared caches keep, the same for all nodes of this database: made by a migration, at random.
+    /// The key that signs what shared caches keep, the same for all nodes of this database: made by
+    /// a migration, at random.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key is gone.
+    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key
+    /// is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
-        let values = self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await?;
+        let values =
+            self.query("SELECT value FROM sessiond_secret WHERE name = 'cache'", [], value).await?;
         let value = values.into_iter().next().and_then(|value| value.try_into().ok());
-        value.ok_or_else(|| PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache"))
+        value.ok_or_else(|| {
+            PortError::corrupt("sessiond_secret: there is no key of 32 bytes by the name cache")
+        })
     }
 
     /// Closes every connection, which also folds the write-ahead log into the file.
@@ -92,14 +108,20 @@ impl SqliteDatabase {
     }
 
     /// Runs one statement that writes, and answers how many rows it changed.
-    pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<u64, PortError> {
+    pub(crate) async fn execute(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<u64, PortError> {
         let statement = statement(sql, values);
         told(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
     }
 
-    /// Runs `work` in a transaction that is the only writer from its beginning, and commits what went well.
+    /// Runs `work` in a transaction that is the only writer from its beginning, and commits what
+    /// went well.
     ///
-    /// In a task of its own: a caller who goes away must not leave the one writing connection inside a transaction.
+    /// In a task of its own: a caller who goes away must not leave the one writing connection
+    /// inside a transaction.
     pub(crate) async fn transaction<T: Send + 'static>(
         &self,
         work: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Work<'a, T> + Send + 'static,
@@ -116,7 +138,8 @@ impl SqliteDatabase {
             Ok(result)
         });
         // The task goes on without us.
-        told(async { done.await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string()))) }).await
+        told(async { done.await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string()))) })
+            .await
     }
 }
 
@@ -133,7 +156,9 @@ pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> S
 }
 
 /// Waits for a statement that reads.
-pub(crate) async fn bounded<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+pub(crate) async fn bounded<T>(
+    statement: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, PortError> {
     match tokio::time::timeout(CALL_TIMEOUT, statement).await {
         Ok(result) => result.map_err(port_error),
         Err(elapsed) => Err(PortError::unavailable(elapsed)),
@@ -155,7 +180,10 @@ fn port_error(error: DbErr) -> PortError {
     match &error {
         DbErr::Type(_) | DbErr::Json(_) => PortError::corrupt(error),
         DbErr::Query(RuntimeErr::SqlxError(source))
-            if matches!(**source, sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)) =>
+            if matches!(
+                **source,
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)
+            ) =>
         {
             PortError::corrupt(error)
         }
@@ -164,10 +192,13 @@ fn port_error(error: DbErr) -> PortError {
     }
 }
 
-/// Whether the database refuses a value, which no later attempt changes: SQLITE_CONSTRAINT (but not of uniqueness, which is a
-/// conflict), SQLITE_MISMATCH, SQLITE_TOOBIG, SQLITE_RANGE, each with its extended codes.
+/// Whether the database refuses a value, which no later attempt changes: SQLITE_CONSTRAINT (but not
+/// of uniqueness, which is a conflict), SQLITE_MISMATCH, SQLITE_TOOBIG, SQLITE_RANGE, each with its
+/// extended codes.
 fn is_refused_value(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) = error else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) =
+        error
+    else {
         return false;
     };
     let code = source.as_database_error().and_then(|error| error.code());
@@ -179,7 +210,9 @@ fn is_refused_value(error: &DbErr) -> bool {
 impl HealthCheck for SqliteDatabase {
     async fn check(&self) -> Result<(), PortError> {
         if !self.file.is_in_place() {
-            return Err(PortError::unavailable("the file was deleted or replaced while it is open"));
+            return Err(PortError::unavailable(
+                "the file was deleted or replaced while it is open",
+            ));
         }
         bounded(self.readers.ping()).await
     }

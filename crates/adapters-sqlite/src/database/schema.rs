@@ -1,3 +1,5 @@
+//! Migrates the schema, and checks its version.
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use sea_orm_migration::MigratorTrait;
 
@@ -12,7 +14,8 @@ pub const SCHEMA_VERSION: i32 = 3;
 pub struct Migrated {
     /// The version before; `None`: there was nothing.
     pub from: Option<i32>,
-    /// The version now. Higher than [`SCHEMA_VERSION`] if a newer sessiond has been here that this one can work with.
+    /// The version now. Higher than [`SCHEMA_VERSION`] if a newer sessiond has been here that this
+    /// one can work with.
     pub to: i32,
 }
 
@@ -50,11 +53,13 @@ pub async fn inspect(file: &DatabaseFile) -> Result<Option<i32>, OpenError> {
 /// The schema's version and the oldest version that may work with it; `None` if there is no schema.
 async fn version(database: &DatabaseConnection) -> Result<Option<(i32, i32)>, DbErr> {
     let query = |sql: &str| Statement::from_string(DbBackend::Sqlite, sql);
-    let table = query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sessiond_schema'");
+    let table =
+        query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'sessiond_schema'");
     if database.query_one_raw(table).await?.is_none() {
         return Ok(None);
     }
-    let row = database.query_one_raw(query("SELECT version, oldest_able FROM sessiond_schema")).await?;
+    let row =
+        database.query_one_raw(query("SELECT version, oldest_able FROM sessiond_schema")).await?;
     row.map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).transpose()
 }
 
@@ -72,7 +77,8 @@ mod tests {
             let file = DatabaseFile::lock(&url).unwrap();
             let connection = file.writer().await.unwrap();
             Migrator::up(&connection, Some(earlier.unsigned_abs())).await.unwrap();
-            let row = "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at, revoked_at)
+            let row = "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at,
+                revoked_at)
                        VALUES (randomblob(16), randomblob(16), 1, 1, 2, 1)";
             connection.execute_unprepared(row).await.unwrap();
             connection.close().await.unwrap();
@@ -80,7 +86,10 @@ mod tests {
             let migrated = migrate(&file).await.unwrap();
             assert_eq!(migrated, Migrated { from: Some(earlier), to: SCHEMA_VERSION });
             let connection = file.writer().await.unwrap();
-            let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM sessions WHERE revoked_at = 1");
+            let count = Statement::from_string(
+                DbBackend::Sqlite,
+                "SELECT count(*) FROM sessions WHERE revoked_at = 1",
+            );
             let row = connection.query_one_raw(count).await.unwrap().unwrap();
             assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 1);
         }

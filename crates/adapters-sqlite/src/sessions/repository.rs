@@ -1,15 +1,18 @@
+//! Sessions: look-ups, lists and changes.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::coherence::{ReadVersion, SessionRead, Snapshot};
 use domain::ports::{
-    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
+    SessionRepository,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult,
+    QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
 };
 
 use crate::database::pool::{NEXT_SEQUENCE, SqliteDatabase, bounded, statement};
@@ -28,21 +31,26 @@ const COUNT: &str = "SELECT
 const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
     WHERE user_id = ? AND revoked_at IS NULL AND ends_at > ? ORDER BY created_at, id";
 
-const FIND_BY_KEY: &str = "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
+const FIND_BY_KEY: &str =
+    "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
 
 const EDIT: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
     metadata = CASE WHEN ? THEN ? ELSE metadata END
     WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
 
-const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? WHERE revoked_at IS NULL";
+const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? \
+    WHERE revoked_at IS NULL";
 
 /// `Session::touch`, for a JSON array of `[id, first_at, last_at, address]`.
 const TOUCH: &str = "UPDATE sessions SET
         last_activity_at = max(last_activity_at, last_at),
-        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address,
+        last_ip_address)
             ELSE last_ip_address END,
-        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal ELSE expires_at END
-    FROM (SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at, value ->> 3 AS address
+        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal ELSE
+        expires_at END
+    FROM (SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at,
+    value ->> 3 AS address
         FROM json_each(?))
     WHERE id = touched AND revoked_at IS NULL AND ends_at > first_at";
 
@@ -65,7 +73,9 @@ impl SqliteSessionRepository {
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<SessionKey>, PortError> {
         let values = revocation_values(revocation).into_iter().chain(values);
-        self.database.write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, ended).await
+        self.database
+            .write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, ended)
+            .await
     }
 }
 
@@ -73,22 +83,34 @@ impl SqliteSessionRepository {
 impl SessionRepository for SqliteSessionRepository {
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError> {
         // The row, and what the read has seen, of one snapshot.
-        let sql = format!("SELECT {COLUMNS}, {NEXT_SEQUENCE} AS next_sequence FROM sessions WHERE id = ?");
-        let row =
-            |row: &QueryResult| Ok((Model::from_query_result(row, "")?, row.try_get::<i64>("", "next_sequence")?));
-        let Some((row, next_sequence)) = self.database.query(&sql, [session_id.0.into()], row).await?.pop() else {
+        let sql = format!(
+            "SELECT {COLUMNS}, {NEXT_SEQUENCE} AS next_sequence FROM sessions WHERE id = ?"
+        );
+        let row = |row: &QueryResult| {
+            Ok((Model::from_query_result(row, "")?, row.try_get::<i64>("", "next_sequence")?))
+        };
+        let Some((row, next_sequence)) =
+            self.database.query(&sql, [session_id.0.into()], row).await?.pop()
+        else {
             return Ok(None);
         };
         let session = Arc::new(Session::try_from(row)?);
         let incarnation = self.database.incarnation();
-        let version = ReadVersion { incarnation, snapshot: Snapshot::below(next_sequence.unsigned_abs()) };
+        let version =
+            ReadVersion { incarnation, snapshot: Snapshot::below(next_sequence.unsigned_abs()) };
         Ok(Some(SessionRead { session, version: Some(version) }))
     }
 
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError> {
+    async fn insert(
+        &self,
+        session: &Session,
+        limit: Option<SessionLimit>,
+    ) -> Result<Insertion, PortError> {
         let session = session.clone();
         self.database
-            .transaction(move |transaction| Box::pin(async move { insert(transaction, &session, limit).await }))
+            .transaction(move |transaction| {
+                Box::pin(async move { insert(transaction, &session, limit).await })
+            })
             .await
     }
 
@@ -106,7 +128,8 @@ impl SessionRepository for SqliteSessionRepository {
         let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit));
         let readers = self.database.readers();
-        let count = statement(COUNT, [user_id.into(), now.into(), MAX_COUNTED.cast_signed().into()]);
+        let count =
+            statement(COUNT, [user_id.into(), now.into(), MAX_COUNTED.cast_signed().into()]);
         let (rows, counts) = bounded(async {
             let rows = limited.all(readers).await?;
             Ok((rows, counts(readers.query_one_raw(count).await?)?))
@@ -116,7 +139,11 @@ impl SessionRepository for SqliteSessionRepository {
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
     }
 
-    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError> {
+    async fn find_by_idempotency_key(
+        &self,
+        user_id: UserId,
+        key: &str,
+    ) -> Result<Option<Session>, PortError> {
         let found = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], ended).await?;
         match found.first() {
             Some(key) => Ok(self.find_by_id(key.id).await?.map(session)),
@@ -124,7 +151,11 @@ impl SessionRepository for SqliteSessionRepository {
         }
     }
 
-    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError> {
+    async fn edit(
+        &self,
+        session_id: SessionId,
+        edit: &SessionEdit,
+    ) -> Result<Option<Session>, PortError> {
         let values = [
             edit.name.is_some().into(),
             edit.name.clone().flatten().into(),
@@ -133,7 +164,11 @@ impl SessionRepository for SqliteSessionRepository {
             session_id.0.into(),
             edit.only_if.is_some().into(),
             edit.only_if.as_ref().and_then(|fields| fields.name.clone()).into(),
-            edit.only_if.as_ref().and_then(|fields| fields.metadata.as_ref()).map(metadata_text).into(),
+            edit.only_if
+                .as_ref()
+                .and_then(|fields| fields.metadata.as_ref())
+                .map(metadata_text)
+                .into(),
         ];
         if self.database.execute(EDIT, values).await? == 0 {
             return Ok(None);
@@ -145,7 +180,8 @@ impl SessionRepository for SqliteSessionRepository {
         // Digits and an address need no escaping.
         let item = |touch: &Touch| {
             let (id, first) = (touch.session_id.0.simple(), touch.first_at.timestamp_micros());
-            let address = touch.ip_address.map_or("null".to_owned(), |address| format!("\"{address}\""));
+            let address =
+                touch.ip_address.map_or("null".to_owned(), |address| format!("\"{address}\""));
             format!("[\"{id}\",{first},{},{address}]", touch.last_at.timestamp_micros())
         };
         let items = touches.iter().map(item).collect::<Vec<_>>().join(",");
@@ -155,11 +191,17 @@ impl SessionRepository for SqliteSessionRepository {
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
         let sessions = sessions.to_vec();
         self.database
-            .transaction(move |transaction| Box::pin(async move { import(transaction, &sessions).await }))
+            .transaction(move |transaction| {
+                Box::pin(async move { import(transaction, &sessions).await })
+            })
             .await
     }
 
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError> {
+    async fn revoke(
+        &self,
+        session_ids: &[SessionId],
+        revocation: &Revocation,
+    ) -> Result<Vec<SessionKey>, PortError> {
         let mut all_ended = Vec::new();
         for ids in session_ids.chunks(CHUNK) {
             let which = format!("id IN ({})", placeholders(ids.len()));
@@ -176,10 +218,14 @@ impl SessionRepository for SqliteSessionRepository {
         limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
-        let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND revoked_at IS NULL ORDER BY id LIMIT ?)";
-        let revoked =
-            self.end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()]).await?;
-        self.database.execute("INSERT INTO revocation_log (user_id) VALUES (?)", [user_id.0.into()]).await?;
+        let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND \
+            revoked_at IS NULL ORDER BY id LIMIT ?)";
+        let revoked = self
+            .end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()])
+            .await?;
+        self.database
+            .execute("INSERT INTO revocation_log (user_id) VALUES (?)", [user_id.0.into()])
+            .await?;
         Ok(revoked)
     }
 
@@ -189,9 +235,10 @@ impl SessionRepository for SqliteSessionRepository {
         limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
-        let which =
-            "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS NULL ORDER BY id LIMIT ?)";
-        let mut ended = self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
+        let which = "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS \
+            NULL ORDER BY id LIMIT ?)";
+        let mut ended =
+            self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
         if after.is_none() {
             self.database.execute("INSERT INTO revocation_log DEFAULT VALUES", []).await?;
         }
@@ -209,7 +256,12 @@ async fn insert(
     if let Some(limit) = limit {
         let (user_id, now) = (session.user_id.0, session.created_at.timestamp_micros());
         let live = statement(LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
-        let live = transaction.query_all_raw(live).await?.iter().map(ended).collect::<Result<Vec<_>, _>>()?;
+        let live = transaction
+            .query_all_raw(live)
+            .await?
+            .iter()
+            .map(ended)
+            .collect::<Result<Vec<_>, _>>()?;
         let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
         if too_many > 0 && limit.on_limit == OnLimit::Deny {
             return Ok(Insertion::LimitReached);
@@ -230,7 +282,8 @@ async fn import(transaction: &DatabaseTransaction, sessions: &[Session]) -> Resu
     for chunk in sessions.chunks(CHUNK) {
         let row = format!("({})", placeholders(COLUMN_COUNT));
         let rows = vec![row; chunk.len()].join(", ");
-        let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES {rows} ON CONFLICT (id) DO NOTHING");
+        let sql =
+            format!("INSERT INTO sessions ({COLUMNS}) VALUES {rows} ON CONFLICT (id) DO NOTHING");
         let statement = statement(&sql, chunk.iter().flat_map(values));
         new += transaction.execute_raw(statement).await?.rows_affected();
     }
@@ -242,14 +295,22 @@ async fn import(transaction: &DatabaseTransaction, sessions: &[Session]) -> Resu
     Ok(new)
 }
 
-async fn revoke_one(transaction: &DatabaseTransaction, id: SessionId, revocation: &Revocation) -> Result<(), DbErr> {
+async fn revoke_one(
+    transaction: &DatabaseTransaction,
+    id: SessionId,
+    revocation: &Revocation,
+) -> Result<(), DbErr> {
     let values = revocation_values(revocation).into_iter().chain([id.0.into()]);
     transaction.execute_raw(statement(&format!("{REVOKE} AND id = ?"), values)).await.map(drop)
 }
 
 /// The parameters of [`REVOKE`].
 fn revocation_values(revocation: &Revocation) -> [Value; 3] {
-    [revocation.at.timestamp_micros().into(), revocation.reason.clone().into(), actor_text(revocation).into()]
+    [
+        revocation.at.timestamp_micros().into(),
+        revocation.reason.clone().into(),
+        actor_text(revocation).into(),
+    ]
 }
 
 fn placeholders(count: usize) -> String {
@@ -269,5 +330,8 @@ fn session(read: SessionRead) -> Session {
 
 /// A row of `id, user_id`.
 fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
-    Ok(SessionKey { id: SessionId(row.try_get_by_index(0)?), user_id: UserId(row.try_get_by_index(1)?) })
+    Ok(SessionKey {
+        id: SessionId(row.try_get_by_index(0)?),
+        user_id: UserId(row.try_get_by_index(1)?),
+    })
 }

@@ -1,3 +1,5 @@
+//! Expiry and deletion of sessions and events, a batch at a time.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,20 +10,24 @@ use sea_orm::QueryResult;
 use crate::database::pool::SqliteDatabase;
 
 const NOTE_EXPIRED: &str = "UPDATE sessions SET expired_at = ends_at WHERE id IN (
-    SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ? ORDER BY ends_at LIMIT ?)";
+    SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ? ORDER
+    BY ends_at LIMIT ?)";
 
 const DELETE_ENDED: &str = "DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-        AND coalesce(revoked_at, expired_at) <= ? ORDER BY coalesce(revoked_at, expired_at) LIMIT ?)";
+        AND coalesce(revoked_at, expired_at) <= ? ORDER BY coalesce(revoked_at, expired_at) LIMIT
+        ?)";
 
 /// Looks at the oldest ones only, however many are young.
 const DELETE_EVENTS: &str = "DELETE FROM session_events WHERE id IN (
-    SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?) WHERE recorded_at <= ?)";
+    SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?) WHERE
+    recorded_at <= ?)";
 
 const BACKLOG: &str = "SELECT min(?3,
     (SELECT count(*) FROM (SELECT 1 FROM sessions
         WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?1 LIMIT ?3)) +
-    (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+    (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS
+    NOT NULL)
         AND coalesce(revoked_at, expired_at) <= ?2 LIMIT ?3)))";
 
 /// [`SessionRetention`] on one SQLite file.
@@ -50,9 +56,15 @@ impl SessionRetention for SqliteSessionRetention {
         self.database.execute(DELETE_EVENTS, [limit.into(), by.timestamp_micros().into()]).await
     }
 
-    async fn backlog(&self, now: DateTime<Utc>, ended_by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn backlog(
+        &self,
+        now: DateTime<Utc>,
+        ended_by: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, PortError> {
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
-        let values = [now.timestamp_micros().into(), ended_by.timestamp_micros().into(), limit.into()];
+        let values =
+            [now.timestamp_micros().into(), ended_by.timestamp_micros().into(), limit.into()];
         let counts = self.database.query(BACKLOG, values, count).await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ports::PortError;
-use domain::{Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId, metadata_text};
+use domain::{
+    Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId, metadata_text,
+};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
-    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter, Json,
-    PrimaryKeyTrait, Uuid,
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, Json, PrimaryKeyTrait, Uuid,
 };
 
 #[derive(Clone, Debug, DeriveEntityModel)]
@@ -50,8 +52,11 @@ impl TryFrom<Model> for Session {
 
     fn try_from(row: Model) -> Result<Self, PortError> {
         let id = row.id;
-        let corrupt = |column| PortError::corrupt(format!("sessions.{column} of row {id} cannot be read"));
-        let time = |column, micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| corrupt(column));
+        let corrupt =
+            |column| PortError::corrupt(format!("sessions.{column} of row {id} cannot be read"));
+        let time = |column, micros| {
+            DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| corrupt(column))
+        };
         let address = |column, text: Option<String>| {
             text.map(|text| text.parse::<IpAddr>()).transpose().map_err(|_| corrupt(column))
         };
@@ -65,7 +70,11 @@ impl TryFrom<Model> for Session {
             id: SessionId(id),
             user_id: UserId(row.user_id),
             device_info: shared(row.device_info),
-            device: kind.map(|kind| Device { browser: shared(row.browser), system: shared(row.system), kind }),
+            device: kind.map(|kind| Device {
+                browser: shared(row.browser),
+                system: shared(row.system),
+                kind,
+            }),
             user_agent: shared(row.user_agent),
             ip_address: address("ip_address", row.ip_address)?,
             last_ip_address: address("last_ip_address", row.last_ip_address)?,
@@ -80,8 +89,12 @@ impl TryFrom<Model> for Session {
             idempotency_key: idempotency_key(row.idempotency_key, row.idempotency_hash),
             // The table refuses a reason without a time.
             revocation: revoked_at.map(|at| {
-                Revocation { at, reason: row.revoked_reason, actor: row.revoked_by.and_then(|text| text.parse().ok()) }
-                    .into()
+                Revocation {
+                    at,
+                    reason: row.revoked_reason,
+                    actor: row.revoked_by.and_then(|text| text.parse().ok()),
+                }
+                .into()
             }),
         })
     }
@@ -97,8 +110,10 @@ fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<Idempo
 }
 
 /// The columns of [`values`], in their order.
-pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type, user_agent, ip_address,
-    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout, renewal, metadata,
+pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type,
+    user_agent, ip_address,
+    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout,
+    renewal, metadata,
     idempotency_key, idempotency_hash, revoked_at, revoked_reason, revoked_by";
 
 /// How many columns that are.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use aws_lc_rs::rand;
 use secrecy::SecretString;
 
-/// Keys for trying things out, in files (mode 0600) beside the database: made when nothing is configured, and good on
-/// loopback only.
+/// Keys for trying things out, in files (mode 0600) beside the database: made when nothing is
+/// configured, and good on loopback only.
 pub struct DevKeys {
     dir: PathBuf,
 }
@@ -70,9 +70,11 @@ fn read_or_make(path: &Path) -> Result<SecretString> {
     if !path.exists() {
         let temporary = path.with_extension(&random_hex()?[..16]);
         let made =
-            write_private(&temporary, &random_hex()?).and_then(|()| match std::fs::hard_link(&temporary, path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                linked => linked,
+            write_private(&temporary, &random_hex()?).and_then(|()| {
+                match std::fs::hard_link(&temporary, path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                    linked => linked,
+                }
             });
         let _ = std::fs::remove_file(&temporary);
         made.with_context(|| format!("cannot make {}", path.display()))?;
@@ -94,12 +96,16 @@ fn refuse_others(file: &File, path: &Path) -> Result<()> {
     }
     if owner != own {
         bail!(
-            "{shown} belongs to the user {owner} and not to {own}, who runs this: remove it, and sessiond makes a new one"
+            "{shown} belongs to the user {owner} and not to {own}, who runs this: remove it, and \
+                sessiond makes a new one"
         );
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        bail!("{shown} is open to other users (mode {mode:03o}): if you trust it, run: chmod 600 {shown}");
+        bail!(
+            "{shown} is open to other users (mode {mode:03o}): if you trust it, run: chmod 600 \
+                {shown}"
+        );
     }
     Ok(())
 }
@@ -156,7 +162,9 @@ mod tests {
         // Only root can give a file away.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-            assert!(keys.service_key().unwrap_err().to_string().contains("belongs to the user 65534"));
+            assert!(
+                keys.service_key().unwrap_err().to_string().contains("belongs to the user 65534")
+            );
         }
     }
 }

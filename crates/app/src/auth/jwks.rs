@@ -15,9 +15,11 @@ use crate::loopback::is_loopback;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How soon a fetch that failed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Keys this old are used no more: an issuer that was unreachable for so long may have withdrawn them.
+/// Keys this old are used no more: an issuer that was unreachable for so long may have withdrawn
+/// them.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The least time between two fetches that requests ask for, however many unknown key ids are presented.
+/// The least time between two fetches that requests ask for, however many unknown key ids are
+/// presented.
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
 /// The same after a fetch that failed.
 const MIN_INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -28,12 +30,12 @@ const REQUEST_WAIT: Duration = Duration::from_millis(900);
 /// The largest JWK Set that is read.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The keys that a token issuer publishes at a URL (RFC 7517 section 5): cached, refreshed by a timer, and
-/// fetched again when a token names an unknown key, by one task at a time.
+/// The keys that a token issuer publishes at a URL (RFC 7517 section 5): cached, refreshed by a
+/// timer, and fetched again when a token names an unknown key, by one task at a time.
 ///
-/// What the issuer publishes replaces what it had published before, also where none of it can be used: a
-/// key that is gone was withdrawn. Only an issuer that cannot be asked leaves its last keys in use, for
-/// a day at most.
+/// What the issuer publishes replaces what it had published before, also where none of it can be
+/// used: a key that is gone was withdrawn. Only an issuer that cannot be asked leaves its last keys
+/// in use, for a day at most.
 #[derive(Clone)]
 pub struct RemoteJwks(Arc<Shared>);
 
@@ -76,7 +78,12 @@ impl RemoteJwks {
             .redirect(reqwest::redirect::Policy::none());
         let builder = if is_loopback { builder.no_proxy() } else { builder };
         let client = builder.build().context("cannot make an HTTP client")?;
-        Ok(Self(Arc::new(Shared { url, client, state: RwLock::default(), fetching: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            url,
+            client,
+            state: RwLock::default(),
+            fetching: Mutex::default(),
+        })))
     }
 
     /// Fetches the keys now and every five minutes, until this is the last handle to them.
@@ -92,8 +99,8 @@ impl RemoteJwks {
         }
     }
 
-    /// Takes over what another one has fetched from the same URL: reading the configuration again while the issuer is down must
-    /// not lose its keys.
+    /// Takes over what another one has fetched from the same URL: reading the configuration again
+    /// while the issuer is down must not lose its keys.
     pub(super) fn adopt(&self, earlier: &Self) {
         if self.0.url != earlier.0.url {
             return;
@@ -108,10 +115,16 @@ impl RemoteJwks {
         }
     }
 
-    /// Returns the present keys, among them one that fits if the issuer has one; `None` if it cannot be
-    /// known which keys it has.
-    pub async fn keys_for(&self, algorithm: Algorithm, key_id: Option<&str>) -> Option<Arc<PublishedKeys>> {
-        let fits = |present: &Arc<PublishedKeys>| present.keys.iter().any(|key| key.fits(algorithm, key_id));
+    /// Returns the present keys, among them one that fits if the issuer has one; `None` if it
+    /// cannot be known which keys it has.
+    pub async fn keys_for(
+        &self,
+        algorithm: Algorithm,
+        key_id: Option<&str>,
+    ) -> Option<Arc<PublishedKeys>> {
+        let fits = |present: &Arc<PublishedKeys>| {
+            present.keys.iter().any(|key| key.fits(algorithm, key_id))
+        };
         if let Some(present) = self.present().filter(fits) {
             return Some(present);
         }
@@ -121,9 +134,11 @@ impl RemoteJwks {
             let remote = self.clone();
             async move { remote.refresh(interval).await }
         });
-        let has_answered =
-            tokio::time::timeout(REQUEST_WAIT, refresh).await.is_ok_and(|joined| joined.unwrap_or(false));
-        // A key that is unknown here may be the issuer's newest: without its answer it is not known.
+        let has_answered = tokio::time::timeout(REQUEST_WAIT, refresh)
+            .await
+            .is_ok_and(|joined| joined.unwrap_or(false));
+        // A key that is unknown here may be the issuer's newest: without its answer it is not
+        // known.
         self.present().filter(|present| has_answered || fits(present))
     }
 
@@ -133,7 +148,8 @@ impl RemoteJwks {
         (state.fetched_at?.elapsed() < MAX_AGE).then(|| state.published.clone())
     }
 
-    /// Fetches the keys once, and returns how many can be used, and which cannot: for the operator's `doctor`.
+    /// Fetches the keys once, and returns how many can be used, and which cannot: for the
+    /// operator's `doctor`.
     ///
     /// # Errors
     /// If the issuer does not answer, or with something else.
@@ -145,8 +161,8 @@ impl RemoteJwks {
         self.0.state.read().unwrap_or_else(PoisonError::into_inner).has_failed
     }
 
-    /// Fetches the keys unless that was done less than `interval` ago. A caller who comes while another one
-    /// fetches waits for the outcome. Returns whether the last fetch brought a set.
+    /// Fetches the keys unless that was done less than `interval` ago. A caller who comes while
+    /// another one fetches waits for the outcome. Returns whether the last fetch brought a set.
     async fn refresh(&self, interval: Duration) -> bool {
         let _fetching = self.0.fetching.lock().await;
         {
@@ -163,20 +179,27 @@ impl RemoteJwks {
         match fetched {
             Ok(set) => {
                 if set.unusable != state.unusable {
-                    tracing::warn!(unusable = ?set.unusable, "passed over keys that the token issuer publishes");
+                    tracing::warn!(unusable = ?set.unusable, "passed over keys that the token \
+                        issuer publishes");
                 }
                 if set.keys.is_empty() {
-                    tracing::warn!("the token issuer publishes no key that can be used: its tokens are refused");
+                    tracing::warn!(
+                        "the token issuer publishes no key that can be used: its tokens are refused"
+                    );
                 } else {
                     tracing::debug!(keys = set.keys.len(), "fetched the token issuer's keys");
                 }
                 state.unusable = set.unusable;
-                state.published = Arc::new(PublishedKeys { keys: set.keys, number: state.published.number + 1 });
+                state.published =
+                    Arc::new(PublishedKeys { keys: set.keys, number: state.published.number + 1 });
                 state.fetched_at = Some(now);
             }
             Err(error) => {
                 metrics::counter!("sessiond_jwks_fetch_failures_total").increment(1);
-                tracing::warn!(error = format!("{error:#}"), "cannot fetch the token issuer's keys");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot fetch the token issuer's keys"
+                );
             }
         }
         !state.has_failed
@@ -190,7 +213,8 @@ impl RemoteJwks {
     }
 
     async fn download(&self) -> Result<KeySet> {
-        let response = self.0.client.get(&self.0.url).send().await.map_err(reqwest::Error::without_url)?;
+        let response =
+            self.0.client.get(&self.0.url).send().await.map_err(reqwest::Error::without_url)?;
         let mut response = response.error_for_status().map_err(reqwest::Error::without_url)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
@@ -213,8 +237,8 @@ mod tests {
 
     use super::*;
 
-    /// A token issuer that publishes one Ed25519 key under this id, no key if the id is "-", or that
-    /// answers 503 if it is empty.
+    /// A token issuer that publishes one Ed25519 key under this id, no key if the id is "-", or
+    /// that answers 503 if it is empty.
     struct Issuer {
         key_id: Arc<std::sync::Mutex<String>>,
         fetches: Arc<AtomicUsize>,
@@ -223,7 +247,8 @@ mod tests {
     impl Issuer {
         fn start() -> (Self, RemoteJwks) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let remote = RemoteJwks::new(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+            let remote =
+                RemoteJwks::new(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
             let issuer = Self { key_id: Arc::default(), fetches: Arc::default() };
             let (key_id, fetches) = (issuer.key_id.clone(), issuer.fetches.clone());
             std::thread::spawn(move || {
@@ -231,11 +256,19 @@ mod tests {
                     let mut stream = stream.unwrap();
                     fetches.fetch_add(1, Ordering::SeqCst);
                     let _ = stream.read(&mut [0; 4096]);
-                    let (id, x) = (key_id.lock().unwrap().clone(), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+                    let (id, x) = (
+                        key_id.lock().unwrap().clone(),
+                        "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                    );
                     let status = if id.is_empty() { "503 Service Unavailable" } else { "200 OK" };
                     let kind = if id == "-" { "oct" } else { "OKP" };
-                    let body = json!({ "keys": [{ "kty": kind, "crv": "Ed25519", "kid": id, "x": x }] }).to_string();
-                    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", body.len());
+                    let body =
+                        json!({ "keys": [{ "kty": kind, "crv": "Ed25519", "kid": id, "x": x }] })
+                            .to_string();
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}",
+                        body.len()
+                    );
                     let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
                 }
             });

@@ -102,9 +102,13 @@ impl Issuer {
         Ok(())
     }
 
-    /// Returns the claims once one of the issuer's keys has verified the signature, and which publication
-    /// that key is from, if it is from one.
-    async fn claims(&self, token: &str, header: &Header) -> Result<(Claims, Option<u64>), TokenError> {
+    /// Returns the claims once one of the issuer's keys has verified the signature, and which
+    /// publication that key is from, if it is from one.
+    async fn claims(
+        &self,
+        token: &str,
+        header: &Header,
+    ) -> Result<(Claims, Option<u64>), TokenError> {
         let (algorithm, key_id) = (header.alg, header.kid.as_deref());
         match algorithm {
             Algorithm::HS256 => {
@@ -118,7 +122,8 @@ impl Issuer {
                     Err(refusal) => refusal,
                 };
                 let Some(remote) = &self.remote else { return Err(refusal.into()) };
-                let published = remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
+                let published =
+                    remote.keys_for(algorithm, key_id).await.ok_or(TokenError::KeysUnavailable)?;
                 let claims = tried(&published.keys, token, algorithm, key_id)?;
                 Ok((claims, Some(published.number)))
             }
@@ -128,7 +133,9 @@ impl Issuer {
 
     fn check_audience(&self, claims: &Claims) -> Result<(), Refusal> {
         let accepted = |audience: &Value| {
-            audience.as_str().is_some_and(|audience| self.rules.audiences.iter().any(|accepted| accepted == audience))
+            audience.as_str().is_some_and(|audience| {
+                self.rules.audiences.iter().any(|accepted| accepted == audience)
+            })
         };
         let is_accepted = match claims.0.get("aud") {
             _ if self.rules.audiences.is_empty() => true,
@@ -140,10 +147,13 @@ impl Issuer {
     }
 
     fn identify(&self, claims: &Claims) -> Result<VerifiedToken, Refusal> {
-        let subject = claims.text("sub").filter(|subject| (1..=MAX_SUBJECT_BYTES).contains(&subject.len()));
+        let subject =
+            claims.text("sub").filter(|subject| (1..=MAX_SUBJECT_BYTES).contains(&subject.len()));
         let user_id = match (self.rules.subject, subject, claims.text("iss")) {
             (Subject::Uuid, Some(subject), _) => subject.parse().ok(),
-            (Subject::Uuid5, Some(subject), Some(issuer)) => Some(UserId::of_subject(issuer, subject)),
+            (Subject::Uuid5, Some(subject), Some(issuer)) => {
+                Some(UserId::of_subject(issuer, subject))
+            }
             _ => None,
         };
         let session_id = claims.text(&self.rules.session_claim).and_then(|text| text.parse().ok());
@@ -183,14 +193,17 @@ impl TokenVerifier {
     /// Returns what a token says that was verified a while ago, if it is still good. Costs a hash.
     pub fn recall(&self, token: &str) -> Option<VerifiedToken> {
         let is_current = |publication: Publication| {
-            let remote = self.issuers.get(publication.issuer).and_then(|issuer| issuer.remote.as_ref());
-            remote.and_then(RemoteJwks::present).is_some_and(|present| present.number == publication.number)
+            let remote =
+                self.issuers.get(publication.issuer).and_then(|issuer| issuer.remote.as_ref());
+            remote
+                .and_then(RemoteJwks::present)
+                .is_some_and(|present| present.number == publication.number)
         };
         self.verified.recall(token, self.clock.now(), is_current)
     }
 
-    /// Returns whose token this is. Nothing in it is believed before the signature is verified, but the
-    /// choice of the issuer and the key.
+    /// Returns whose token this is. Nothing in it is believed before the signature is verified, but
+    /// the choice of the issuer and the key.
     ///
     /// # Errors
     /// [`TokenError::Refused`] for a token that is no good; [`TokenError::KeysUnavailable`] if its
@@ -223,23 +236,33 @@ impl TokenVerifier {
             if is_duplicate { Refusal::DuplicateClaim } else { Refusal::Malformed }
         })?;
         let named = claims.claims.text("iss");
-        let accepts = |issuer: &Issuer| issuer.rules.issuer.as_deref().is_none_or(|accepted| named == Some(accepted));
+        let accepts = |issuer: &Issuer| {
+            issuer.rules.issuer.as_deref().is_none_or(|accepted| named == Some(accepted))
+        };
         self.issuers.iter().enumerate().find(|(_, issuer)| accepts(issuer)).ok_or(Refusal::Issuer)
     }
 }
 
 /// Returns the claims as verified by one of the keys that may have signed the token.
-fn tried(keys: &[VerificationKey], token: &str, algorithm: Algorithm, key_id: Option<&str>) -> Result<Claims, Refusal> {
-    let mut candidates = keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES).peekable();
+fn tried(
+    keys: &[VerificationKey],
+    token: &str,
+    algorithm: Algorithm,
+    key_id: Option<&str>,
+) -> Result<Claims, Refusal> {
+    let mut candidates =
+        keys.iter().filter(|key| key.fits(algorithm, key_id)).take(MAX_CANDIDATES).peekable();
     if candidates.peek().is_none() {
         let has_algorithm = keys.iter().any(|key| key.fits(algorithm, None));
         return Err(if has_algorithm { Refusal::UnknownKey } else { Refusal::Algorithm });
     }
-    candidates.find_map(|key| verified_claims(token, algorithm, key.key())).ok_or(Refusal::Signature)
+    candidates
+        .find_map(|key| verified_claims(token, algorithm, key.key()))
+        .ok_or(Refusal::Signature)
 }
 
-/// Returns the claims if the key verifies the signature. What they say is checked by the caller, so that
-/// each mistake has its own name, and times by the Clock port.
+/// Returns the claims if the key verifies the signature. What they say is checked by the caller, so
+/// that each mistake has its own name, and times by the Clock port.
 fn verified_claims(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Claims> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -248,8 +271,8 @@ fn verified_claims(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Opti
     decode::<Claims>(token, key, &validation).ok().map(|data| data.claims)
 }
 
-/// The claims by name. A name that occurs twice makes a token invalid (RFC 7519 section 4): verifiers
-/// would differ on it.
+/// The claims by name. A name that occurs twice makes a token invalid (RFC 7519 section 4):
+/// verifiers would differ on it.
 struct Claims(HashMap<String, Value>);
 
 impl Claims {

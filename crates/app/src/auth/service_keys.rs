@@ -85,8 +85,8 @@ impl ServiceKeys {
         Self(keys)
     }
 
-    /// Returns the key that was presented, if it is one of these. Takes the same time whichever it is, and
-    /// whether it is one: hashes are compared in constant time, all of them.
+    /// Returns the key that was presented, if it is one of these. Takes the same time whichever it
+    /// is, and whether it is one: hashes are compared in constant time, all of them.
     pub fn find(&self, presented: &str) -> Option<&ServiceKey> {
         let presented = hash(presented);
         self.0.iter().fold(None, |found, key| {
@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn known_keys_are_found_with_their_names_and_no_others() {
         let read = Scopes { read: true, write: false, operate: false };
-        let named = ServiceKey { name: Some("billing".into()), scopes: read, ..ServiceKey::of("first") };
+        let named =
+            ServiceKey { name: Some("billing".into()), scopes: read, ..ServiceKey::of("first") };
         let keys = ServiceKeys::new(vec![named, ServiceKey::of("second")]);
         assert_eq!(keys.find("first").unwrap().actor(), Actor::NamedService("billing".into()));
         assert_eq!(keys.find("second").unwrap().actor(), Actor::Service);

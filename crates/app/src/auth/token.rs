@@ -109,22 +109,36 @@ impl Refusal {
     pub fn explain(self) -> &'static str {
         match self {
             Self::TooLong => "it is longer than the head of a request may be (16 KiB)",
-            Self::Malformed => "it is no JWT: three parts of base64url, the first two JSON, with a known `alg`",
-            Self::CriticalHeader => "its header `crit` names extensions, and sessiond understands none",
+            Self::Malformed => {
+                "it is no JWT: three parts of base64url, the first two JSON, with a known `alg`"
+            }
+            Self::CriticalHeader => {
+                "its header `crit` names extensions, and sessiond understands none"
+            }
             Self::DuplicateClaim => "a claim occurs twice in it",
-            Self::Issuer => "its `iss` is not that of a configured issuer, to the letter (a slash at the end counts)",
+            Self::Issuer => {
+                "its `iss` is not that of a configured issuer, to the letter (a slash at the end \
+                    counts)"
+            }
             Self::Type => "its header `typ` is not among auth.jwt.types",
-            Self::Algorithm => "no key of its issuer is for its algorithm (HS256, RS256, ES256 or EdDSA)",
+            Self::Algorithm => {
+                "no key of its issuer is for its algorithm (HS256, RS256, ES256 or EdDSA)"
+            }
             Self::UnknownKey => "its issuer has no key with its `kid`",
-            Self::Signature => "its signature is not verified by any key of its issuer: another key made it",
+            Self::Signature => {
+                "its signature is not verified by any key of its issuer: another key made it"
+            }
             Self::Audience => "its `aud` has none of the accepted audiences",
             Self::NoExpiry => "it has no `exp`",
             Self::Time => "its `exp` or `nbf` is no number of seconds since 1970",
             Self::Expired => "its `exp` has passed",
             Self::NotYetValid => "its `nbf` is still to come",
-            Self::Subject => "its `sub` is no hyphenated UUID; auth.jwt.subject = \"uuid5\" accepts any text",
+            Self::Subject => {
+                "its `sub` is no hyphenated UUID; auth.jwt.subject = \"uuid5\" accepts any text"
+            }
             Self::SessionClaim => {
-                "its session claim (auth.jwt.session_claim) is missing or no hyphenated UUID: it must be the id \
+                "its session claim (auth.jwt.session_claim) is missing or no hyphenated UUID: it \
+                    must be the id \
                  that POST /service/v1/sessions returned"
             }
         }

@@ -29,7 +29,9 @@ impl VerificationKey {
         ]
         .into_iter()
         .find_map(|(algorithm, key)| Some((algorithm, key.ok()?)))
-        .with_context(|| format!("{} holds no RSA, EC P-256 or Ed25519 public key in PEM", path.display()))?;
+        .with_context(|| {
+            format!("{} holds no RSA, EC P-256 or Ed25519 public key in PEM", path.display())
+        })?;
         Ok(Self { id: None, algorithm, key })
     }
 
@@ -37,17 +39,24 @@ impl VerificationKey {
     fn from_jwk(jwk: &Jwk) -> Result<Self, &'static str> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => Algorithm::RS256,
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                Algorithm::ES256
+            }
             AlgorithmParameters::EllipticCurve(_) => return Err("its curve is not P-256"),
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                Algorithm::EdDSA
+            }
             AlgorithmParameters::OctetKeyPair(_) => return Err("its curve is not Ed25519"),
-            AlgorithmParameters::OctetKey(_) => return Err("it is symmetric, and must not be published"),
+            AlgorithmParameters::OctetKey(_) => {
+                return Err("it is symmetric, and must not be published");
+            }
             _ => return Err("it is of an unknown kind"),
         };
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
             return Err("it is not for signatures");
         }
-        if jwk.common.key_algorithm.is_some_and(|name| name.to_string() != format!("{algorithm:?}")) {
+        if jwk.common.key_algorithm.is_some_and(|name| name.to_string() != format!("{algorithm:?}"))
+        {
             return Err("its algorithm is not RS256, ES256 or EdDSA");
         }
         let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is broken")?;
@@ -81,9 +90,9 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed over, as
-    /// the section says. A set without a usable key is a set all the same: its issuer has withdrawn what
-    /// it had.
+    /// Reads a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed
+    /// over, as the section says. A set without a usable key is a set all the same: its issuer has
+    /// withdrawn what it had.
     ///
     /// # Errors
     /// If the text is no JWK Set.
@@ -95,7 +104,8 @@ impl KeySet {
         let set: JwkSet = serde_json::from_slice(text).context("not a JWK Set")?;
         let mut parsed = Self { keys: Vec::new(), unusable: Vec::new() };
         for value in set.keys {
-            let jwk = serde_json::from_value::<Jwk>(value.clone()).map_err(|_| "it is of an unknown kind, or broken");
+            let jwk = serde_json::from_value::<Jwk>(value.clone())
+                .map_err(|_| "it is of an unknown kind, or broken");
             match jwk.and_then(|jwk| VerificationKey::from_jwk(&jwk)) {
                 Ok(key) => parsed.keys.push(key),
                 Err(why) => parsed.unusable.push(format!("{}: {why}", describe(&value))),
@@ -107,7 +117,8 @@ impl KeySet {
 
 /// Names a key that may be anything.
 fn describe(value: &Value) -> String {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| text.len() <= 128);
+    let text =
+        |name: &str| value.get(name).and_then(Value::as_str).filter(|text| text.len() <= 128);
     match (text("kid"), text("kty")) {
         (Some(id), _) => format!("key {id:?}"),
         (None, Some(kind)) => format!("a key of kind {kind:?} without an id"),
@@ -115,8 +126,8 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// Whether the library can use the key at all: it then says that a signature is wrong, and not that it
-/// cannot verify any.
+/// Whether the library can use the key at all: it then says that a signature is wrong, and not that
+/// it cannot verify any.
 fn verifies(key: &DecodingKey, algorithm: Algorithm) -> bool {
     jsonwebtoken::crypto::verify(&"A".repeat(86), b"", key, algorithm).is_ok()
 }
@@ -129,21 +140,24 @@ mod tests {
 
     #[test]
     fn jwk_set_yields_its_usable_keys_and_names_the_others() {
-        let ed25519 =
-            json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let ed25519 = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1", "x": x });
         let others = json!([
             { "kty": "oct", "kid": "2", "k": "AAAA" },
             { "kty": "EC", "kid": "3", "crv": "P-384", "x": "AA", "y": "AA" },
             { "kty": "unheard-of", "kid": "4" },
-            { "kty": "OKP", "kid": "5", "crv": "Ed25519", "use": "enc", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
+            { "kty": "OKP", "kid": "5", "crv": "Ed25519", "use": "enc", "x": x },
             7,
         ]);
         let mut all = others.as_array().unwrap().clone();
         all.push(ed25519);
-        let parse = |keys: &Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+        let parse =
+            |keys: &Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
         let set = parse(&json!(all));
         assert_eq!((set.keys.len(), set.unusable.len()), (1, 5), "{:?}", set.unusable);
-        for (unusable, id) in set.unusable.iter().zip(["\"2\"", "\"3\"", "\"4\"", "\"5\"", "without an id"]) {
+        for (unusable, id) in
+            set.unusable.iter().zip(["\"2\"", "\"3\"", "\"4\"", "\"5\"", "without an id"])
+        {
             assert!(unusable.contains(id), "{unusable}");
         }
         let key = &set.keys[0];
@@ -154,7 +168,12 @@ mod tests {
     #[test]
     fn set_without_usable_keys_is_a_set_and_other_text_is_none() {
         for keys in [json!([]), json!([{ "kty": "oct", "k": "AAAA" }])] {
-            assert!(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap().keys.is_empty());
+            assert!(
+                KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+                    .unwrap()
+                    .keys
+                    .is_empty()
+            );
         }
         for text in ["<html>", "", "{}", "[]", r#"{"keys": 7}"#] {
             assert!(KeySet::parse(text.as_bytes()).is_err(), "{text}");

@@ -39,14 +39,19 @@ pub(super) struct Validity {
 
 impl Validity {
     /// As the claims say.
-    pub(super) fn of(claims: &HashMap<String, Value>, publication: Option<Publication>) -> Result<Self, Refusal> {
-        let time = |value: &Value| value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
+    pub(super) fn of(
+        claims: &HashMap<String, Value>,
+        publication: Option<Publication>,
+    ) -> Result<Self, Refusal> {
+        let time =
+            |value: &Value| value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
         let number = |name: &str| claims.get(name).map(|value| time(value).ok_or(Refusal::Time));
         let expires = number("exp").ok_or(Refusal::NoExpiry)??;
         Ok(Self { not_before: number("nbf").transpose()?, expires, publication })
     }
 
-    /// RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted; section 4.1.5: nor before `nbf`.
+    /// RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted; section 4.1.5: nor
+    /// before `nbf`.
     pub(super) fn check(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
         let now = now.timestamp() as f64;
         if now >= self.expires + LEEWAY {
@@ -59,8 +64,9 @@ impl Validity {
     }
 }
 
-/// Tokens that were verified, so that the next request with the same one costs a hash instead of a signature. By their SHA-256: a
-/// copy of the memory gives nobody a token. Good as long as the token is, and as the keys are that verified it.
+/// Tokens that were verified, so that the next request with the same one costs a hash instead of a
+/// signature. By their SHA-256: a copy of the memory gives nobody a token. Good as long as the
+/// token is, and as the keys are that verified it.
 pub(super) struct VerifiedTokens(Cache<[u8; 32], (VerifiedToken, Validity)>);
 
 impl Default for VerifiedTokens {
@@ -70,8 +76,8 @@ impl Default for VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    /// Returns what this token was found to say, if it still does at `now`. `is_current` tells whether a publication of keys is
-    /// the issuer's present one.
+    /// Returns what this token was found to say, if it still does at `now`. `is_current` tells
+    /// whether a publication of keys is the issuer's present one.
     pub(super) fn recall(
         &self,
         token: &str,
@@ -111,14 +117,17 @@ mod tests {
     fn validity(publication: Option<Publication>) -> Validity {
         let now = fixtures::now().timestamp();
         let claims = [("nbf", json!(now - 60)), ("exp", json!(now + 3600))];
-        Validity::of(&claims.map(|(name, value)| (name.to_owned(), value)).into(), publication).unwrap()
+        Validity::of(&claims.map(|(name, value)| (name.to_owned(), value)).into(), publication)
+            .unwrap()
     }
 
     #[test]
     fn a_token_is_remembered_as_long_as_it_is_good() {
         let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
         tokens.remember("one", verified(), validity(None));
-        let recall = |token: &str, seconds| tokens.recall(token, now + TimeDelta::seconds(seconds), |_| false);
+        let recall = |token: &str, seconds| {
+            tokens.recall(token, now + TimeDelta::seconds(seconds), |_| false)
+        };
         assert_eq!(recall("one", 0), Some(verified()));
         assert_eq!(recall("one", 3604), Some(verified()));
         assert_eq!(recall("one", 3605), None);

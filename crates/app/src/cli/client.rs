@@ -27,27 +27,31 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client of the node at `url`, or of the one that the configuration describes, with the configured service key or
-    /// the development key.
+    /// A client of the node at `url`, or of the one that the configuration describes, with the
+    /// configured service key or the development key.
     pub(super) fn new(url: Option<String>, settings: &Settings) -> Result<Self> {
         let key = match &settings.client_service_key {
             Some(key) => key.clone(),
             None => {
                 let path = credentials::dev_keys(settings)?.service_key_path();
-                DevKeys::read(&path)
-                    .context("no service key: set client.service_key, or run this where the node has its data")?
+                DevKeys::read(&path).context(
+                    "no service key: set client.service_key, or run this where the node \
+                        has its data",
+                )?
             }
         };
         let base = url.unwrap_or_else(|| format!("http://{}", reachable(settings.service_listen)));
-        let parsed =
-            reqwest::Url::parse(&base).map_err(|_| anyhow!("--url: {base} is no URL such as http://127.0.0.1:8081"))?;
+        let parsed = reqwest::Url::parse(&base)
+            .map_err(|_| anyhow!("--url: {base} is no URL such as http://127.0.0.1:8081"))?;
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let builder = if is_loopback(&parsed) {
             // A proxy could not reach this machine's loopback, and would be given the service key.
             builder.no_proxy()
         } else {
             if parsed.scheme() == "http" {
-                eprint_line(&format!("warning: {base} is not encrypted: the service key can be read on the way"));
+                eprint_line(&format!(
+                    "warning: {base} is not encrypted: the service key can be read on the way"
+                ));
             }
             builder
         };
@@ -59,16 +63,26 @@ impl Client {
     ///
     /// # Errors
     /// If the node does not answer within [`TIMEOUT`], or refuses.
-    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         self.send(self.request(method, path, body).timeout(TIMEOUT)).await
     }
 
-    /// The same for work that takes as long as it takes: the node goes on whether or not anybody waits. Shows on
-    /// standard error that it does.
+    /// The same for work that takes as long as it takes: the node goes on whether or not anybody
+    /// waits. Shows on standard error that it does.
     ///
     /// # Errors
     /// If the node cannot be reached, or refuses.
-    pub(super) async fn call_and_wait(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+    pub(super) async fn call_and_wait(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let bar = progress(None);
         bar.set_message("the node is revoking sessions");
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -78,7 +92,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, body: Option<&Value>) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.key.expose_secret());
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(self.key.expose_secret());
         match body {
             Some(body) => request.json(body),
             None => request,
@@ -100,13 +117,22 @@ impl Client {
         let base = &self.base;
         match error {
             error if error.is_connect() && error.is_timeout() => {
-                anyhow!("the node at {base} could not be reached within {} seconds", CONNECT_TIMEOUT.as_secs())
+                anyhow!(
+                    "the node at {base} could not be reached within {} seconds",
+                    CONNECT_TIMEOUT.as_secs()
+                )
             }
             error if error.is_timeout() => {
                 let seconds = TIMEOUT.as_secs();
-                anyhow!("the node at {base} did not answer within {seconds} seconds; what was asked may yet be done")
+                anyhow!(
+                    "the node at {base} did not answer within {seconds} seconds; what was asked \
+                        may yet be done"
+                )
             }
-            _ => anyhow!("no sessiond answers at {base}: start one with `sessiond serve`, or name another with --url"),
+            _ => anyhow!(
+                "no sessiond answers at {base}: start one with `sessiond serve`, or name another \
+                    with --url"
+            ),
         }
     }
 }

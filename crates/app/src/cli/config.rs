@@ -1,3 +1,5 @@
+//! `sessiond config show`: the configuration in effect, with the origin of each value.
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -19,11 +21,15 @@ pub(super) fn run(command: &ConfigCommand, values: &Values) -> Result<()> {
     // What is shown should be what would be used: an unusable value is an error here too.
     Settings::from_values(values)?;
     if *json {
-        let entry = |value: String, origin: &str| serde_json::json!({ "value": value, "origin": origin });
+        let entry =
+            |value: String, origin: &str| serde_json::json!({ "value": value, "origin": origin });
         let shown: serde_json::Map<_, _> =
             values.shown().map(|(name, value, origin)| (name, entry(value, origin))).collect();
         return print(&format!("{}\n", serde_json::to_string_pretty(&shown)?));
     }
-    let rows: Vec<_> = values.shown().map(|(name, value, origin)| vec![name, value, format!("({origin})")]).collect();
+    let rows: Vec<_> = values
+        .shown()
+        .map(|(name, value, origin)| vec![name, value, format!("({origin})")])
+        .collect();
     print(&table(&rows))
 }

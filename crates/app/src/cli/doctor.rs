@@ -17,7 +17,8 @@ use crate::composition::maintenance;
 use crate::config::Settings;
 use crate::system::SystemClock;
 
-/// The clocks of a node and its database may differ by this much: times of one are compared with the other's.
+/// The clocks of a node and its database may differ by this much: times of one are compared with
+/// the other's.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(1);
 
 /// A transaction that is open for longer deserves a look.
@@ -78,21 +79,36 @@ pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode
 async fn store(settings: &Settings) -> Vec<Check> {
     let known = maintenance::schema_version(&settings.store_url);
     let schema = |found: Option<i32>| match found {
-        None => Check::ok("schema", format!("none yet; `sessiond migrate` or the first start makes version {known}")),
+        None => Check::ok(
+            "schema",
+            format!("none yet; `sessiond migrate` or the first start makes version {known}"),
+        ),
         Some(found) if found == known => Check::ok("schema", format!("version {found}")),
-        Some(found) if found < known => {
-            Check::ok("schema", format!("version {found}; `sessiond migrate` or the next start makes it {known}"))
+        Some(found) if found < known => Check::ok(
+            "schema",
+            format!("version {found}; `sessiond migrate` or the next start makes it {known}"),
+        ),
+        Some(found) => {
+            Check::ok("schema", format!("version {found}, newer than this binary's {known}"))
         }
-        Some(found) => Check::ok("schema", format!("version {found}, newer than this binary's {known}")),
     };
     match inspection::inspect_store(settings).await {
         Err(error) => vec![Check::failed("database", format!("{error:#}"))],
-        Ok(StoreInspection::NoFile) => vec![Check::ok("database", "SQLite; the first start makes the file")],
-        Ok(StoreInspection::InUse) => vec![Check::ok("database", "SQLite; a running node uses the file")],
+        Ok(StoreInspection::NoFile) => {
+            vec![Check::ok("database", "SQLite; the first start makes the file")]
+        }
+        Ok(StoreInspection::InUse) => {
+            vec![Check::ok("database", "SQLite; a running node uses the file")]
+        }
         Ok(StoreInspection::Sqlite { schema_version }) => {
             vec![Check::ok("database", "SQLite; nobody uses the file"), schema(schema_version)]
         }
-        Ok(StoreInspection::Postgres { server_version, schema_version, now, oldest_transaction }) => {
+        Ok(StoreInspection::Postgres {
+            server_version,
+            schema_version,
+            now,
+            oldest_transaction,
+        }) => {
             let skew = SystemClock.now() - now;
             let text = format!("{} ms apart from the database's", skew.num_milliseconds().abs());
             let clock = if skew.abs() <= MAX_CLOCK_SKEW {
@@ -106,7 +122,8 @@ async fn store(settings: &Settings) -> Vec<Check> {
                     Check::failed(
                         "transactions",
                         format!(
-                            "{of} has been open for {minutes} min; until it ends nothing is vacuumed, and the log of revocations is not pruned"
+                            "{of} has been open for {minutes} min; until it ends nothing is \
+                                vacuumed, and the log of revocations is not pruned"
                         ),
                     )
                 }
@@ -118,25 +135,38 @@ async fn store(settings: &Settings) -> Vec<Check> {
     }
 }
 
-/// Whether the running node that the configuration describes serves what it has cached; if not, why.
+/// Whether the running node that the configuration describes serves what it has cached; if not,
+/// why.
 async fn caches(settings: &Settings) -> Check {
     const NAME: &str = "caches";
     let address = reachable(settings.service_listen);
     let asked = async {
         let client = reqwest::Client::builder().timeout(NODE_TIMEOUT).no_proxy().build()?;
-        client.get(format!("http://{address}/readyz")).send().await?.json::<serde_json::Value>().await
+        client
+            .get(format!("http://{address}/readyz"))
+            .send()
+            .await?
+            .json::<serde_json::Value>()
+            .await
     };
-    let Ok(readiness) = asked.await else { return Check::ok(NAME, format!("no node answers at {address}")) };
+    let Ok(readiness) = asked.await else {
+        return Check::ok(NAME, format!("no node answers at {address}"));
+    };
     let why = match readiness["cached_sessions"].as_str() {
         Some("used") => return Check::ok(NAME, format!("used by the node at {address}")),
-        Some("poll_too_old") => "it cannot poll the log of revocations; is the database reachable, and no standby?",
+        Some("poll_too_old") => {
+            "it cannot poll the log of revocations; is the database reachable, and no standby?"
+        }
         Some("other_incarnation") => {
             "they hold what was read in another database, or before a restore, crash or promotion"
         }
         Some("below_horizon") => {
-            "they hold what was read before the oldest revocation that the node has; was the log pruned by direct SQL?"
+            "they hold what was read before the oldest revocation that the node has; was the log \
+                pruned by direct SQL?"
         }
-        Some("revoked") => "sessions are revoked faster than they are read, or all users' were a moment ago",
+        Some("revoked") => {
+            "sessions are revoked faster than they are read, or all users' were a moment ago"
+        }
         _ => return Check::ok(NAME, format!("the node at {address} does not say")),
     };
     Check::failed(NAME, format!("not used by the node at {address}: {why}"))
@@ -162,7 +192,10 @@ async fn token_keys(settings: &Settings) -> Vec<Check> {
             if issuer.issuer.is_none() || issuer.audiences.is_empty() {
                 checks.push(Check::failed(
                     NAME,
-                    format!("{name}: set issuer and audience, or whatever the keys at jwks_url sign is accepted, ID tokens too"),
+                    format!(
+                        "{name}: set issuer and audience, or whatever the keys at jwks_url \
+                        sign is accepted, ID tokens too"
+                    ),
                 ));
             }
         }
@@ -190,8 +223,12 @@ fn keys_check(issuer: &str, set: Result<KeySet>) -> Check {
 }
 
 fn service_keys(settings: &Settings) -> Check {
-    let names: Vec<_> =
-        settings.auth.service_keys.iter().map(|key| key.name.as_deref().unwrap_or("(unnamed)")).collect();
+    let names: Vec<_> = settings
+        .auth
+        .service_keys
+        .iter()
+        .map(|key| key.name.as_deref().unwrap_or("(unnamed)"))
+        .collect();
     match names.is_empty() {
         true => Check::ok("service keys", "none configured; a development key, on loopback only"),
         false => Check::ok("service keys", names.join(", ")),

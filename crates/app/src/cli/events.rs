@@ -1,3 +1,5 @@
+//! `sessiond events`: the event feed of a running node.
+
 use anyhow::Result;
 use clap::Args;
 use domain::{SessionId, UserId};
@@ -20,7 +22,8 @@ pub(super) struct Events {
     #[arg(long, value_name = "ID", default_value_t = 0)]
     after: u64,
     /// At most so many
-    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
     #[command(flatten)]
     node: Node,

@@ -21,8 +21,8 @@ pub(super) struct Greeting<'a> {
 }
 
 impl Greeting<'_> {
-    /// Prints it where a person reads it: on a terminal, or where there are development keys. Among the lines of
-    /// a log it would be noise.
+    /// Prints it where a person reads it: on a terminal, or where there are development keys. Among
+    /// the lines of a log it would be noise.
     pub(super) fn print(&self, credentials: &Credentials, dev_keys: &DevKeys) -> Result<()> {
         let has_dev_keys = credentials.dev_token_secret || credentials.dev_service_key;
         if has_dev_keys || std::io::IsTerminal::is_terminal(&std::io::stdout()) {
@@ -33,7 +33,8 @@ impl Greeting<'_> {
 
     fn text(&self, credentials: &Credentials, dev_keys: &DevKeys) -> String {
         let mut text = format!(
-            "sessiond {}\n  end users   http://{}\n  service     http://{}\n  data        {}\n  cache       {}\n",
+            "sessiond {}\n  end users   http://{}\n  service     http://{}\n  data        {}\n  \
+             cache       {}\n",
             env!("CARGO_PKG_VERSION"),
             self.public_addr,
             self.service_addr,
@@ -48,7 +49,10 @@ impl Greeting<'_> {
             keys.push(dev_keys.service_key_path());
         }
         for path in &keys {
-            text.push_str(&format!("  key         {} (for development: loopback only)\n", path.display()));
+            text.push_str(&format!(
+                "  key         {} (for development: loopback only)\n",
+                path.display()
+            ));
         }
         if keys.len() == 2 {
             text.push_str(&self.first_steps(dev_keys));
@@ -59,15 +63,21 @@ impl Greeting<'_> {
     /// Lines that work as they are, in whatever directory they are pasted.
     fn first_steps(&self, dev_keys: &DevKeys) -> String {
         let sessiond = std::env::current_exe().unwrap_or_else(|_| "sessiond".into());
-        let (sessiond, secret, key) =
-            (quoted(&sessiond), quoted(&dev_keys.token_secret_path()), quoted(&dev_keys.service_key_path()));
+        let (sessiond, secret, key) = (
+            quoted(&sessiond),
+            quoted(&dev_keys.token_secret_path()),
+            quoted(&dev_keys.service_key_path()),
+        );
         let (public, service) = (self.public_addr, self.service_addr);
         format!(
             r#"
 Create a session and read it, in another terminal:
 
   USER_ID={EXAMPLE_USER}
-  SESSION_ID=$(curl -sS http://{service}/service/v1/sessions -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" -d "{{\"user_id\": \"$USER_ID\", \"user_agent\": \"curl\"}}" | sed 's/.*"id":"\([^"]*\)","user_id".*/\1/')
+  SESSION_ID=$(curl -sS http://{service}/service/v1/sessions \
+    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \
+    -d "{{\"user_id\": \"$USER_ID\", \"user_agent\": \"curl\"}}" |
+    sed 's/.*"id":"\([^"]*\)","user_id".*/\1/')
   TOKEN=$({sessiond} token mint --key-file {secret} --user "$USER_ID" --session "$SESSION_ID")
   curl -i http://{public}/api/v1/sessions/$SESSION_ID -H "Authorization: Bearer $TOKEN"
 

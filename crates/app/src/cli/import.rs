@@ -20,8 +20,8 @@ const BATCH: u32 = 500;
 pub(super) enum ImportCommand {
     /// From the database of the Python original (its table `sessions`), which is only read
     ///
-    /// Sessions keep their ids. Those that are here already stay as they are, but what was revoked there is revoked here too, so
-    /// that it can be run again until the original stops.
+    /// Sessions keep their ids. Those that are here already stay as they are, but what was revoked
+    /// there is revoked here too, so that it can be run again until the original stops.
     Dashtam {
         /// The original's database; other users of this machine can see it in the list of processes
         #[arg(long, value_name = "postgres://...", required_unless_present = "from_file")]
@@ -41,7 +41,9 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
         (Some(from), _) => from,
         (None, Some(path)) => {
             let text = std::fs::read_to_string(&path);
-            text.with_context(|| format!("--from-file: cannot read {}", path.display()))?.trim().to_owned()
+            text.with_context(|| format!("--from-file: cannot read {}", path.display()))?
+                .trim()
+                .to_owned()
         }
         (None, None) => bail!("name the original's database with --from or --from-file"),
     };
@@ -65,12 +67,16 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
         let lifetime = settings.policies.sessions.lifetime;
         let lifetime = humantime::format_duration(lifetime.to_std().unwrap_or_default());
         text.push_str(&format!(
-            "never expired there: {} (here they end {lifetime} after they were created: sessions.lifetime)\n",
+            "never expired there: {} (here they end {lifetime} after they were created: \
+                sessions.lifetime)\n",
             imported.never_expired
         ));
     }
     if imported.over_at_birth > 0 {
-        text.push_str(&format!("over before they began there: {} (they are over here too)\n", imported.over_at_birth));
+        text.push_str(&format!(
+            "over before they began there: {} (they are over here too)\n",
+            imported.over_at_birth
+        ));
     }
     print(&text)
 }

@@ -1,3 +1,5 @@
+//! `sessiond migrate`: brings the schema of the store up to date.
+
 use anyhow::Result;
 
 use super::print;

@@ -24,8 +24,8 @@ use crate::config::{ConfigErrors, Settings, Values};
 
 /// The place where an application's user sessions live.
 ///
-/// Without a command, `sessiond` serves. With nothing configured it keeps its data in ./sessiond.db, listens on loopback only,
-/// and prints what to try first.
+/// Without a command, `sessiond` serves. With nothing configured it keeps its data in
+/// ./sessiond.db, listens on loopback only, and prints what to try first.
 #[derive(Parser)]
 #[command(name = "sessiond", version, max_term_width = 100)]
 struct Cli {
@@ -63,8 +63,8 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// Runs the command line of this process: 0 if all is well, 1 if it failed, 2 if it was called wrongly, 70 if a node stopped
-/// because its background work had failed.
+/// Runs the command line of this process: 0 if all is well, 1 if it failed, 2 if it was called
+/// wrongly, 70 if a node stopped because its background work had failed.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -104,7 +104,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
 /// One line for each thing that failed, and why.
 fn failed(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<ConfigErrors>() {
-        Some(errors) => errors.to_string().lines().for_each(|line| eprint_line(&format!("error: {line}"))),
+        Some(errors) => {
+            errors.to_string().lines().for_each(|line| eprint_line(&format!("error: {line}")))
+        }
         None => eprint_line(&format!("error: {}", format!("{error:#}").replace(['\r', '\n'], " "))),
     }
     ExitCode::FAILURE
@@ -120,7 +122,9 @@ fn eprint_line(line: &str) {
 fn print(text: &str) -> Result<()> {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write")
+        }
         _ => Ok(()),
     }
 }
@@ -128,7 +132,8 @@ fn print(text: &str) -> Result<()> {
 /// A line on standard error that shows how far long work is; none where nobody looks.
 fn progress(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    let template = if total.is_some() { "{bar:30} {pos}/{len} {msg}" } else { "{spinner} {pos} {msg}" };
+    let template =
+        if total.is_some() { "{bar:30} {pos}/{len} {msg}" } else { "{spinner} {pos} {msg}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -138,7 +143,9 @@ fn progress(total: Option<u64>) -> ProgressBar {
 /// Lines of two or more columns, each as wide as its widest cell.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
     let mut text = String::new();
     for row in rows {
@@ -164,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned() {
-        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["longer".to_owned(), "x".to_owned()]];
+        let rows =
+            [vec!["a".to_owned(), "b".to_owned()], vec!["longer".to_owned(), "x".to_owned()]];
         assert_eq!(table(&rows), "a       b\nlonger  x\n");
     }
 }

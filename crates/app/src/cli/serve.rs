@@ -33,7 +33,10 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     let logging = Logging::start(&settings)?;
     if !settings.passed_over.is_empty() {
         let names = settings.passed_over.join(", ");
-        tracing::warn!(names, "passed over variables that are no configuration: ours are SESSIOND_SECTION__KEY");
+        tracing::warn!(
+            names,
+            "passed over variables that are no configuration: ours are SESSIOND_SECTION__KEY"
+        );
     }
     // Handlers first: a signal that comes while connecting must not be lost.
     let signals = Signals::listen()?;
@@ -55,14 +58,16 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     let background = start_background(&mut node, intervals, served.clone(), &signals).await?;
     let greeting = Greeting { node: &node, public_addr, service_addr };
     greeting.print(&credentials, &dev_keys)?;
-    tracing::info!(public = %public_addr, service = %service_addr, version = env!("CARGO_PKG_VERSION"), "ready");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(public = %public_addr, service = %service_addr, version, "ready");
 
     initialise_metrics();
     let keys = Keys::new(credentials);
     let interfaces = Interfaces::new(&node, &keys, &settings, metrics, shutdown.clone());
     let keeping_small = tokio::spawn(interfaces.limits.keep_small());
     let health = node.health.clone();
-    let lifecycle = Lifecycle { stopping: signals.stop.clone(), shutdown, abort: signals.abort.clone() };
+    let lifecycle =
+        Lifecycle { stopping: signals.stop.clone(), shutdown, abort: signals.abort.clone() };
     let announce = async {
         lifecycle.stopping.cancelled().await;
         health.stopping();
@@ -75,8 +80,20 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     let serving = async {
         tokio::join!(
             announce,
-            serve("public", public, interfaces.public, descriptors.public(&settings), lifecycle.clone()),
-            serve("service", service, interfaces.service, descriptors.service(&settings), lifecycle.clone()),
+            serve(
+                "public",
+                public,
+                interfaces.public,
+                descriptors.public(&settings),
+                lifecycle.clone()
+            ),
+            serve(
+                "service",
+                service,
+                interfaces.service,
+                descriptors.service(&settings),
+                lifecycle.clone()
+            ),
         )
     };
     let (deadline, (), ()) = tokio::select! {
@@ -99,7 +116,10 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     };
     match closed.transpose()? {
         None => {
-            tracing::warn!("gave up waiting for the database or the cache: activity that was not written is lost");
+            tracing::warn!(
+                "gave up waiting for the database or the cache: activity that was not written is \
+                    lost"
+            );
             Ok(ExitCode::SUCCESS)
         }
         Some(Ok(())) => {
@@ -113,9 +133,14 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     }
 }
 
-/// Reads secrets, keys, the GeoIP file and the log level again each time that SIGHUP comes. What cannot be
-/// read leaves everything as it was.
-async fn reload_on_hangup<T>(node: &Node, keys: &Keys, logging: &Logging, config: Option<&Path>) -> Result<T> {
+/// Reads secrets, keys, the GeoIP file and the log level again each time that SIGHUP comes. What
+/// cannot be read leaves everything as it was.
+async fn reload_on_hangup<T>(
+    node: &Node,
+    keys: &Keys,
+    logging: &Logging,
+    config: Option<&Path>,
+) -> Result<T> {
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         if hangup.recv().await.is_none() {
@@ -124,7 +149,10 @@ async fn reload_on_hangup<T>(node: &Node, keys: &Keys, logging: &Logging, config
         match reload(node, keys, logging, config) {
             Ok(()) => tracing::info!("read secrets, keys, the GeoIP file and the log level again"),
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "cannot reload; everything stays as it was");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "cannot reload; everything stays as it was"
+                );
             }
         }
     }
@@ -140,15 +168,18 @@ fn reload(node: &Node, keys: &Keys, logging: &Logging, config: Option<&Path>) ->
     Ok(())
 }
 
-/// Starts the background work of a node, which goes on until `served`. If it fails before, the node is not ready any more, and stops.
+/// Starts the background work of a node, which goes on until `served`. If it fails before, the node
+/// is not ready any more, and stops.
 async fn start_background(
     node: &mut Node,
     intervals: Intervals,
     served: CancellationToken,
     signals: &Signals,
 ) -> Result<JoinHandle<Result<(), TaskEnded>>> {
-    let mut background = node.background.take().context("the background work of this node runs already")?;
-    // The first poll, so that caches are of use from the first request on. If it fails, there will be others.
+    let mut background =
+        node.background.take().context("the background work of this node runs already")?;
+    // The first poll, so that caches are of use from the first request on. If it fails, there will
+    // be others.
     if let Err(error) = background.poll().await {
         tracing::debug!(%error, "cannot poll the log of revocations yet");
     }
@@ -165,17 +196,20 @@ async fn start_background(
     }))
 }
 
-/// A caller from another machine who has a development key has read its file, or was given it: neither is authentication.
+/// A caller from another machine who has a development key has read its file, or was given it:
+/// neither is authentication.
 fn refuse_dev_keys_off_loopback(settings: &Settings) -> Result<()> {
     if !settings.auth.has_token_keys() && !settings.listen.ip().is_loopback() {
         bail!(
-            "server.listen: {} is not loopback, and there are only development keys; configure auth.jwt.* first",
+            "server.listen: {} is not loopback, and there are only development keys; configure \
+                auth.jwt.* first",
             settings.listen
         );
     }
     if settings.auth.service_keys.is_empty() && !settings.service_listen.ip().is_loopback() {
         bail!(
-            "server.service_listen: {} is not loopback, and there is only a development key; configure auth.service_keys first",
+            "server.service_listen: {} is not loopback, and there is only a development key; \
+                configure auth.service_keys first",
             settings.service_listen
         );
     }
@@ -183,6 +217,7 @@ fn refuse_dev_keys_off_loopback(settings: &Settings) -> Result<()> {
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
-    let hint = format!("{key}: cannot listen on {address} (stop what uses it, or set another address)");
+    let hint =
+        format!("{key}: cannot listen on {address} (stop what uses it, or set another address)");
     TcpListener::bind(address).await.context(hint)
 }

@@ -1,3 +1,5 @@
+//! `sessiond session`: sessions of a running node.
+
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -57,7 +59,8 @@ pub(super) enum SessionCommand {
         #[arg(long)]
         active: bool,
         /// At most so many
-        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+        #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=200))]
         limit: u32,
         #[command(flatten)]
         node: Node,
@@ -118,7 +121,15 @@ pub(super) struct Node {
 
 pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<()> {
     match command {
-        SessionCommand::Create { user, ip, user_agent, expires_at, max_sessions, metadata, node } => {
+        SessionCommand::Create {
+            user,
+            ip,
+            user_agent,
+            expires_at,
+            max_sessions,
+            metadata,
+            node,
+        } => {
             let mut body = fields([
                 ("user_id", Some(user.to_string())),
                 ("ip_address", ip.map(|ip| ip.to_string())),
@@ -138,11 +149,14 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
         SessionCommand::Get { id, user, node } => {
             let query = user.map(|user| format!("?user_id={user}")).unwrap_or_default();
             let client = Client::new(node.url, settings)?;
-            let session = client.call(Method::GET, &format!("/service/v1/sessions/{id}{query}"), None).await?;
+            let session = client
+                .call(Method::GET, &format!("/service/v1/sessions/{id}{query}"), None)
+                .await?;
             show(&session, node.json)
         }
         SessionCommand::List { user, active, limit, node } => {
-            let path = format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
+            let path =
+                format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
             let page = Client::new(node.url, settings)?.call(Method::GET, &path, None).await?;
             show_list(&page, node.json)
         }
@@ -161,21 +175,27 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
                 body["metadata"] = json(&metadata)?;
             }
             let path = format!("/service/v1/sessions/{id}");
-            let session = Client::new(node.url, settings)?.call(Method::PATCH, &path, Some(&body)).await?;
+            let session =
+                Client::new(node.url, settings)?.call(Method::PATCH, &path, Some(&body)).await?;
             show(&session, node.json)
         }
         SessionCommand::RevokeAll { user, yes: _, except, reason, node } => {
             let client = Client::new(node.url, settings)?;
             let answer = match user {
                 Some(user) => {
-                    let body = fields([("reason", reason), ("except_session_id", except.map(|id| id.to_string()))]);
+                    let body = fields([
+                        ("reason", reason),
+                        ("except_session_id", except.map(|id| id.to_string())),
+                    ]);
                     let path = format!("/service/v1/users/{user}/sessions");
                     client.call_and_wait(Method::DELETE, &path, Some(&body)).await?
                 }
                 None => {
                     let mut body = fields([("reason", reason)]);
                     body["all"] = true.into();
-                    client.call_and_wait(Method::POST, "/service/v1/sessions/revoke", Some(&body)).await?
+                    client
+                        .call_and_wait(Method::POST, "/service/v1/sessions/revoke", Some(&body))
+                        .await?
                 }
             };
             if node.json {
@@ -205,13 +225,21 @@ fn show_list(page: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(page)?));
     }
-    const COLUMNS: [&str; 6] = ["id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
+    const COLUMNS: [&str; 6] =
+        ["id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
     let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
     for session in page["sessions"].as_array().into_iter().flatten() {
-        rows.push(COLUMNS.map(|column| session[column].as_str().unwrap_or("-").to_owned()).to_vec());
+        rows.push(
+            COLUMNS.map(|column| session[column].as_str().unwrap_or("-").to_owned()).to_vec(),
+        );
     }
     let more = if page["next_cursor"].is_null() { "" } else { "; there are more than are shown" };
-    print(&format!("{}{} in all, {} live{more}\n", table(&rows), page["total_count"], page["active_count"]))
+    print(&format!(
+        "{}{} in all, {} live{more}\n",
+        table(&rows),
+        page["total_count"],
+        page["active_count"]
+    ))
 }
 
 /// The fields that people look for first, and the rest where there is something to see.
@@ -235,7 +263,9 @@ fn show(session: &Value, json: bool) -> Result<()> {
         "revoked_at",
         "revoked_reason",
     ];
-    let rows = FIELDS.iter().filter_map(|field| Some(vec![(*field).to_owned(), session[field].as_str()?.to_owned()]));
+    let rows = FIELDS
+        .iter()
+        .filter_map(|field| Some(vec![(*field).to_owned(), session[field].as_str()?.to_owned()]));
     let mut rows: Vec<_> = rows.collect();
     if session["metadata"].is_object() {
         rows.push(vec!["metadata".to_owned(), session["metadata"].to_string()]);

@@ -18,7 +18,8 @@ pub(super) struct Signals {
 impl Signals {
     /// Listens for signals from now on, until the process ends.
     pub(super) fn listen() -> Result<Self> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let signals = Self::default();
         let Self { stop, at_once, abort } = signals.clone();
         tokio::spawn(async move {

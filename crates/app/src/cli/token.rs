@@ -23,7 +23,8 @@ use crate::system::SystemClock;
 pub(super) enum TokenCommand {
     /// Print a token that is signed with the development key
     ///
-    /// Works only where no keys are configured: with real ones, tokens come from whoever signs users in.
+    /// Works only where no keys are configured: with real ones, tokens come from whoever signs
+    /// users in.
     Mint {
         /// Whose token it is (`sub`)
         #[arg(long, value_name = "UUID")]
@@ -32,7 +33,8 @@ pub(super) enum TokenCommand {
         #[arg(long, value_name = "UUID")]
         session: SessionId,
         /// How long it is valid
-        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "1h")]
+        #[arg(value_parser = humantime::parse_duration)]
         ttl: Duration,
         /// The development key's file [default: beside the configured database]
         #[arg(long, value_name = "FILE")]
@@ -40,8 +42,9 @@ pub(super) enum TokenCommand {
     },
     /// Say whether a token is accepted, and if not, why
     ///
-    /// Reads the token from standard input where it is not named: `pbpaste | sessiond token inspect`. Uses the
-    /// configured keys, and asks the issuer for those that it publishes.
+    /// Reads the token from standard input where it is not named:
+    /// `pbpaste | sessiond token inspect`. Uses the configured keys, and asks the issuer for those
+    /// that it publishes.
     Inspect {
         /// The token; other users of this machine can see it in the list of processes
         #[arg(value_name = "TOKEN")]
@@ -58,7 +61,8 @@ pub(super) async fn run(command: TokenCommand, settings: &Settings) -> Result<Ex
         TokenCommand::Inspect { token } => {
             let token = match token {
                 Some(token) => token,
-                None => std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?,
+                None => std::io::read_to_string(std::io::stdin())
+                    .context("cannot read standard input")?,
             };
             inspect(token.trim(), settings).await
         }
@@ -69,15 +73,18 @@ pub(super) async fn run(command: TokenCommand, settings: &Settings) -> Result<Ex
 async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
     let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
     if let Ok(data) = insecure_decode::<Map<String, Value>>(token) {
-        let (header, claims) =
-            (serde_json::to_string_pretty(&data.header)?, serde_json::to_string_pretty(&data.claims)?);
+        let (header, claims) = (
+            serde_json::to_string_pretty(&data.header)?,
+            serde_json::to_string_pretty(&data.claims)?,
+        );
         print(&format!("header {header}\nclaims {claims}\n"))?;
     }
     let verified = credentials::token_verifier(settings)?.verify(token).await;
     match verified {
         Ok(VerifiedToken { user_id, session_id }) => {
             print(&format!(
-                "accepted: user {user_id}, session {session_id} (whether the session is live, only a node knows)\n"
+                "accepted: user {user_id}, session {session_id} (whether the session is live, \
+                    only a node knows)\n"
             ))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -92,9 +99,17 @@ async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
     }
 }
 
-fn mint(user: UserId, session: SessionId, ttl: Duration, key_file: Option<PathBuf>, settings: &Settings) -> Result<()> {
+fn mint(
+    user: UserId,
+    session: SessionId,
+    ttl: Duration,
+    key_file: Option<PathBuf>,
+    settings: &Settings,
+) -> Result<()> {
     if key_file.is_none() && settings.auth.has_token_keys() {
-        bail!("token mint signs with the development key only, and auth.jwt.* configures other keys");
+        bail!(
+            "token mint signs with the development key only, and auth.jwt.* configures other keys"
+        );
     }
     let is_named = key_file.is_some();
     let path = match key_file {
@@ -104,7 +119,8 @@ fn mint(user: UserId, session: SessionId, ttl: Duration, key_file: Option<PathBu
     let secret = if is_named {
         DevKeys::read(&path).context("--key-file")?
     } else {
-        DevKeys::read(&path).context("no development key: start sessiond once without keys, or name --key-file")?
+        DevKeys::read(&path)
+            .context("no development key: start sessiond once without keys, or name --key-file")?
     };
     let now = SystemClock.now().timestamp();
     let mut claims = serde_json::json!({
@@ -122,6 +138,7 @@ fn mint(user: UserId, session: SessionId, ttl: Duration, key_file: Option<PathBu
     }
     let kind = rules.types.first().cloned();
     let header = Header { typ: kind, ..Header::new(Algorithm::HS256) };
-    let token = encode(&header, &claims, &EncodingKey::from_secret(secret.expose_secret().as_bytes()))?;
+    let token =
+        encode(&header, &claims, &EncodingKey::from_secret(secret.expose_secret().as_bytes()))?;
     print(&format!("{token}\n"))
 }

@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 
 use crate::config::Settings;
 
-/// Opens the shared cache that the configuration names, if it names one. `cache_key` signs what is kept in
-/// it, unless the configuration has another key. A cache that is down is no error.
+/// Opens the shared cache that the configuration names, if it names one. `cache_key` signs what is
+/// kept in it, unless the configuration has another key. A cache that is down is no error.
 ///
 /// # Errors
 /// If it can never be used: a URL that is none, wrong credentials, missing rights.

@@ -23,7 +23,13 @@ macro_rules! closes {
         )*
     };
 }
-closes!(DashtamSessions, PostgresDatabase, PostgresRevocationFeed, SqliteDatabase, RedisSessionCache);
+closes!(
+    DashtamSessions,
+    PostgresDatabase,
+    PostgresRevocationFeed,
+    SqliteDatabase,
+    RedisSessionCache
+);
 
 /// Closes them one after the other, each in order.
 pub(super) async fn close_all(connections: &[std::sync::Arc<dyn Close>]) {

@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{
-    DevKeys, Issuer, KeySet, RemoteJwks, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier,
-    VerificationKey,
+    DevKeys, Issuer, KeySet, RemoteJwks, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules,
+    TokenVerifier, VerificationKey,
 };
-use crate::config::{self, AuthSettings, IssuerSettings, ServiceKeySettings, Settings, StoreUrl, SubjectMapping};
+use crate::config::{
+    self, AuthSettings, IssuerSettings, ServiceKeySettings, Settings, StoreUrl, SubjectMapping,
+};
 use crate::system::SystemClock;
 
 /// Who callers are, and whether development keys say so.
@@ -53,8 +55,8 @@ pub fn credentials(settings: &Settings) -> Result<Credentials> {
     })
 }
 
-/// A verifier with the configured keys, or with the development secret where there are none. Makes no file,
-/// and fetches nothing yet.
+/// A verifier with the configured keys, or with the development secret where there are none. Makes
+/// no file, and fetches nothing yet.
 ///
 /// # Errors
 /// If a key file cannot be read.
@@ -79,19 +81,22 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
         issuer = issuer.with_secret(secret.expose_secret().as_bytes());
     }
     if let Some(path) = &settings.public_key_file {
-        issuer = issuer.with_keys([VerificationKey::from_pem_file(path).context("auth.jwt.public_key_file")?]);
+        issuer = issuer
+            .with_keys([VerificationKey::from_pem_file(path).context("auth.jwt.public_key_file")?]);
     }
     if let Some(path) = &settings.jwks_file {
         let set = read_jwks_file(path)?;
         if !set.unusable.is_empty() {
-            tracing::warn!(file = %path.display(), unusable = ?set.unusable, "passed over keys of a JWK Set");
+            let file = path.display();
+            tracing::warn!(%file, unusable = ?set.unusable, "passed over keys of a JWK Set");
         }
         issuer = issuer.with_keys(set.keys);
     }
     if let Some(url) = &settings.jwks_url {
         if settings.issuer.is_none() || settings.audiences.is_empty() {
             tracing::warn!(
-                "tokens of any issuer or audience are accepted, ID tokens too, if a key at jwks_url signs them: \
+                "tokens of any issuer or audience are accepted, ID tokens too, if a key at \
+                    jwks_url signs them: \
                  set issuer and audience"
             );
         }
@@ -106,7 +111,8 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
 /// If it cannot be read, or has no key that can be used.
 pub(crate) fn read_jwks_file(path: &Path) -> Result<KeySet> {
     let shown = path.display();
-    let text = std::fs::read(path).with_context(|| format!("auth.jwt.jwks_file: cannot read {shown}"))?;
+    let text =
+        std::fs::read(path).with_context(|| format!("auth.jwt.jwks_file: cannot read {shown}"))?;
     let set = KeySet::parse(&text).with_context(|| format!("auth.jwt.jwks_file: {shown}"))?;
     if set.keys.is_empty() {
         bail!(
@@ -145,7 +151,9 @@ fn service_key(settings: &ServiceKeySettings) -> ServiceKey {
 /// If `store.url` names no file.
 pub fn dev_keys(settings: &Settings) -> Result<DevKeys> {
     let dir = match &settings.store_url {
-        StoreUrl::Sqlite(url) => DatabaseFile::path_of(url).context("store.url")?.parent().map(Path::to_owned),
+        StoreUrl::Sqlite(url) => {
+            DatabaseFile::path_of(url).context("store.url")?.parent().map(Path::to_owned)
+        }
         StoreUrl::Postgres(_) => None,
     };
     let dir = dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("."));

@@ -15,7 +15,8 @@ use crate::system::SystemClock;
 
 /// What a store says about itself.
 pub enum StoreInspection {
-    /// A PostgreSQL server's version, the schema's version if there is a schema, and the server's clock.
+    /// A PostgreSQL server's version, the schema's version if there is a schema, and the server's
+    /// clock.
     Postgres {
         /// Such as "15.18".
         server_version: String,
@@ -46,9 +47,16 @@ pub async fn inspect_store(settings: &Settings) -> Result<StoreInspection> {
         StoreUrl::Postgres(url) => {
             let url = direct_url(settings, url);
             let found = adapters_postgres::inspect(url.expose_secret()).await?;
-            let (server_version, schema_version, now) = (found.server_version, found.schema_version, found.now);
-            let oldest_transaction = found.oldest_transaction.map(|transaction| (transaction.since, transaction.of));
-            Ok(StoreInspection::Postgres { server_version, schema_version, now, oldest_transaction })
+            let (server_version, schema_version, now) =
+                (found.server_version, found.schema_version, found.now);
+            let oldest_transaction =
+                found.oldest_transaction.map(|transaction| (transaction.since, transaction.of));
+            Ok(StoreInspection::Postgres {
+                server_version,
+                schema_version,
+                now,
+                oldest_transaction,
+            })
         }
         StoreUrl::Sqlite(url) => {
             if !DatabaseFile::path_of(url)?.exists() {
@@ -56,13 +64,16 @@ pub async fn inspect_store(settings: &Settings) -> Result<StoreInspection> {
             }
             match DatabaseFile::lock(url) {
                 Err(adapters_sqlite::OpenError::InUse { .. }) => Ok(StoreInspection::InUse),
-                file => Ok(StoreInspection::Sqlite { schema_version: adapters_sqlite::inspect(&file?).await? }),
+                file => Ok(StoreInspection::Sqlite {
+                    schema_version: adapters_sqlite::inspect(&file?).await?,
+                }),
             }
         }
     }
 }
 
-/// Runs every command that a node runs on the configured shared cache; returns what there is to know.
+/// Runs every command that a node runs on the configured shared cache; returns what there is to
+/// know.
 ///
 /// # Errors
 /// If one is refused, or not answered.
@@ -75,7 +86,9 @@ pub async fn inspect_cache(settings: &Settings) -> Result<&'static str> {
     cache.close().await;
     match rights {
         Ok(rights) if rights.mget => Ok("answers GET, MGET, SET and UNLINK"),
-        Ok(_) => Ok("answers GET, SET and UNLINK; MGET is refused, and concurrent reads are slower for it"),
+        Ok(_) => Ok(
+            "answers GET, SET and UNLINK; MGET is refused, and concurrent reads are slower for it",
+        ),
         Err(error) => {
             let source = error.source().map(ToString::to_string).unwrap_or_default();
             bail!("Redis cannot be used ({source}); reads ask the database meanwhile")

@@ -31,7 +31,8 @@ impl Keys {
         }
     }
 
-    /// Replaces the keys. Keys that were fetched from an issuer are kept until they are fetched again.
+    /// Replaces the keys. Keys that were fetched from an issuer are kept until they are fetched
+    /// again.
     pub fn replace(&self, credentials: Credentials) {
         credentials.tokens.adopt_keys(&self.tokens.load());
         self.tokens.store(Arc::new(credentials.tokens));

@@ -37,7 +37,8 @@ pub async fn migrate(settings: &Settings) -> Result<Migrated> {
     match &settings.store_url {
         StoreUrl::Postgres(url) => {
             let url = direct_url(settings, url);
-            let migrated = adapters_postgres::migrate(url.expose_secret()).await.context("store.url")?;
+            let migrated =
+                adapters_postgres::migrate(url.expose_secret()).await.context("store.url")?;
             Ok(Migrated { from: migrated.from, to: migrated.to })
         }
         StoreUrl::Sqlite(url) => {
@@ -68,7 +69,11 @@ impl<T> OnStore<T> {
 /// If the database cannot be used.
 pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
     let store = Store::open(settings).await?;
-    let handler = CleanUpHandler::new(store.session_retention, Arc::new(SystemClock), settings.policies.retention);
+    let handler = CleanUpHandler::new(
+        store.session_retention,
+        Arc::new(SystemClock),
+        settings.policies.retention,
+    );
     Ok(OnStore { handler, connections: store.connections })
 }
 
@@ -76,8 +81,12 @@ pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
 ///
 /// # Errors
 /// If either database cannot be used.
-pub async fn import_dashtam(settings: &Settings, from: &str) -> Result<OnStore<ImportSessionsHandler>> {
-    let source = DashtamSessions::open(from, settings.policies.sessions.lifetime).await.context("--from")?;
+pub async fn import_dashtam(
+    settings: &Settings,
+    from: &str,
+) -> Result<OnStore<ImportSessionsHandler>> {
+    let source =
+        DashtamSessions::open(from, settings.policies.sessions.lifetime).await.context("--from")?;
     let source = Arc::new(source);
     let store = Store::open(settings).await?;
     let handler = ImportSessionsHandler::new(source.clone(), store.session_repo);

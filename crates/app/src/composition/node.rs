@@ -42,8 +42,8 @@ impl Node {
     /// Connects the adapters that the configuration names, and builds the application on them.
     ///
     /// # Errors
-    /// If the database cannot be used, or the shared cache never could. A shared cache that is down is no
-    /// error.
+    /// If the database cannot be used, or the shared cache never could. A shared cache that is down
+    /// is no error.
     pub async fn connect(settings: &Settings) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // Compiling patterns takes a while, and so does connecting.
@@ -56,7 +56,8 @@ impl Node {
         let mut connections = store.connections;
         connections.extend(redis.clone().map(|redis| redis as Arc<dyn Close>));
         let near_entries = settings.cache.near_entries;
-        let near_cache = (near_entries > 0).then(|| MemorySessionCache::new(near_entries, clock.clone()));
+        let near_cache =
+            (near_entries > 0).then(|| MemorySessionCache::new(near_entries, clock.clone()));
         let cache_description = match (&near_cache, &redis) {
             (Some(_), Some(_)) => "in this process, redis",
             (Some(_), None) => "in this process",
@@ -94,8 +95,8 @@ impl Node {
         })
     }
 
-    /// Hands the adapters what was read again: the GeoIP file, and the database's URL, whose password may have
-    /// been rotated.
+    /// Hands the adapters what was read again: the GeoIP file, and the database's URL, whose
+    /// password may have been rotated.
     ///
     /// # Errors
     /// If one cannot be used; the adapter goes on with what it had.
@@ -103,7 +104,9 @@ impl Node {
         if let (Some(location), Some(path)) = (&self.location, &settings.geoip_file) {
             location.reload(path).context("enrich.geoip_file")?;
         }
-        if let (Some((database, feed)), StoreUrl::Postgres(url)) = (&self.postgres, &settings.store_url) {
+        if let (Some((database, feed)), StoreUrl::Postgres(url)) =
+            (&self.postgres, &settings.store_url)
+        {
             database.set_url(url.expose_secret()).context("store.url")?;
             feed.set_url(direct_url(settings, url).expose_secret()).context("store.direct_url")?;
         }
@@ -117,7 +120,9 @@ impl Node {
 }
 
 /// What fills in, for a new session, what the backend does not say.
-fn enrichers(geoip_file: Option<&Path>) -> Result<(Arc<UaParserDeviceEnricher>, Option<Arc<MaxMindLocationEnricher>>)> {
+fn enrichers(
+    geoip_file: Option<&Path>,
+) -> Result<(Arc<UaParserDeviceEnricher>, Option<Arc<MaxMindLocationEnricher>>)> {
     let open = |path| MaxMindLocationEnricher::open(path).context("enrich.geoip_file");
     Ok((Arc::new(UaParserDeviceEnricher::new()?), geoip_file.map(open).transpose()?.map(Arc::new)))
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use adapters_postgres::{
-    PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository, PostgresSessionRetention,
+    PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
+    PostgresSessionRetention,
 };
 use adapters_sqlite::{
     DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteRevocationFeed, SqliteSessionRepository,
     SqliteSessionRetention,
 };
 use anyhow::{Context, Result, bail};
-use domain::ports::{EventOutbox, HealthCheck, IdGenerator, RevocationFeed, SessionRepository, SessionRetention};
+use domain::ports::{
+    EventOutbox, HealthCheck, IdGenerator, RevocationFeed, SessionRepository, SessionRetention,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connections::Close;
@@ -57,8 +60,10 @@ impl Store {
                     prepared: settings.prepared,
                     migrate: settings.migrate,
                 };
-                let database = Arc::new(PostgresDatabase::open(options).await.context("store.url")?);
-                let feed = PostgresRevocationFeed::open(database.clone(), direct_url, SystemIds.next_id());
+                let database =
+                    Arc::new(PostgresDatabase::open(options).await.context("store.url")?);
+                let feed =
+                    PostgresRevocationFeed::open(database.clone(), direct_url, SystemIds.next_id());
                 let feed = Arc::new(feed.await.context("store.url")?);
                 Ok(Self {
                     revocation_feed: feed.clone(),
@@ -79,13 +84,16 @@ impl Store {
                     let known = adapters_sqlite::SCHEMA_VERSION;
                     if found.is_none_or(|found| found < known) {
                         bail!(
-                            "store.url: the schema is not version {known}: run `sessiond migrate`, or set store.migrate"
+                            "store.url: the schema is not version {known}: run `sessiond \
+                                migrate`, or set store.migrate"
                         );
                     }
                 }
-                let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
+                let path =
+                    std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
                 let readers = settings.pool_size.min(MAX_SQLITE_READERS);
-                let database = Arc::new(SqliteDatabase::open(file, readers).await.context("store.url")?);
+                let database =
+                    Arc::new(SqliteDatabase::open(file, readers).await.context("store.url")?);
                 Ok(Self {
                     session_repo: Arc::new(SqliteSessionRepository::new(database.clone())),
                     event_outbox: Arc::new(SqliteEventOutbox::new(database.clone())),

@@ -11,7 +11,8 @@ pub enum ConfigError {
     #[error("cannot read the configuration: {0}")]
     Source(String),
     /// There is no such key.
-    #[error("unknown configuration key {name} ({origin}){}", .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error("unknown configuration key {name} \
+        ({origin}){}", .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
     Unknown {
         /// The key as it was written.
         name: String,
@@ -38,7 +39,8 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.0.iter().map(|error| error.to_string().replace(['\r', '\n'], " ")).collect();
+        let lines: Vec<_> =
+            self.0.iter().map(|error| error.to_string().replace(['\r', '\n'], " ")).collect();
         f.write_str(&lines.join("\n"))
     }
 }

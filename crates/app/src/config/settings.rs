@@ -138,8 +138,8 @@ const LIFETIME: &str = "sessions.lifetime";
 const IDLE_TIMEOUT: &str = "sessions.idle_timeout";
 const SLIDING: &str = "sessions.sliding";
 
-/// Reads one key after the other. What is wrong is written down, and `None` returned: all errors are shown at
-/// once.
+/// Reads one key after the other. What is wrong is written down, and `None` returned: all errors
+/// are shown at once.
 struct Reader<'a> {
     section: &'a Section,
     /// The table that is read, where it is not the whole configuration.
@@ -172,9 +172,15 @@ impl Reader<'_> {
         let log_level = self.checked("log.level", "must be a level, such as info", |level| {
             tracing_subscriber::EnvFilter::try_new(level).is_ok()
         });
-        let log_format = self.one_of("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
-        if matches!(store_url, Some(StoreUrl::Sqlite(_))) && direct_url.as_ref().is_some_and(Option::is_some) {
-            self.fail::<()>("store.direct_url", "is for PostgreSQL behind a pooler, and store.url is a SQLite file");
+        let log_format =
+            self.one_of("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+        if matches!(store_url, Some(StoreUrl::Sqlite(_)))
+            && direct_url.as_ref().is_some_and(Option::is_some)
+        {
+            self.fail::<()>(
+                "store.direct_url",
+                "is for PostgreSQL behind a pooler, and store.url is a SQLite file",
+            );
         }
         Some(Settings {
             listen: listen?,
@@ -204,12 +210,17 @@ impl Reader<'_> {
 
     /// Writes down what is wrong with a key.
     fn fail<T>(&self, key: &str, problem: impl Display) -> Option<T> {
-        let origin = self.section.get(key).map_or(DEFAULT, |(_, origin)| origin.as_str()).to_owned();
+        let origin =
+            self.section.get(key).map_or(DEFAULT, |(_, origin)| origin.as_str()).to_owned();
         let key = match (&self.label, key.strip_prefix(ISSUER)) {
             (Some(label), Some(field)) => format!("{label}.{field}"),
             _ => key.to_owned(),
         };
-        self.errors.borrow_mut().push(ConfigError::Invalid { key, origin, problem: problem.to_string() });
+        self.errors.borrow_mut().push(ConfigError::Invalid {
+            key,
+            origin,
+            problem: problem.to_string(),
+        });
         None
     }
 
@@ -256,7 +267,8 @@ impl Reader<'_> {
         self.text(key).filter(|text| fits(text)).or_else(|| self.fail(key, problem))
     }
 
-    /// The value of a key, or of the file that its `_file` twin names. A default gives way to a twin.
+    /// The value of a key, or of the file that its `_file` twin names. A default gives way to a
+    /// twin.
     fn secret(&self, key: &str) -> Option<Option<SecretString>> {
         let twin = format!("{key}_file");
         let Some(path) = self.text(&twin) else {
@@ -270,7 +282,8 @@ impl Reader<'_> {
             Err(error) => return self.fail(&twin, format!("cannot read {path}: {error}")),
         };
         // Editors put a byte order mark in front, and a line break behind.
-        let text = text.trim_matches(|character: char| character.is_whitespace() || character == '\u{FEFF}');
+        let text = text
+            .trim_matches(|character: char| character.is_whitespace() || character == '\u{FEFF}');
         if text.is_empty() {
             return self.fail(&twin, format!("{path} is empty"));
         }
@@ -288,9 +301,14 @@ impl Reader<'_> {
 
     fn cache(&self) -> Option<CacheSettings> {
         let url = self.secret("cache.url");
-        let key_prefix = self.checked("cache.key_prefix", "must be 1 to 32 printable ASCII characters", |prefix| {
-            (1..=32).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic())
-        });
+        let key_prefix = self.checked(
+            "cache.key_prefix",
+            "must be 1 to 32 printable ASCII characters",
+            |prefix| {
+                (1..=32).contains(&prefix.len())
+                    && prefix.bytes().all(|byte| byte.is_ascii_graphic())
+            },
+        );
         let mac_key = self.mac_key();
         let near_entries = self.bounded("cache.near_entries", 0, 100_000_000);
         Some(CacheSettings {
@@ -334,8 +352,10 @@ impl Reader<'_> {
 
     fn session_policy(&self) -> Option<SessionPolicy> {
         let max_per_user = self.optional("sessions.max_per_user", 1, 1000);
-        let on_limit =
-            self.one_of("sessions.on_limit", &[("evict-oldest", OnLimit::EvictOldest), ("deny", OnLimit::Deny)]);
+        let on_limit = self.one_of(
+            "sessions.on_limit",
+            &[("evict-oldest", OnLimit::EvictOldest), ("deny", OnLimit::Deny)],
+        );
         let lifetime = self.time_delta(LIFETIME, "1s", "3650d");
         let idle_timeout = match self.text(IDLE_TIMEOUT).as_deref() {
             None | Some("none") => Some(None),
@@ -363,7 +383,9 @@ impl Reader<'_> {
             let limit = humantime::parse_duration(limit).ok();
             limit.and_then(|limit| TimeDelta::from_std(limit).ok()).unwrap_or_default()
         };
-        let too_long = |key, limit| self.fail(key, format!("must be at most {limit} with sessions.preset = {name}"));
+        let too_long = |key, limit| {
+            self.fail(key, format!("must be at most {limit} with sessions.preset = {name}"))
+        };
         if policy.lifetime > at_most(preset.lifetime) {
             return too_long(LIFETIME, preset.lifetime);
         }
@@ -373,7 +395,8 @@ impl Reader<'_> {
             return too_long(IDLE_TIMEOUT, limit);
         }
         if policy.sliding {
-            let problem = format!("must be false with sessions.preset = {name}: its lifetime is absolute");
+            let problem =
+                format!("must be false with sessions.preset = {name}: its lifetime is absolute");
             return self.fail(SLIDING, problem);
         }
         Some(())
@@ -382,7 +405,8 @@ impl Reader<'_> {
     fn mac_key(&self) -> Option<Option<SecretString>> {
         let key = self.secret("cache.mac_key")?;
         if key.as_ref().is_some_and(|key| key.expose_secret().len() < 32) {
-            const PROBLEM: &str = "must hold at least 32 bytes; make one with: openssl rand -hex 32";
+            const PROBLEM: &str =
+                "must hold at least 32 bytes; make one with: openssl rand -hex 32";
             return self.fail("cache.mac_key_file", PROBLEM);
         }
         Some(key)
@@ -395,17 +419,25 @@ impl Reader<'_> {
     fn poll(&self) -> Option<Duration> {
         // What is wrong with the other key is said once, by `policies`.
         let max_staleness: u64 = self.text("coherence.max_staleness_ms")?.parse().ok()?;
-        Some(Duration::from_millis(self.bounded("coherence.poll_ms", 10, (max_staleness / 2).max(10))?))
+        Some(Duration::from_millis(self.bounded(
+            "coherence.poll_ms",
+            10,
+            (max_staleness / 2).max(10),
+        )?))
     }
 
     fn duration(&self, key: &str, low: &str, high: &str) -> Option<Duration> {
         let parse = |text: &str| humantime::parse_duration(text).ok();
         let bounds = parse(low).zip(parse(high));
         let duration = parse(&self.text(key).unwrap_or_default());
-        let fits = |duration: &Duration| bounds.is_some_and(|(low, high)| (low..=high).contains(duration));
-        duration
-            .filter(fits)
-            .or_else(|| self.fail(key, format!("must be a duration from {low} to {high}, such as 30d, 12h or 90s")))
+        let fits =
+            |duration: &Duration| bounds.is_some_and(|(low, high)| (low..=high).contains(duration));
+        duration.filter(fits).or_else(|| {
+            self.fail(
+                key,
+                format!("must be a duration from {low} to {high}, such as 30d, 12h or 90s"),
+            )
+        })
     }
 
     fn time_delta(&self, key: &str, low: &str, high: &str) -> Option<TimeDelta> {
@@ -418,7 +450,12 @@ impl Reader<'_> {
     fn networks(&self, key: &str) -> Option<Vec<IpNetwork>> {
         let network = |text: &String| {
             let network = text.parse::<IpNetwork>().ok().and_then(canonical);
-            network.or_else(|| self.fail(key, "must be networks such as 10.0.0.0/8 or 2001:db8::/32, comma separated"))
+            network.or_else(|| {
+                self.fail(
+                    key,
+                    "must be networks such as 10.0.0.0/8 or 2001:db8::/32, comma separated",
+                )
+            })
         };
         self.list(key).iter().map(network).collect()
     }

@@ -29,13 +29,15 @@ pub(super) fn shown(value: &str, shown: Shown) -> String {
     match shown {
         Shown::Whole => value.to_owned(),
         Shown::Never => HIDDEN.to_owned(),
-        Shown::WithoutPassword => shown_url(value).unwrap_or_else(|| "(hidden: not a URL)".to_owned()),
+        Shown::WithoutPassword => {
+            shown_url(value).unwrap_or_else(|| "(hidden: not a URL)".to_owned())
+        }
     }
 }
 
 /// Returns a URL without its password and without parameters that may hold one; `None` if its parts
-/// cannot be told apart. One shows the configuration because a URL does not work: a password in it that is
-/// not percent-encoded is a likely reason, and must not be taken for a host or a path.
+/// cannot be told apart. One shows the configuration because a URL does not work: a password in it
+/// that is not percent-encoded is a likely reason, and must not be taken for a host or a path.
 fn shown_url(value: &str) -> Option<String> {
     if value == "none" {
         return Some(value.to_owned());
@@ -54,18 +56,24 @@ fn shown_url(value: &str) -> Option<String> {
         Some((userinfo, hosts)) => match userinfo.split_once(':') {
             Some((name, _)) => (format!("{name}:{HIDDEN}@"), hosts),
             // Redis takes a lone word for a password.
-            None if scheme.starts_with("redis") || scheme.starts_with("valkey") => (format!("{HIDDEN}@"), hosts),
+            None if scheme.starts_with("redis") || scheme.starts_with("valkey") => {
+                (format!("{HIDDEN}@"), hosts)
+            }
             None => (format!("{userinfo}@"), hosts),
         },
     };
     // Sentinel and cluster URLs name several hosts.
-    let is_host = |host: &str| Url::parse(&format!("{scheme}://{host}/")).is_ok_and(|url| url.username().is_empty());
+    let is_host = |host: &str| {
+        Url::parse(&format!("{scheme}://{host}/")).is_ok_and(|url| url.username().is_empty())
+    };
     if !hosts.split(',').all(is_host) {
         return None;
     }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-    let parameters: Vec<_> = query.split('&').filter(|parameter| !parameter.is_empty()).map(shown_parameter).collect();
-    let query = if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
+    let parameters: Vec<_> =
+        query.split('&').filter(|parameter| !parameter.is_empty()).map(shown_parameter).collect();
+    let query =
+        if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
     Some(format!("{scheme}://{user}{hosts}{path}{query}"))
 }
 
@@ -92,7 +100,10 @@ mod tests {
                 "postgres://user:(hidden)@host:5432/db?sslmode=require",
             ),
             ("postgres://user:s3cr@et@host/db", "postgres://user:(hidden)@host/db"),
-            ("postgres://host/db?password=s3cret&x=s3cret", "postgres://host/db?password=(hidden)&x=(hidden)"),
+            (
+                "postgres://host/db?password=s3cret&x=s3cret",
+                "postgres://host/db?password=(hidden)&x=(hidden)",
+            ),
             ("postgres://host/db?s3cret", "postgres://host/db?(hidden)"),
             ("postgres:///db?host=/run/postgresql", "postgres:///db?host=/run/postgresql"),
             ("redis://:s3cret@host/1", "redis://:(hidden)@host/1"),
@@ -102,7 +113,10 @@ mod tests {
                 "redis-sentinel://u:(hidden)@a:1,b:2/?sentinelServiceName=m",
             ),
             ("rediss://u:s3cret@[::1]:6379/0", "rediss://u:(hidden)@[::1]:6379/0"),
-            ("https://user:s3cret@issuer/jwks?api_key=s3cret", "https://user:(hidden)@issuer/jwks?api_key=(hidden)"),
+            (
+                "https://user:s3cret@issuer/jwks?api_key=s3cret",
+                "https://user:(hidden)@issuer/jwks?api_key=(hidden)",
+            ),
         ] {
             assert_eq!(shown(value, Shown::WithoutPassword), expected, "{value}");
         }

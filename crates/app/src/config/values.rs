@@ -18,7 +18,8 @@ pub(super) const DEFAULT: &str = "default";
 /// Values by key, as text, with where they come from.
 pub(super) type Section = BTreeMap<&'static str, (String, String)>;
 
-/// The value of every key that has one, as text, with where it comes from; and what is wrong with the sources.
+/// The value of every key that has one, as text, with where it comes from; and what is wrong with
+/// the sources.
 #[derive(Default)]
 pub struct Values {
     pub(super) keys: Section,
@@ -30,10 +31,12 @@ pub struct Values {
 }
 
 impl Values {
-    /// Reads the file (`path`, or `sessiond.toml` in the working directory if it is there) and the process's environment.
+    /// Reads the file (`path`, or `sessiond.toml` in the working directory if it is there) and the
+    /// process's environment.
     ///
     /// # Errors
-    /// If the file cannot be read or is no TOML. What else is wrong, [`super::Settings::from_values`] says.
+    /// If the file cannot be read or is no TOML. What else is wrong,
+    /// [`super::Settings::from_values`] says.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigErrors> {
         let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
         Self::from_sources(path.map(Path::to_owned).or_else(default), std::env::vars_os())
@@ -43,7 +46,9 @@ impl Values {
         path: Option<PathBuf>,
         environment: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<Self, ConfigErrors> {
-        let keys = KEYS.iter().filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned()))));
+        let keys = KEYS
+            .iter()
+            .filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned()))));
         let mut values = Self { keys: keys.collect(), ..Self::default() };
         if let Some(path) = path {
             let origin = path.display().to_string();
@@ -73,7 +78,9 @@ impl Values {
     pub fn shown(&self) -> impl Iterator<Item = (String, String, &str)> {
         let rows = KEYS.iter().map(|key| match self.keys.get(key.name) {
             None => (key.name.to_owned(), "none".to_owned(), DEFAULT),
-            Some((value, origin)) => (key.name.to_owned(), shown(value, key.shown), origin.as_str()),
+            Some((value, origin)) => {
+                (key.name.to_owned(), shown(value, key.shown), origin.as_str())
+            }
         });
         let of_issuers = self.issuers.iter().enumerate().flat_map(|(index, issuer)| {
             let set = KEYS.iter().filter_map(|key| Some((key, issuer.get(key.name)?)));
@@ -88,9 +95,14 @@ impl Values {
     /// What a preset says counts where nothing else is set.
     fn apply_preset(&mut self) {
         let name = self.keys.get("sessions.preset").map(|(name, _)| name.trim().to_owned());
-        let Some(preset) = PRESETS.iter().find(|preset| Some(preset.name) == name.as_deref()) else { return };
-        let preset_values =
-            [("sessions.lifetime", Some(preset.lifetime)), ("sessions.idle_timeout", preset.idle_timeout)];
+        let Some(preset) = PRESETS.iter().find(|preset| Some(preset.name) == name.as_deref())
+        else {
+            return;
+        };
+        let preset_values = [
+            ("sessions.lifetime", Some(preset.lifetime)),
+            ("sessions.idle_timeout", preset.idle_timeout),
+        ];
         for (key, value) in preset_values {
             let is_default = self.keys.get(key).is_none_or(|(_, origin)| origin == DEFAULT);
             if let Some(value) = value.filter(|_| is_default) {
@@ -99,9 +111,12 @@ impl Values {
         }
     }
 
-    /// Takes the variables `SESSIOND_SECTION__KEY`. Others that begin so are not ours: Kubernetes and Docker make
-    /// some for every service of that name.
-    fn add_environment(&mut self, environment: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>) {
+    /// Takes the variables `SESSIOND_SECTION__KEY`. Others that begin so are not ours: Kubernetes
+    /// and Docker make some for every service of that name.
+    fn add_environment(
+        &mut self,
+        environment: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    ) {
         let mut of_issuers: BTreeMap<u32, toml::Table> = BTreeMap::new();
         for (name, value) in environment {
             // Another program's variable may be no UTF-8.
@@ -132,8 +147,9 @@ impl Values {
 
     fn add_issuer(&mut self, origin: &str, table: toml::Table) {
         let defaults = KEYS.iter().filter(|key| key.name.starts_with(ISSUER));
-        let mut issuer: Section =
-            defaults.filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned())))).collect();
+        let mut issuer: Section = defaults
+            .filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned()))))
+            .collect();
         for (field, value) in table {
             let name = format!("{ISSUER}{field}");
             match KEYS.iter().find(|key| key.name == name) {
@@ -172,7 +188,8 @@ impl Values {
         }
     }
 
-    /// Returns a value as text; `None` if it is empty, which is as good as absent, or of a wrong type.
+    /// Returns a value as text; `None` if it is empty, which is as good as absent, or of a wrong
+    /// type.
     fn take(&mut self, key: &Key, value: Value, origin: &str) -> Option<String> {
         let leaf = |value: Value| match value {
             Value::String(text) => Some(text),
@@ -182,14 +199,20 @@ impl Values {
             Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
         };
         let text = match value {
-            Value::Array(items) => items.into_iter().map(leaf).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+            Value::Array(items) => {
+                items.into_iter().map(leaf).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+            }
             value => leaf(value),
         };
         match text {
             Some(text) => Some(text).filter(|text| !text.trim().is_empty()),
             None => {
                 let problem = "must be a text, a number or a list of texts".to_owned();
-                self.errors.push(ConfigError::Invalid { key: key.name.to_owned(), origin: origin.to_owned(), problem });
+                self.errors.push(ConfigError::Invalid {
+                    key: key.name.to_owned(),
+                    origin: origin.to_owned(),
+                    problem,
+                });
                 None
             }
         }
@@ -199,12 +222,16 @@ impl Values {
 /// Reads a file. An error names the place and not the line, in which a secret may stand.
 fn read_toml(path: &Path) -> Result<toml::Table, ConfigError> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Source(format!("{shown}: {error}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Source(format!("{shown}: {error}")))?;
     text.parse::<toml::Table>().map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        ConfigError::Source(format!("{shown}, line {line}, column {column}: {}", plain_message(error.message())))
+        ConfigError::Source(format!(
+            "{shown}, line {line}, column {column}: {}",
+            plain_message(error.message())
+        ))
     })
 }
 
@@ -226,21 +253,26 @@ fn take_tables(table: &mut toml::Table, name: &str) -> Vec<(String, toml::Table)
         return Vec::new();
     }
     let Some(Value::Array(items)) = auth.remove(name) else { return Vec::new() };
-    let tables = items.into_iter().filter_map(|item| if let Value::Table(table) = item { Some(table) } else { None });
+    let tables = items
+        .into_iter()
+        .filter_map(|item| if let Value::Table(table) = item { Some(table) } else { None });
     tables.enumerate().map(|(index, table)| (format!("auth.{name}[{index}]"), table)).collect()
 }
 
-/// Takes the tables `[[auth.service_keys]]` out of the file, in the form in which the environment has them.
-/// What is missing or of a wrong type is empty there, and is found when the text is read.
+/// Takes the tables `[[auth.service_keys]]` out of the file, in the form in which the environment
+/// has them. What is missing or of a wrong type is empty there, and is found when the text is read.
 fn take_service_keys(table: &mut toml::Table) -> Option<Value> {
     let tables = take_tables(table, "service_keys");
     let text = |table: &toml::Table, name: &str| match table.get(name) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+"),
+        Some(Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+")
+        }
         _ => String::new(),
     };
     let keys = tables.iter().map(|(_, table)| {
-        let unknown = table.keys().find(|name| !["name", "sha256", "scopes"].contains(&name.as_str()));
+        let unknown =
+            table.keys().find(|name| !["name", "sha256", "scopes"].contains(&name.as_str()));
         let mut key = format!("{}:{}", text(table, "name"), text(table, "sha256"));
         if table.contains_key("scopes") {
             key.push_str(&format!(":{}", text(table, "scopes")));
@@ -258,12 +290,15 @@ fn take_service_keys(table: &mut toml::Table) -> Option<Value> {
 /// `SESSIOND_PORT_8080_TCP_ADDR`.
 fn is_service_link(rest: &str) -> bool {
     let mut parts = rest.rsplit('_').peekable();
-    if parts.next_if(|part| ["ADDR", "PORT", "PROTO"].contains(part)).is_some() && parts.peek().is_none() {
+    if parts.next_if(|part| ["ADDR", "PORT", "PROTO"].contains(part)).is_some()
+        && parts.peek().is_none()
+    {
         return rest == "PORT";
     }
-    let is_of_a_port = parts.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
-        && parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
-        && parts.next() == Some("PORT");
+    let is_of_a_port =
+        parts.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
+            && parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && parts.next() == Some("PORT");
     is_of_a_port
         || rest == "PORT"
         || rest.ends_with("_PORT")
@@ -280,7 +315,8 @@ fn hint(name: &str, origin: &str) -> Option<String> {
     Some(format!("did you mean {meant}?"))
 }
 
-/// The key that `name` was probably meant to be: one or two letters off, or with the same last part.
+/// The key that `name` was probably meant to be: one or two letters off, or with the same last
+/// part.
 fn nearest(name: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
     let candidates = KEYS.iter().map(|key| (key.name, strsim::levenshtein(key.name, name)));
@@ -305,7 +341,10 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         });
-        Values::from_sources(path, environment.iter().map(|(name, value)| (name.into(), value.into())))
+        Values::from_sources(
+            path,
+            environment.iter().map(|(name, value)| (name.into(), value.into())),
+        )
     }
 
     /// What is wrong with the sources, or with the values.
@@ -318,8 +357,10 @@ mod tests {
 
     #[test]
     fn the_environment_outweighs_the_file_and_the_file_the_defaults() {
-        let file = "[server]\nlisten = \"127.0.0.1:1\"\nservice_listen = \"127.0.0.1:2\"\n[store]\npool_size = 7\n";
-        let values = load(Some(file), &[("SESSIOND_SERVER__LISTEN", "127.0.0.1:3"), ("HOME", "/")]).unwrap();
+        let file = "[server]\nlisten = \"127.0.0.1:1\"\nservice_listen = \
+            \"127.0.0.1:2\"\n[store]\npool_size = 7\n";
+        let values =
+            load(Some(file), &[("SESSIOND_SERVER__LISTEN", "127.0.0.1:3"), ("HOME", "/")]).unwrap();
         assert_eq!(values.get("server.listen"), Some(("127.0.0.1:3", "SESSIOND_SERVER__LISTEN")));
         let (value, origin) = values.get("server.service_listen").unwrap();
         assert!(value == "127.0.0.1:2" && origin.ends_with("sessiond.toml"), "{origin}");
@@ -330,8 +371,11 @@ mod tests {
 
     #[test]
     fn a_preset_counts_where_nothing_else_is_set() {
-        let values =
-            load(None, &[("SESSIOND_SESSIONS__PRESET", "aal2"), ("SESSIOND_SESSIONS__LIFETIME", "8h")]).unwrap();
+        let values = load(
+            None,
+            &[("SESSIOND_SESSIONS__PRESET", "aal2"), ("SESSIOND_SESSIONS__LIFETIME", "8h")],
+        )
+        .unwrap();
         assert_eq!(values.get("sessions.lifetime"), Some(("8h", "SESSIOND_SESSIONS__LIFETIME")));
         assert_eq!(values.get("sessions.idle_timeout"), Some(("1h", "sessions.preset")));
         let values = load(None, &[("SESSIOND_SESSIONS__PRESET", "aal1")]).unwrap();
@@ -351,13 +395,22 @@ mod tests {
     fn an_unknown_key_is_named_with_its_origin_and_the_likely_one() {
         let error = message(Some("[server]\nlisen = \"x\""), &[]);
         assert!(
-            error.contains("unknown configuration key server.lisen") && error.contains("did you mean server.listen?"),
+            error.contains("unknown configuration key server.lisen")
+                && error.contains("did you mean server.listen?"),
             "{error}"
         );
         let error = message(None, &[("SESSIOND_DATABASE__URL", "postgres://u:secret@h/d")]);
-        assert!(error.contains("database.url (SESSIOND_DATABASE__URL)") && !error.contains("secret"), "{error}");
-        for name in ["SESSIOND__SERVER__LISTEN", "SESSIOND_SERVER__LISEN", "SESSIOND_SERVER__LISTEN__"] {
-            assert!(message(None, &[(name, "x")]).contains("did you mean SESSIOND_SERVER__LISTEN?"), "{name}");
+        assert!(
+            error.contains("database.url (SESSIOND_DATABASE__URL)") && !error.contains("secret"),
+            "{error}"
+        );
+        for name in
+            ["SESSIOND__SERVER__LISTEN", "SESSIOND_SERVER__LISEN", "SESSIOND_SERVER__LISTEN__"]
+        {
+            assert!(
+                message(None, &[(name, "x")]).contains("did you mean SESSIOND_SERVER__LISTEN?"),
+                "{name}"
+            );
         }
     }
 
@@ -381,9 +434,13 @@ mod tests {
         ];
         for name in links {
             let values = load(None, &[(name, "tcp://10.0.0.1:8080")]).unwrap();
-            assert!(Settings::from_values(&values).is_ok() && values.passed_over.is_empty(), "{name}");
+            assert!(
+                Settings::from_values(&values).is_ok() && values.passed_over.is_empty(),
+                "{name}"
+            );
         }
-        let values = load(None, &[("SESSIOND_NAME", "/web/sessiond"), ("SESSIOND_LISTEN", "x")]).unwrap();
+        let values =
+            load(None, &[("SESSIOND_NAME", "/web/sessiond"), ("SESSIOND_LISTEN", "x")]).unwrap();
         assert!(Settings::from_values(&values).is_ok());
         assert_eq!(values.passed_over, ["SESSIOND_NAME", "SESSIOND_LISTEN"]);
     }
@@ -416,16 +473,23 @@ mod tests {
                 ("SESSIOND_AUTH__JWT__HS256_SECRET", "s3cret"),
                 ("SESSIOND_AUTH__JWT__JWKS_URL", "https://issuer/?api_key=s3cret"),
                 ("SESSIOND_CLIENT__SERVICE_KEY", "s3cret"),
-                ("SESSIOND_STORE__URL", "postgres://user:s3cr@et@host/db?sslpassword=s3cret&sslmode=require"),
+                (
+                    "SESSIOND_STORE__URL",
+                    "postgres://user:s3cr@et@host/db?sslpassword=s3cret&sslmode=require",
+                ),
                 ("SESSIOND_STORE__DIRECT_URL", "postgres://user:s3?cret@host/db"),
                 ("SESSIOND_CACHE__URL", "redis://:s3cret@host/1"),
             ],
         )
         .unwrap();
-        let shown: Vec<_> = values.shown().map(|(name, value, _)| format!("{name} = {value}")).collect();
+        let shown: Vec<_> =
+            values.shown().map(|(name, value, _)| format!("{name} = {value}")).collect();
         assert!(shown.iter().all(|line| !line.contains("s3c")), "{shown:?}");
-        let url = "store.url = postgres://user:(hidden)@host/db?sslpassword=(hidden)&sslmode=require";
-        for expected in [url, "auth.issuers[0].issuer = https://a/", "auth.issuers[0].hs256_secret = (hidden)"] {
+        let url =
+            "store.url = postgres://user:(hidden)@host/db?sslpassword=(hidden)&sslmode=require";
+        for expected in
+            [url, "auth.issuers[0].issuer = https://a/", "auth.issuers[0].hs256_secret = (hidden)"]
+        {
             assert!(shown.iter().any(|line| line == expected), "{expected}: {shown:?}");
         }
     }

@@ -6,8 +6,8 @@
 //! - [`server`]: listener, connections, time-outs, client addresses.
 //! - [`wire`]: bodies, parameters, problems.
 //!
-//! Rooms import downward in this order. To add a route: its handler in the room of its audience, and one
-//! line in the routes of that room's `mod.rs`.
+//! Rooms import downward in this order. To add a route: its handler in the room of its audience,
+//! and one line in the routes of that room's `mod.rs`.
 
 pub(crate) mod middleware;
 pub mod public;

@@ -1,3 +1,5 @@
+//! How often a read from the near cache allocates memory.
+
 use allocation_counter::measure;
 use axum::body::Body;
 use axum::http::Request;
@@ -7,8 +9,9 @@ use tower::ServiceExt;
 
 use crate::setting::{Setting, bearer};
 
-/// What a read from the near cache may ask the allocator for, from the head of its request to its answer: a number that does not depend on
-/// the machine, so that what makes reads slower is seen here first. `docs/performance.md` says what the allocations are.
+/// What a read from the near cache may ask the allocator for, from the head of its request to its
+/// answer: a number that does not depend on the machine, so that what makes reads slower is seen
+/// here first. `docs/performance.md` says what the allocations are.
 const ALLOWED: u64 = 30;
 
 #[tokio::test]
@@ -17,7 +20,8 @@ async fn a_read_from_memory_allocates_no_more_than_it_did() {
     setting.store(&session).await;
     let authorization = bearer(session.user_id, session.id);
     let request = || {
-        let request = Request::get(format!("/api/v1/sessions/{}", session.id)).header("authorization", &authorization);
+        let request = Request::get(format!("/api/v1/sessions/{}", session.id))
+            .header("authorization", &authorization);
         request.body(Body::empty()).unwrap()
     };
     let router = setting.public_router();

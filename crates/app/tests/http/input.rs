@@ -1,5 +1,5 @@
-//! Whatever is sent to whichever route: a mistake of the caller's is the caller's to hear of, and changes
-//! nothing.
+//! Whatever is sent to whichever route: a mistake of the caller's is the caller's to hear of, and
+//! changes nothing.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -55,8 +55,20 @@ fn wrong_bodies() -> Vec<String> {
     bodies.push(format!("{{\"metadata\":{}}}", deep("[", "]")));
     bodies.push(format!("{{\"reason\":\"{}\"}}", "x".repeat(100_000)));
     bodies.push("x".repeat(1 << 20));
-    let values =
-        ["null", "true", "7", "-1", "1.5", "1e400", "\"x\"", "\"\"", "[]", "[null]", "{}", "{\"a\":1,\"a\":2}"];
+    let values = [
+        "null",
+        "true",
+        "7",
+        "-1",
+        "1.5",
+        "1e400",
+        "\"x\"",
+        "\"\"",
+        "[]",
+        "[null]",
+        "{}",
+        "{\"a\":1,\"a\":2}",
+    ];
     let fields = [
         "user_id",
         "issuer",
@@ -89,9 +101,17 @@ const INSIDE: [&str; 8] = ["struct", "Body", "u32", "u64", "NonZero", "Option<",
 async fn everything(setting: &Setting) -> Value {
     let mut all = Vec::new();
     for n in 1..=3 {
-        all.push(setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(n).id)).await.json());
+        all.push(
+            setting
+                .service_get(&format!("{SESSIONS}/{}", fixtures::session_number(n).id))
+                .await
+                .json(),
+        );
     }
-    let list = setting.service_get(&format!("/service/v1/users/{}/sessions", fixtures::session().user_id)).await.json();
+    let list = setting
+        .service_get(&format!("/service/v1/users/{}/sessions", fixtures::session().user_id))
+        .await
+        .json();
     json!([all, list])
 }
 
@@ -103,8 +123,10 @@ async fn calls(setting: &Setting) -> Vec<(bool, Method, String)> {
     let service = service_paths().into_iter().chain(open_service_paths()).map(|path| (false, path));
     let mut calls = Vec::new();
     for (is_public, path) in public.chain(service) {
-        let request = Request::builder().method(Method::TRACE).uri(path).body(Body::empty()).unwrap();
-        let answer = if is_public { setting.public(request).await } else { setting.service(request).await };
+        let request =
+            Request::builder().method(Method::TRACE).uri(path).body(Body::empty()).unwrap();
+        let answer =
+            if is_public { setting.public(request).await } else { setting.service(request).await };
         for method in answer.header("allow").split(',') {
             let path = path.replace("{id}", &id).replace("{user_id}", &user);
             // It would not end.
@@ -116,9 +138,14 @@ async fn calls(setting: &Setting) -> Vec<(bool, Method, String)> {
     calls
 }
 
-async fn call(setting: &Setting, (is_public, method, path): &(bool, Method, String), body: Body) -> Answer {
+async fn call(
+    setting: &Setting,
+    (is_public, method, path): &(bool, Method, String),
+    body: Body,
+) -> Answer {
     let own = fixtures::session_number(1);
-    let authorization = if *is_public { bearer(own.user_id, own.id) } else { format!("Bearer {SERVICE_KEY}") };
+    let authorization =
+        if *is_public { bearer(own.user_id, own.id) } else { format!("Bearer {SERVICE_KEY}") };
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -193,7 +220,11 @@ async fn wrong_parameters_are_refused_by_every_route_and_never_5xx() {
                 let with = (call_of.0, call_of.1.clone(), format!("{}?{name}={value}", call_of.2));
                 let answer = call(&setting, &with, Body::empty()).await;
                 // Some routes take no parameters at all.
-                assert!([200, 400].contains(&answer.status.as_u16()), "{with:?}: {}", answer.status);
+                assert!(
+                    [200, 400].contains(&answer.status.as_u16()),
+                    "{with:?}: {}",
+                    answer.status
+                );
                 if answer.status == 400 {
                     let text = answer.json().to_string();
                     assert!(INSIDE.iter().all(|word| !text.contains(word)), "{with:?}: {text}");
@@ -208,7 +239,9 @@ async fn wrong_parameters_are_refused_by_every_route_and_never_5xx() {
 async fn id_has_one_spelling_wherever_it_stands() {
     let setting = with_sessions().await;
     let id = fixtures::session().user_id.0;
-    for spelling in [id.simple().to_string(), id.braced().to_string(), id.urn().to_string(), "alice".to_owned()] {
+    for spelling in
+        [id.simple().to_string(), id.braced().to_string(), id.urn().to_string(), "alice".to_owned()]
+    {
         let body = json!({ "user_id": spelling }).to_string();
         let ids = json!({ "ids": [spelling] }).to_string();
         let encoded = spelling.replace('{', "%7B").replace('}', "%7D");
@@ -216,10 +249,20 @@ async fn id_has_one_spelling_wherever_it_stands() {
             (setting.service_post(SESSIONS, body).await, "user_id"),
             (setting.service_post(&format!("{SESSIONS}/revoke"), ids).await, "ids[0]"),
             (setting.service_get(&format!("{SESSIONS}/{encoded}")).await, "id"),
-            (setting.service_get(&format!("/service/v1/users/{encoded}/sessions")).await, "user_id"),
-            (setting.service_get(&format!("/service/v1/events?user_id={encoded}")).await, "user_id"),
+            (
+                setting.service_get(&format!("/service/v1/users/{encoded}/sessions")).await,
+                "user_id",
+            ),
+            (
+                setting.service_get(&format!("/service/v1/events?user_id={encoded}")).await,
+                "user_id",
+            ),
         ] {
-            assert_eq!((answer.problem().0, answer.bad_field().as_str()), (400, field), "{spelling}");
+            assert_eq!(
+                (answer.problem().0, answer.bad_field().as_str()),
+                (400, field),
+                "{spelling}"
+            );
             let message = answer.json()["errors"][0]["message"].as_str().unwrap().to_owned();
             assert_eq!(message, "must be a UUID, hyphenated", "{spelling}");
         }
@@ -228,13 +271,19 @@ async fn id_has_one_spelling_wherever_it_stands() {
 
 #[tokio::test]
 async fn empty_body_is_no_body_however_it_is_framed() {
-    let chunked = || Body::from_stream(futures_util::stream::empty::<Result<Vec<u8>, std::io::Error>>());
+    let chunked =
+        || Body::from_stream(futures_util::stream::empty::<Result<Vec<u8>, std::io::Error>>());
     for content_type in [None, Some("application/json"), Some("text/plain")] {
         let setting = with_sessions().await;
         let own = fixtures::session_number(1);
         let send = async |method: Method, path: String, is_public: bool| {
-            let authorization = if is_public { bearer(own.user_id, own.id) } else { format!("Bearer {SERVICE_KEY}") };
-            let mut request = Request::builder().method(method).uri(path).header("authorization", authorization);
+            let authorization = if is_public {
+                bearer(own.user_id, own.id)
+            } else {
+                format!("Bearer {SERVICE_KEY}")
+            };
+            let mut request =
+                Request::builder().method(method).uri(path).header("authorization", authorization);
             if let Some(value) = content_type {
                 request = request.header("content-type", value);
             }
@@ -259,7 +308,8 @@ async fn empty_body_is_no_body_however_it_is_framed() {
     }
 }
 
-/// A body may take longer than the work: it is not an outage, and nothing is done before it is there.
+/// A body may take longer than the work: it is not an outage, and nothing is done before it is
+/// there.
 #[tokio::test(start_paused = true)]
 async fn slow_body_is_waited_for_and_one_that_does_not_come_is_408() {
     let setting = with_sessions().await;
@@ -276,14 +326,22 @@ async fn slow_body_is_waited_for_and_one_that_does_not_come_is_408() {
     let answer = call(&setting, &path, body(11, r#"{"name": "late"}"#)).await;
     assert_eq!(answer.problem(), (408, "request_timeout".into()));
     assert_eq!(answer.header("connection"), "close");
-    assert_eq!(testkit::find_session(&*setting.repository, session.id).await.unwrap().name.as_deref(), Some("slow"));
+    assert_eq!(
+        testkit::find_session(&*setting.repository, session.id).await.unwrap().name.as_deref(),
+        Some("slow")
+    );
 }
 
 #[tokio::test]
 async fn more_ids_than_a_call_takes_are_named() {
     let setting = with_sessions().await;
-    let ids = |count: u64| json!({ "ids": (0..count).map(|n| fixtures::session_number(n).id.to_string()).collect::<Vec<_>>() });
-    let post = async |count: u64| setting.service_post(&format!("{SESSIONS}/revoke"), ids(count).to_string()).await;
+    let ids = |count: u64| {
+        let id = |n| fixtures::session_number(n).id.to_string();
+        json!({ "ids": (0..count).map(id).collect::<Vec<_>>() })
+    };
+    let post = async |count: u64| {
+        setting.service_post(&format!("{SESSIONS}/revoke"), ids(count).to_string()).await
+    };
     for count in [401, 500, 1_000, 1_500] {
         let answer = post(count).await;
         assert_eq!((answer.problem().0, answer.bad_field().as_str()), (422, "ids"), "{count}");
@@ -305,9 +363,14 @@ async fn addresses_are_stored_in_one_spelling_and_refuse_no_sign_in() {
         (json!("unknown"), Value::Null),
         (json!("192.0.2.0/24"), Value::Null),
     ] {
-        let body = json!({ "user_id": fixtures::session().user_id.to_string(), "ip_address": text });
+        let body =
+            json!({ "user_id": fixtures::session().user_id.to_string(), "ip_address": text });
         let answer = setting.service_post(SESSIONS, body.to_string()).await;
-        assert_eq!((answer.status.as_u16(), &answer.json()["ip_address"]), (201, &expected), "{text}");
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["ip_address"]),
+            (201, &expected),
+            "{text}"
+        );
     }
 }
 
@@ -315,7 +378,9 @@ async fn addresses_are_stored_in_one_spelling_and_refuse_no_sign_in() {
 async fn user_can_be_named_by_issuer_and_subject() {
     let setting = Setting::new();
     let (issuer, subject) = ("https://tenant.eu.auth0.com/", "auth0|5f7c8ec7c33c6c004bbafe82");
-    let answer = setting.service_post(SESSIONS, json!({ "issuer": issuer, "subject": subject }).to_string()).await;
+    let answer = setting
+        .service_post(SESSIONS, json!({ "issuer": issuer, "subject": subject }).to_string())
+        .await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.json()["user_id"], domain::UserId::of_subject(issuer, subject).to_string());
     let user_id = fixtures::session().user_id.to_string();
@@ -420,10 +485,12 @@ async fn key_does_what_its_scopes_allow_under_its_name() {
     }
     assert_eq!(everything(&setting).await[1]["active_count"], 3);
     assert_eq!(send(WRITE_KEY, Method::DELETE, &one, "").await.status, 204);
-    let stored = testkit::find_session(&*setting.repository, fixtures::session_number(2).id).await.unwrap();
+    let stored =
+        testkit::find_session(&*setting.repository, fixtures::session_number(2).id).await.unwrap();
     assert_eq!(stored.revocation.unwrap().actor, Some(Actor::NamedService("billing".into())));
     let events = setting.service_get("/service/v1/events").await.json();
-    let actors: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| event["actor"].clone()).collect();
+    let actors: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["actor"].clone()).collect();
     assert!(actors.contains(&json!("service:billing")), "{actors:?}");
 }
 
@@ -470,11 +537,17 @@ async fn stream_passes_through_a_proxy_and_takes_no_limit() {
         request.body(Body::empty()).unwrap()
     };
     let stream = setting.service_stream(get("/service/v1/events/stream")).now_or_never().unwrap();
-    assert_eq!((stream.status().as_u16(), &stream.headers()["x-accel-buffering"]), (200, &"no".parse().unwrap()));
+    assert_eq!(
+        (stream.status().as_u16(), &stream.headers()["x-accel-buffering"]),
+        (200, &"no".parse().unwrap())
+    );
     let answer = setting.service(get("/service/v1/events/stream?limit=5")).await;
     assert_eq!((answer.problem().0, answer.bad_field().as_str()), (400, "limit"));
     // An empty parameter is an absent one.
-    assert_eq!(setting.service_get("/service/v1/events?after=&limit=&session_id=&user_id=").await.status, 200);
+    assert_eq!(
+        setting.service_get("/service/v1/events?after=&limit=&session_id=&user_id=").await.status,
+        200
+    );
 }
 
 /// What is beyond a limit is refused with the time to wait; what is not counted is served.
@@ -485,8 +558,10 @@ async fn limits_answer_429_and_503_with_retry_after() {
     use crate::setting::UNLIMITED;
 
     let setting = Setting::with_limits(LimitSettings { user_rate: 1, user_burst: 3, ..UNLIMITED });
-    let (own, other) =
-        (fixtures::session_number(1), Session { user_id: fixtures::another_user(), ..fixtures::session_number(2) });
+    let (own, other) = (
+        fixtures::session_number(1),
+        Session { user_id: fixtures::another_user(), ..fixtures::session_number(2) },
+    );
     setting.store(&own).await;
     setting.store(&other).await;
     let unknown = format!("/api/v1/sessions/{}", fixtures::session_number(404).id);
@@ -498,13 +573,19 @@ async fn limits_answer_429_and_503_with_retry_after() {
     let limited = setting.get_in(&own, &unknown).await;
     assert_eq!(limited.problem(), (429, "too_many_requests".into()));
     assert!(limited.header("retry-after").parse::<u64>().unwrap() >= 1);
-    // A read of the caller's own session costs no more than its refusal, and others have limits of their own.
+    // A read of the caller's own session costs no more than its refusal, and others have limits of
+    // their own.
     assert_eq!(setting.get_in(&own, "/api/v1/sessions/current").await.status, 200);
     assert_eq!(setting.get_in(&other, &unknown).await.status, 404);
 
-    let setting = Setting::with_limits(LimitSettings { peer_failure_rate: 1, peer_failure_burst: 3, ..UNLIMITED });
+    let setting = Setting::with_limits(LimitSettings {
+        peer_failure_rate: 1,
+        peer_failure_burst: 3,
+        ..UNLIMITED
+    });
     setting.store(&own).await;
-    let forged = async || setting.get_from("192.0.2.7", "/api/v1/sessions/current", "Bearer nonsense").await;
+    let forged =
+        async || setting.get_from("192.0.2.7", "/api/v1/sessions/current", "Bearer nonsense").await;
     for _ in 0..3 {
         assert_eq!(forged().await.status, 401);
     }

@@ -21,15 +21,20 @@ fn own_path(session: &Session) -> String {
 #[tokio::test]
 async fn rest_ends_a_session_to_the_millisecond_whichever_layer_answers() {
     let setting = Setting::new();
-    let [resting, other] =
-        [1, 2].map(|n| Session { idle_timeout: Some(TimeDelta::minutes(15)), ..fixtures::session_number(n) });
+    let [resting, other] = [1, 2].map(|n| Session {
+        idle_timeout: Some(TimeDelta::minutes(15)),
+        ..fixtures::session_number(n)
+    });
     setting.store(&Session { idle_timeout: None, ..other.clone() }).await;
     setting.store(&resting).await;
     let status = async || {
         let seen_by_other = setting.get_in(&other, &own_path(&resting)).await;
         let by_service = setting.service_get(&path(&resting)).await;
         assert_eq!(by_service.json()["status"], seen_by_other.json()["status"]);
-        (seen_by_other.json()["status"].as_str().unwrap().to_owned(), seen_by_other.header("cache-status").to_owned())
+        (
+            seen_by_other.json()["status"].as_str().unwrap().to_owned(),
+            seen_by_other.header("cache-status").to_owned(),
+        )
     };
     // Once from the database, then from the cache.
     assert_eq!(status().await, ("live".into(), "sessiond; fwd=miss; detail=database".into()));
@@ -38,7 +43,10 @@ async fn rest_ends_a_session_to_the_millisecond_whichever_layer_answers() {
     assert_eq!(status().await.0, "live");
     setting.clock.advance(TimeDelta::milliseconds(1));
     assert_eq!(status().await, ("idle".into(), "sessiond; fwd=miss; detail=database".into()));
-    let list = setting.service_get(&format!("/service/v1/users/{}/sessions", resting.user_id)).await.json();
+    let list = setting
+        .service_get(&format!("/service/v1/users/{}/sessions", resting.user_id))
+        .await
+        .json();
     assert_eq!((&list["total_count"], &list["active_count"]), (&json!(2), &json!(1)));
 
     let answer = setting.get_in(&resting, "/api/v1/sessions/current").await;
@@ -53,7 +61,10 @@ async fn requests_of_a_user_are_use_and_reads_of_the_backend_are_not() {
     for _ in 0..5 {
         setting.clock.advance(TimeDelta::minutes(9));
         // Nothing of it is written yet, and nobody is taken for idle.
-        assert_eq!(setting.get_in(&session, "/api/v1/sessions/current").await.json()["status"], "live");
+        assert_eq!(
+            setting.get_in(&session, "/api/v1/sessions/current").await.json()["status"],
+            "live"
+        );
     }
     setting.clock.advance(TimeDelta::minutes(6));
     assert_eq!(setting.service_get(&path(&session)).await.json()["status"], "live");
@@ -70,7 +81,10 @@ async fn the_backend_reports_use_with_an_address() {
     setting.store(&session).await;
     let activity = format!("{}/activity", path(&session));
     setting.clock.advance(TimeDelta::seconds(90));
-    assert_eq!(setting.service_post(&activity, r#"{"ip_address": "198.51.100.9"}"#).await.status, 204);
+    assert_eq!(
+        setting.service_post(&activity, r#"{"ip_address": "198.51.100.9"}"#).await.status,
+        204
+    );
     let read = setting.service_get(&path(&session)).await.json();
     assert_eq!(read["last_activity_at"], "2026-01-02T03:05:35.123456Z");
     assert_eq!(read["last_ip_address"], "198.51.100.9");
@@ -84,7 +98,10 @@ async fn the_backend_reports_use_with_an_address() {
     let answer = setting.service_post(&activity, Body::empty()).await;
     assert_eq!(answer.problem(), (409, "session_ended".into()));
     let unknown = format!("{}/activity", path(&fixtures::session_number(404)));
-    assert_eq!(setting.service_post(&unknown, "{}").await.problem(), (404, "session_not_found".into()));
+    assert_eq!(
+        setting.service_post(&unknown, "{}").await.problem(),
+        (404, "session_not_found".into())
+    );
     let answer = setting.service_post(&activity, r#"{"ip_address": 7}"#).await;
     assert_eq!((answer.problem().0, answer.bad_field()), (400, "ip_address".into()));
 }
@@ -122,7 +139,9 @@ async fn an_owner_names_a_device_and_takes_the_name_away() {
     assert_eq!(name(json!({ "name": "é".repeat(64) })).await.status, 200);
 
     let answer = setting.patch_in(&own, &own_path(&strangers), r#"{"name": "mine"}"#).await;
-    let unknown = setting.patch_in(&own, &own_path(&fixtures::session_number(404)), r#"{"name": "mine"}"#).await;
+    let unknown = setting
+        .patch_in(&own, &own_path(&fixtures::session_number(404)), r#"{"name": "mine"}"#)
+        .await;
     assert_eq!(answer.problem(), (404, "session_not_found".into()));
     assert_eq!(answer.bytes, unknown.bytes);
     assert_eq!(setting.service_get(&path(&strangers)).await.json()["name"], "work laptop");
@@ -131,27 +150,43 @@ async fn an_owner_names_a_device_and_takes_the_name_away() {
 #[tokio::test]
 async fn the_backend_keeps_metadata_which_users_do_not_see() {
     let setting = Setting::new();
-    let sign_in =
-        json!({ "user_id": fixtures::session().user_id.to_string(), "metadata": { "plan": "pro", "n": [1, null] } });
+    let sign_in = json!({
+        "user_id": fixtures::session().user_id.to_string(),
+        "metadata": { "plan": "pro", "n": [1, null] }
+    });
     let created = setting.service_post("/service/v1/sessions", sign_in.to_string()).await.json();
     assert_eq!(created["metadata"], sign_in["metadata"]);
     let path = format!("/service/v1/sessions/{}", created["id"].as_str().unwrap());
     assert_eq!(setting.service_get(&path).await.json()["metadata"], sign_in["metadata"]);
 
-    let edited = setting.service_patch(&path, r#"{"metadata": {"plan": "free"}, "name": "desk"}"#).await.json();
-    assert_eq!((&edited["metadata"], &edited["name"]), (&json!({ "plan": "free" }), &json!("desk")));
+    let edited = setting
+        .service_patch(&path, r#"{"metadata": {"plan": "free"}, "name": "desk"}"#)
+        .await
+        .json();
+    assert_eq!(
+        (&edited["metadata"], &edited["name"]),
+        (&json!({ "plan": "free" }), &json!("desk"))
+    );
     let edited = setting.service_patch(&path, r#"{"metadata": null}"#).await.json();
     assert_eq!((&edited["metadata"], &edited["name"]), (&Value::Null, &json!("desk")));
     setting.service_patch(&path, r#"{"metadata": {"x": 1}}"#).await;
     assert_eq!(setting.service_patch(&path, "{}").await.json()["metadata"], json!({ "x": 1 }));
-    let list = setting.service_get(&format!("/service/v1/users/{}/sessions", fixtures::session().user_id)).await.json();
+    let list = setting
+        .service_get(&format!("/service/v1/users/{}/sessions", fixtures::session().user_id))
+        .await
+        .json();
     assert_eq!(list["sessions"][0]["metadata"], json!({ "x": 1 }));
 
-    let session =
-        testkit::find_session(&*setting.repository, created["id"].as_str().unwrap().parse().unwrap()).await.unwrap();
-    for answer in
-        [setting.get_in(&session, "/api/v1/sessions").await, setting.get_in(&session, "/api/v1/sessions/current").await]
-    {
+    let session = testkit::find_session(
+        &*setting.repository,
+        created["id"].as_str().unwrap().parse().unwrap(),
+    )
+    .await
+    .unwrap();
+    for answer in [
+        setting.get_in(&session, "/api/v1/sessions").await,
+        setting.get_in(&session, "/api/v1/sessions/current").await,
+    ] {
         assert!(!answer.json().to_string().contains("metadata"));
     }
 
@@ -165,17 +200,24 @@ async fn the_backend_keeps_metadata_which_users_do_not_see() {
         (json!([1]), 400),
         (json!("x"), 400),
     ] {
-        let answer = setting.service_patch(&path, &json!({ "metadata": metadata }).to_string()).await;
+        let answer =
+            setting.service_patch(&path, &json!({ "metadata": metadata }).to_string()).await;
         assert_eq!(answer.status, status, "{metadata}");
         if status != 200 {
             assert_eq!(answer.bad_field(), "metadata");
             let mut body = sign_in.clone();
             body["metadata"] = metadata;
-            assert_eq!(setting.service_post("/service/v1/sessions", body.to_string()).await.status, status);
+            assert_eq!(
+                setting.service_post("/service/v1/sessions", body.to_string()).await.status,
+                status
+            );
         }
     }
     let unknown = format!("/service/v1/sessions/{}", fixtures::session_number(404).id);
-    assert_eq!(setting.service_patch(&unknown, "{}").await.problem(), (404, "session_not_found".into()));
+    assert_eq!(
+        setting.service_patch(&unknown, "{}").await.problem(),
+        (404, "session_not_found".into())
+    );
 }
 
 #[tokio::test]
@@ -191,7 +233,10 @@ async fn a_sign_in_can_be_repeated_with_its_key() {
     };
     sign_in("first").await;
     let second = sign_in("second").await;
-    assert_eq!((second.status.as_u16(), second.json()["evicted"].as_array().unwrap().len()), (201, 1));
+    assert_eq!(
+        (second.status.as_u16(), second.json()["evicted"].as_array().unwrap().len()),
+        (201, 1)
+    );
     let again = sign_in("second").await;
     assert_eq!((again.status.as_u16(), &again.bytes), (201, &second.bytes));
     // Both spellings of a key are one key.
@@ -200,7 +245,11 @@ async fn a_sign_in_can_be_repeated_with_its_key() {
     assert_eq!(sign_in("first").await.problem(), (409, "session_ended".into()));
     for key in ["", &"x".repeat(256), "é", "two words", "\"open"] {
         let answer = sign_in(key).await;
-        assert_eq!((answer.problem().0, answer.bad_field()), (400, "Idempotency-Key".into()), "{key}");
+        assert_eq!(
+            (answer.problem().0, answer.bad_field()),
+            (400, "Idempotency-Key".into()),
+            "{key}"
+        );
     }
 }
 
@@ -228,7 +277,10 @@ async fn everybody_is_signed_out_on_request_and_not_by_mistake() {
         assert_eq!(setting.get_in(session, "/api/v1/sessions/current").await.status, 401);
         assert_eq!(setting.service_get(&path(session)).await.json()["revoked_reason"], "breach");
     }
-    assert_eq!(setting.service_post(REVOKE, r#"{"all": true}"#).await.json(), json!({ "revoked_count": 0 }));
+    assert_eq!(
+        setting.service_post(REVOKE, r#"{"all": true}"#).await.json(),
+        json!({ "revoked_count": 0 })
+    );
 }
 
 #[tokio::test]
@@ -240,7 +292,10 @@ async fn events_are_answered_page_by_page_and_by_session_and_user() {
     setting.store(&b).await;
     setting.delete_in(&a, &own_path(&a), r#"{"reason": "lost phone"}"#).await;
     let page = setting.service_get("/service/v1/events?limit=2").await.json();
-    let rest = setting.service_get(&format!("/service/v1/events?after={}", page["next_after"])).await.json();
+    let rest = setting
+        .service_get(&format!("/service/v1/events?after={}", page["next_after"]))
+        .await
+        .json();
     assert_eq!(page["events"].as_array().unwrap().len(), 2);
     assert_eq!(
         rest["events"],
@@ -254,7 +309,10 @@ async fn events_are_answered_page_by_page_and_by_session_and_user() {
             "actor": format!("user:{}", a.user_id),
         }])
     );
-    let end = setting.service_get(&format!("/service/v1/events?after={}", rest["next_after"])).await.json();
+    let end = setting
+        .service_get(&format!("/service/v1/events?after={}", rest["next_after"]))
+        .await
+        .json();
     assert_eq!(end, json!({ "events": [], "next_after": 3 }));
     let count = async |parameters: String| {
         let page = setting.service_get(&format!("/service/v1/events?{parameters}")).await.json();
@@ -262,9 +320,13 @@ async fn events_are_answered_page_by_page_and_by_session_and_user() {
     };
     assert_eq!(count(format!("session_id={}", a.id)).await, 2);
     assert_eq!(count(format!("user_id={}", b.user_id)).await, 1);
-    for (parameters, field) in
-        [("limit=0", "limit"), ("limit=1001", "limit"), ("after=-1", "after"), ("user_id=x", "user_id"), ("x=1", "x")]
-    {
+    for (parameters, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("after=-1", "after"),
+        ("user_id=x", "user_id"),
+        ("x=1", "x"),
+    ] {
         let answer = setting.service_get(&format!("/service/v1/events?{parameters}")).await;
         assert_eq!((answer.problem().0, answer.bad_field()), (400, field.into()), "{parameters}");
     }
@@ -274,7 +336,8 @@ async fn events_are_answered_page_by_page_and_by_session_and_user() {
 async fn read_until(body: &mut Body, wanted: &str) -> String {
     let mut text = String::new();
     while !text.contains(wanted) {
-        let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame()).await.unwrap();
+        let frame =
+            tokio::time::timeout(std::time::Duration::from_secs(10), body.frame()).await.unwrap();
         text.push_str(std::str::from_utf8(&frame.unwrap().unwrap().into_data().unwrap()).unwrap());
     }
     text
@@ -286,8 +349,8 @@ async fn a_stream_of_events_resumes_where_it_was_and_ends_with_the_node() {
     let [a, b] = [1, 2].map(fixtures::session_number);
     setting.store(&a).await;
     let stream = async |last: Option<&str>| {
-        let mut request =
-            Request::get("/service/v1/events/stream").header("authorization", format!("Bearer {SERVICE_KEY}"));
+        let mut request = Request::get("/service/v1/events/stream")
+            .header("authorization", format!("Bearer {SERVICE_KEY}"));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -297,7 +360,9 @@ async fn a_stream_of_events_resumes_where_it_was_and_ends_with_the_node() {
     assert_eq!(first.headers()["content-type"], "text/event-stream");
     let text = read_until(first.body_mut(), "\n\n").await;
     assert!(
-        text.contains("id: 1\n") && text.contains("event: created\n") && text.contains(&a.id.to_string()),
+        text.contains("id: 1\n")
+            && text.contains("event: created\n")
+            && text.contains(&a.id.to_string()),
         "{text}"
     );
     setting.store(&b).await;
@@ -318,7 +383,8 @@ async fn a_stream_of_events_resumes_where_it_was_and_ends_with_the_node() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_stream_of_events_sends_a_comment_every_fifteen_seconds() {
     let setting = Setting::new();
-    let request = Request::get("/service/v1/events/stream").header("authorization", format!("Bearer {SERVICE_KEY}"));
+    let request = Request::get("/service/v1/events/stream")
+        .header("authorization", format!("Bearer {SERVICE_KEY}"));
     let mut stream = setting.service_stream(request.body(Body::empty()).unwrap()).await;
     let started = tokio::time::Instant::now();
     for comments in 1..=5 {

@@ -1,3 +1,5 @@
+//! The public listener.
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use chrono::TimeDelta;
@@ -111,7 +113,8 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
         revocation: Some(Revocation { at, reason: Some("lost phone".into()), actor: None }.into()),
         ..fixtures::session_number(10)
     };
-    let expired = Session { created_at: at, expires_at: fixtures::now(), ..fixtures::session_number(11) };
+    let expired =
+        Session { created_at: at, expires_at: fixtures::now(), ..fixtures::session_number(11) };
     setting.store(&revoked).await;
     setting.store(&expired).await;
 
@@ -142,13 +145,17 @@ async fn whose_own_session_is_over_is_told_so_whatever_is_asked() {
 #[tokio::test]
 async fn a_session_is_over_at_its_expiry_from_the_cache_too() {
     let setting = Setting::new();
-    let session = Session { expires_at: fixtures::now() + TimeDelta::milliseconds(2), ..fixtures::session() };
+    let session =
+        Session { expires_at: fixtures::now() + TimeDelta::milliseconds(2), ..fixtures::session() };
     setting.store(&session).await;
     let status = async || setting.get_in(&session, "/api/v1/sessions/current").await;
     assert_eq!(status().await.header("cache-status"), "sessiond; fwd=miss; detail=database");
     setting.clock.advance(TimeDelta::milliseconds(1));
     let last = status().await;
-    assert_eq!((last.status.as_u16(), last.header("cache-status")), (200, "sessiond; hit; detail=near"));
+    assert_eq!(
+        (last.status.as_u16(), last.header("cache-status")),
+        (200, "sessiond; hit; detail=near")
+    );
     setting.clock.advance(TimeDelta::milliseconds(1));
     assert_eq!(status().await.problem(), (401, "session_ended".into()));
 }
@@ -158,9 +165,15 @@ async fn without_a_good_token_nobody_is_anybody() {
     let (setting, sessions) = setting().await;
     let session = &sessions.own;
     let claims = |sid: serde_json::Value, exp: i64| {
-        bearer_of(&json!({ "sub": session.user_id.to_string(), "sid": sid, "exp": fixtures::now().timestamp() + exp }))
+        bearer_of(&json!({
+            "sub": session.user_id.to_string(),
+            "sid": sid,
+            "exp": fixtures::now().timestamp() + exp
+        }))
     };
-    let no_session = bearer_of(&json!({ "sub": session.user_id.to_string(), "exp": fixtures::now().timestamp() + 60 }));
+    let no_session = bearer_of(
+        &json!({ "sub": session.user_id.to_string(), "exp": fixtures::now().timestamp() + 60 }),
+    );
     let headers = [
         None,
         Some("Basic dXNlcjpwYXNz".to_owned()),
@@ -187,7 +200,12 @@ async fn without_a_good_token_nobody_is_anybody() {
 #[tokio::test]
 async fn a_malformed_id_is_a_bad_request_that_names_the_field() {
     let (setting, sessions) = setting().await;
-    for id in ["not-a-uuid", "019000000000700080000000000000001", "%00", "01900000-0000-7000-8000-00000000000g"] {
+    for id in [
+        "not-a-uuid",
+        "019000000000700080000000000000001",
+        "%00",
+        "01900000-0000-7000-8000-00000000000g",
+    ] {
         let answer = setting.get_in(&sessions.own, &format!("/api/v1/sessions/{id}")).await;
         assert_eq!(answer.problem(), (400, "invalid_request".into()), "{id}");
         assert_eq!(answer.bad_field(), "id");
@@ -216,7 +234,8 @@ async fn a_dead_database_is_unavailable_and_never_logged_out_or_not_found() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems_too() {
     let (setting, _) = setting().await;
-    for path in ["/", "/api", "/api/v1/sessions/a/b", "/metrics", "/readyz", "/service/v1/sessions"] {
+    for path in ["/", "/api", "/api/v1/sessions/a/b", "/metrics", "/readyz", "/service/v1/sessions"]
+    {
         assert_eq!(setting.get(path, None).await.problem(), (404, "not_found".into()), "{path}");
     }
     for method in [Method::PUT, Method::POST, Method::TRACE] {
@@ -230,8 +249,10 @@ async fn unknown_paths_and_methods_are_problems_too() {
 #[tokio::test]
 async fn a_backends_plain_request_id_is_kept_and_any_other_replaced() {
     let (setting, _) = setting().await;
-    let request = |id: &str| Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
-    let with = async |id: &str| setting.service(request(id)).await.header("x-request-id").to_owned();
+    let request =
+        |id: &str| Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
+    let with =
+        async |id: &str| setting.service(request(id)).await.header("x-request-id").to_owned();
     // An end user does not choose what operators find in their logs.
     let of_user = setting.public(request("edge-7.42_a")).await.header("x-request-id").to_owned();
     assert!(Uuid::parse_str(&of_user).is_ok(), "{of_user}");
@@ -245,7 +266,9 @@ async fn a_backends_plain_request_id_is_kept_and_any_other_replaced() {
 #[tokio::test]
 async fn nobody_owns_the_nil_user() {
     let (setting, sessions) = setting().await;
-    let answer = setting.get(&path(&sessions.own), Some(&bearer(UserId(Uuid::nil()), sessions.own.id))).await;
+    let answer = setting
+        .get(&path(&sessions.own), Some(&bearer(UserId(Uuid::nil()), sessions.own.id)))
+        .await;
     assert_eq!(answer.problem(), (401, "session_ended".into()));
 }
 
@@ -258,16 +281,23 @@ async fn signing_out_a_device_ends_it_at_once_and_again_is_no_error() {
     let (setting, sessions) = setting().await;
     // Both are remembered by the cache.
     setting.get_in(&sessions.own, &path(&sessions.other_device)).await;
-    let answer = setting.delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "lost phone"}"#).await;
+    let answer = setting
+        .delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "lost phone"}"#)
+        .await;
     assert_eq!((answer.status.as_u16(), answer.bytes.len()), (204, 0));
     let body = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
-    assert_eq!((&body["status"], &body["revoked_reason"]), (&json!("revoked"), &json!("lost phone")));
+    assert_eq!(
+        (&body["status"], &body["revoked_reason"]),
+        (&json!("revoked"), &json!("lost phone"))
+    );
     assert_eq!(body["revoked_at"], "2026-01-02T03:04:05.123456Z");
     let gone = setting.get_in(&sessions.other_device, "/api/v1/sessions/current").await;
     assert_eq!(gone.problem(), (401, "session_ended".into()));
 
     setting.clock.advance(TimeDelta::hours(1));
-    let again = setting.delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "again"}"#).await;
+    let again = setting
+        .delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "again"}"#)
+        .await;
     assert_eq!(again.status, 204);
     let after = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
     assert_eq!(after, body);
@@ -290,7 +320,10 @@ async fn signing_out_all_others_spares_this_one_and_other_people() {
     let (setting, sessions) = setting().await;
     for expected in [1, 0] {
         let answer = setting.delete_in(&sessions.own, "/api/v1/sessions", "").await;
-        assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": expected })));
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()),
+            (200, json!({ "revoked_count": expected }))
+        );
     }
     assert_eq!(status(&setting, &sessions.own, &sessions.own).await, "live");
     assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "revoked");
@@ -301,7 +334,8 @@ async fn signing_out_all_others_spares_this_one_and_other_people() {
 async fn a_stranger_signs_nobody_out_and_learns_nothing() {
     let (setting, sessions) = setting().await;
     let anothers = setting.delete_in(&sessions.own, &path(&sessions.strangers), "{}").await;
-    let unknown = setting.delete_in(&sessions.own, &path(&fixtures::session_number(404)), "{}").await;
+    let unknown =
+        setting.delete_in(&sessions.own, &path(&fixtures::session_number(404)), "{}").await;
     assert_eq!(anothers.problem(), (404, "session_not_found".into()));
     assert_eq!(anothers.bytes, unknown.bytes);
     assert_eq!(status(&setting, &sessions.strangers, &sessions.strangers).await, "live");
@@ -318,9 +352,17 @@ async fn a_bad_reason_ends_nothing() {
         (r#"{"because": "x"}"#, 400, "because"),
         ("nonsense", 400, "body"),
     ] {
-        for path in [path(&sessions.other_device), "/api/v1/sessions".into(), "/api/v1/sessions/current".into()] {
+        for path in [
+            path(&sessions.other_device),
+            "/api/v1/sessions".into(),
+            "/api/v1/sessions/current".into(),
+        ] {
             let answer = setting.delete_in(&sessions.own, &path, body).await;
-            assert_eq!((answer.status.as_u16(), answer.bad_field().as_str()), (status, field), "{path} {body}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.bad_field().as_str()),
+                (status, field),
+                "{path} {body}"
+            );
         }
     }
     assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "live");
@@ -334,7 +376,9 @@ async fn the_list_is_the_callers_own_newest_first_page_by_page() {
         setting.store(&Session { created_at, ..fixtures::session_number(n) }).await;
     }
     setting.delete_in(&sessions.own, &path(&fixtures::session_number(12)), "{}").await;
-    let list = async |query: &str| setting.get_in(&sessions.own, &format!("/api/v1/sessions{query}")).await.json();
+    let list = async |query: &str| {
+        setting.get_in(&sessions.own, &format!("/api/v1/sessions{query}")).await.json()
+    };
 
     let whole = list("").await;
     assert_eq!(
@@ -364,8 +408,13 @@ async fn the_list_is_the_callers_own_newest_first_page_by_page() {
     assert_eq!(paged, ids(all));
 
     let active = list("?active_only=true").await;
-    assert_eq!((active["sessions"].as_array().unwrap().len(), &active["total_count"]), (6, &json!(7)));
-    assert!(active["sessions"].as_array().unwrap().iter().all(|session| session["status"] == "live"));
+    assert_eq!(
+        (active["sessions"].as_array().unwrap().len(), &active["total_count"]),
+        (6, &json!(7))
+    );
+    assert!(
+        active["sessions"].as_array().unwrap().iter().all(|session| session["status"] == "live")
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Every route there is, as the routers have it: which credentials it wants, and that it is documented.
+//! Every route there is, as the routers have it: which credentials it wants, and that it is
+//! documented.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,13 @@ enum Listener {
     Service,
 }
 
-async fn send(setting: &Setting, to: Listener, method: &str, path: &str, authorization: Option<&str>) -> Answer {
+async fn send(
+    setting: &Setting,
+    to: Listener,
+    method: &str,
+    path: &str,
+    authorization: Option<&str>,
+) -> Answer {
     let id = fixtures::session().id.to_string();
     let uri = path.replace("{id}", &id).replace("{user_id}", &id);
     let mut request = Request::builder().method(method).uri(uri);
@@ -43,12 +50,17 @@ async fn every_public_route_wants_a_token() {
     let setting = Setting::new();
     for path in public_paths() {
         for method in methods(&setting, Listener::Public, path).await {
-            for authorization in [None, Some("Basic YTpi"), Some("Bearer"), Some("Bearer nonsense")] {
+            for authorization in [None, Some("Basic YTpi"), Some("Bearer"), Some("Bearer nonsense")]
+            {
                 let answer = send(&setting, Listener::Public, &method, path, authorization).await;
                 assert_eq!(answer.status, 401, "{method} {path} {authorization:?}");
                 assert!(answer.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
                 if method != "HEAD" {
-                    assert_eq!(answer.problem(), (401, "unauthenticated".into()), "{method} {path}");
+                    assert_eq!(
+                        answer.problem(),
+                        (401, "unauthenticated".into()),
+                        "{method} {path}"
+                    );
                 }
             }
         }
@@ -72,19 +84,31 @@ async fn every_service_route_wants_a_known_key() {
                 let answer = send(&setting, Listener::Service, &method, path, authorization).await;
                 assert_eq!(answer.status, expected.0, "{method} {path} {authorization:?}");
                 if method != "HEAD" {
-                    assert_eq!(answer.problem(), (expected.0, expected.1.into()), "{method} {path}");
+                    assert_eq!(
+                        answer.problem(),
+                        (expected.0, expected.1.into()),
+                        "{method} {path}"
+                    );
                 }
             }
             // The stream of events would not end.
             if !path.ends_with("/stream") {
                 let key = format!("Bearer {SERVICE_KEY}");
                 let answer = send(&setting, Listener::Service, &method, path, Some(&key)).await;
-                assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
+                assert!(
+                    ![401, 403].contains(&answer.status.as_u16()),
+                    "{method} {path}: {}",
+                    answer.status
+                );
             }
         }
     }
     for path in open_service_paths() {
-        assert_eq!(send(&setting, Listener::Service, "GET", path, None).await.status, 200, "{path}");
+        assert_eq!(
+            send(&setting, Listener::Service, "GET", path, None).await.status,
+            200,
+            "{path}"
+        );
     }
 }
 
@@ -93,14 +117,29 @@ async fn every_service_route_wants_a_known_key() {
 async fn routes_and_documents_agree() {
     let setting = Setting::new();
     let mut routes = BTreeSet::new();
-    let service = service_paths().into_iter().chain(open_service_paths()).map(|path| (Listener::Service, path));
-    for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service) {
+    let service = service_paths()
+        .into_iter()
+        .chain(open_service_paths())
+        .map(|path| (Listener::Service, path));
+    for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service)
+    {
         let methods = methods(&setting, to, path).await;
         // HEAD comes with GET.
-        routes.extend(methods.iter().filter(|method| *method != "HEAD").map(|method| format!("{method} {path}")));
+        routes.extend(
+            methods
+                .iter()
+                .filter(|method| *method != "HEAD")
+                .map(|method| format!("{method} {path}")),
+        );
     }
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http.md")).unwrap();
-    let calls = text.lines().filter(|line| line.starts_with("| `")).flat_map(|line| line.split('`').skip(1).step_by(2));
-    let calls = calls.filter(|code| code.contains(" /")).map(|call| call.split('?').next().unwrap().to_owned());
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http.md"))
+        .unwrap();
+    let calls = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let calls = calls
+        .filter(|code| code.contains(" /"))
+        .map(|call| call.split('?').next().unwrap().to_owned());
     assert_eq!(routes, calls.collect::<BTreeSet<_>>());
 }

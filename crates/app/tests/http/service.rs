@@ -1,3 +1,5 @@
+//! The service listener.
+
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
@@ -10,7 +12,11 @@ use crate::setting::{SERVICE_KEY, Setting, bearer};
 const SESSIONS: &str = "/service/v1/sessions";
 
 fn sign_in() -> Value {
-    json!({ "user_id": fixtures::session().user_id.to_string(), "ip_address": "2001:DB8::1", "user_agent": "curl/8.0" })
+    json!({
+        "user_id": fixtures::session().user_id.to_string(),
+        "ip_address": "2001:DB8::1",
+        "user_agent": "curl/8.0"
+    })
 }
 
 #[tokio::test]
@@ -51,8 +57,12 @@ async fn a_sign_in_is_created_stored_and_read_back() {
     assert_eq!(stored.user_agent.as_deref(), Some("curl/8.0"));
     let location = answer.header("location").to_owned();
     let read = setting.service_get(&location).await.json();
-    assert!(read.as_object().unwrap().iter().all(|(name, value)| created[name] == *value), "{read}");
-    let own = setting.get("/api/v1/sessions/current", Some(&bearer(stored.user_id, stored.id))).await;
+    assert!(
+        read.as_object().unwrap().iter().all(|(name, value)| created[name] == *value),
+        "{read}"
+    );
+    let own =
+        setting.get("/api/v1/sessions/current", Some(&bearer(stored.user_id, stored.id))).await;
     assert_eq!(own.json()["status"], "live");
 }
 
@@ -60,11 +70,18 @@ async fn a_sign_in_is_created_stored_and_read_back() {
 async fn a_wish_for_the_end_is_kept_to_the_microsecond_and_within_the_lifetime() {
     let setting = Setting::new();
     let expires = async |wish: &str| {
-        let body = json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": wish });
+        let body =
+            json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": wish });
         setting.service_post(SESSIONS, body.to_string()).await
     };
-    assert_eq!(expires("2026-01-03T00:00:00.1234567+02:00").await.json()["expires_at"], "2026-01-02T22:00:00.123456Z");
-    assert_eq!(expires("2100-01-01T00:00:00Z").await.json()["expires_at"], "2026-02-01T03:04:05.123456Z");
+    assert_eq!(
+        expires("2026-01-03T00:00:00.1234567+02:00").await.json()["expires_at"],
+        "2026-01-02T22:00:00.123456Z"
+    );
+    assert_eq!(
+        expires("2100-01-01T00:00:00Z").await.json()["expires_at"],
+        "2026-02-01T03:04:05.123456Z"
+    );
     for past in ["2026-01-02T03:04:05.123456Z", "1970-01-01T00:00:00Z"] {
         let answer = expires(past).await;
         assert_eq!(answer.problem(), (422, "unprocessable_content".into()));
@@ -103,21 +120,31 @@ async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
         assert_eq!(answer.bad_field(), field, "{body}");
     }
     let answer = setting.service_post(SESSIONS, with("user_agent", json!("a\u{0}b"))).await;
-    assert_eq!((answer.problem(), answer.bad_field()), ((422, "unprocessable_content".into()), "user_agent".into()));
-    let answer = setting.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
+    assert_eq!(
+        (answer.problem(), answer.bad_field()),
+        ((422, "unprocessable_content".into()), "user_agent".into())
+    );
+    let answer =
+        setting.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
     assert_eq!(answer.problem(), (413, "payload_too_large".into()));
-    assert!(testkit::find_session(&*setting.repository, fixtures::session_number(1).id).await.is_none());
+    assert!(
+        testkit::find_session(&*setting.repository, fixtures::session_number(1).id).await.is_none()
+    );
 }
 
 #[tokio::test]
 async fn only_json_is_read() {
     let setting = Setting::new();
-    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"] {
+    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"]
+    {
         let request = Request::post(SESSIONS)
             .header("authorization", format!("Bearer {SERVICE_KEY}"))
             .header("content-type", content_type)
             .body(Body::from(sign_in().to_string()));
-        assert_eq!(setting.service(request.unwrap()).await.problem(), (415, "unsupported_media_type".into()));
+        assert_eq!(
+            setting.service(request.unwrap()).await.problem(),
+            (415, "unsupported_media_type".into())
+        );
     }
     let request = Request::post(SESSIONS)
         .header("authorization", format!("Bearer {SERVICE_KEY}"))
@@ -131,12 +158,22 @@ async fn the_seeds_two_errors_are_kept_apart() {
     let setting = Setting::new();
     let session = fixtures::session();
     setting.store(&session).await;
-    let get = async |id, user| setting.service_get(&format!("{SESSIONS}/{id}?user_id={user}")).await;
+    let get =
+        async |id, user| setting.service_get(&format!("{SESSIONS}/{id}?user_id={user}")).await;
 
     let first = get(session.id, session.user_id).await;
-    assert_eq!((first.status.as_u16(), first.header("cache-status")), (200, "sessiond; fwd=miss; detail=database"));
-    assert_eq!(get(session.id, session.user_id).await.header("cache-status"), "sessiond; hit; detail=near");
-    assert_eq!(get(session.id, fixtures::another_user()).await.problem(), (403, "not_session_owner".into()));
+    assert_eq!(
+        (first.status.as_u16(), first.header("cache-status")),
+        (200, "sessiond; fwd=miss; detail=database")
+    );
+    assert_eq!(
+        get(session.id, session.user_id).await.header("cache-status"),
+        "sessiond; hit; detail=near"
+    );
+    assert_eq!(
+        get(session.id, fixtures::another_user()).await.problem(),
+        (403, "not_session_owner".into())
+    );
     let unknown = fixtures::session_number(404).id;
     assert_eq!(get(unknown, session.user_id).await.problem(), (404, "session_not_found".into()));
 }
@@ -145,13 +182,22 @@ async fn the_seeds_two_errors_are_kept_apart() {
 async fn an_operator_reads_any_session_in_any_state() {
     let setting = Setting::new();
     let at = fixtures::now();
-    let revoked =
-        Session { revocation: Some(Revocation { at, reason: None, actor: None }.into()), ..fixtures::session() };
+    let revoked = Session {
+        revocation: Some(Revocation { at, reason: None, actor: None }.into()),
+        ..fixtures::session()
+    };
     setting.store(&revoked).await;
     let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
-    assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (200, "sessiond; fwd=bypass; detail=database"));
-    assert_eq!((&answer.json()["status"], &answer.json()["is_current"]), (&json!("revoked"), &json!(false)));
-    let unknown = setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("cache-status")),
+        (200, "sessiond; fwd=bypass; detail=database")
+    );
+    assert_eq!(
+        (&answer.json()["status"], &answer.json()["is_current"]),
+        (&json!("revoked"), &json!(false))
+    );
+    let unknown =
+        setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
     assert_eq!(unknown.problem(), (404, "session_not_found".into()));
 }
 
@@ -159,23 +205,30 @@ async fn an_operator_reads_any_session_in_any_state() {
 async fn bad_parameters_are_named() {
     let setting = Setting::new();
     let id = fixtures::session().id;
-    for (query, field) in [("user_id=nonsense", "user_id"), ("user_id=", "user_id"), ("userid=1", "userid")] {
+    for (query, field) in
+        [("user_id=nonsense", "user_id"), ("user_id=", "user_id"), ("userid=1", "userid")]
+    {
         let answer = setting.service_get(&format!("{SESSIONS}/{id}?{query}")).await;
         assert_eq!(answer.problem(), (400, "invalid_request".into()), "{query}");
         assert_eq!(answer.bad_field(), field, "{query}");
     }
     let answer = setting.service_get(&format!("{SESSIONS}/nonsense")).await;
-    assert_eq!((answer.problem(), answer.bad_field()), ((400, "invalid_request".into()), "id".into()));
+    assert_eq!(
+        (answer.problem(), answer.bad_field()),
+        ((400, "invalid_request".into()), "id".into())
+    );
 }
 
 #[tokio::test]
 async fn health_and_metrics_want_no_key() {
     let setting = Setting::new();
-    let get = async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+    let get =
+        async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
     assert_eq!(get("/livez").await.status, 200);
     assert_eq!(get("/metrics").await.status, 200);
     let ready = get("/readyz").await;
-    let expected = json!({ "ready": true, "store": "up", "cache": "none", "cached_sessions": "used" });
+    let expected =
+        json!({ "ready": true, "store": "up", "cache": "none", "cached_sessions": "used" });
     assert_eq!((ready.status.as_u16(), ready.json()), (200, expected));
 
     setting.health.stopping();
@@ -187,7 +240,8 @@ async fn health_and_metrics_want_no_key() {
 async fn a_dead_database_makes_the_node_unready_and_every_answer_503() {
     let setting = Setting::new();
     setting.take_database_down();
-    let get = async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+    let get =
+        async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
     let ready = get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()["store"].clone()), (503, json!("down")));
 
@@ -206,9 +260,12 @@ async fn a_dead_database_makes_the_node_unready_and_every_answer_503() {
 #[tokio::test]
 async fn a_session_ends_when_it_is_to() {
     let setting = Setting::new();
-    let body =
-        json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": "2026-01-02T03:04:06.123456Z" });
-    let location = setting.service_post(SESSIONS, body.to_string()).await.header("location").to_owned();
+    let body = json!({
+        "user_id": fixtures::session().user_id.to_string(),
+        "expires_at": "2026-01-02T03:04:06.123456Z"
+    });
+    let location =
+        setting.service_post(SESSIONS, body.to_string()).await.header("location").to_owned();
     assert_eq!(setting.service_get(&location).await.json()["status"], "live");
     setting.clock.advance(TimeDelta::seconds(1));
     assert_eq!(setting.service_get(&location).await.json()["status"], "expired");
@@ -222,14 +279,18 @@ async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
         setting.store(session).await;
     }
     let one = |n: usize| format!("{SESSIONS}/{}", sessions[n].id);
-    let revoked = async |n: usize| setting.service_get(&one(n)).await.json()["revoked_reason"].clone();
+    let revoked =
+        async |n: usize| setting.service_get(&one(n)).await.json()["revoked_reason"].clone();
 
     for _ in 0..2 {
         assert_eq!(setting.service_delete(&one(0), r#"{"reason": "fraud"}"#).await.status, 204);
     }
     assert_eq!(revoked(0).await, "fraud");
     let unknown = format!("{SESSIONS}/{}", fixtures::session_number(404).id);
-    assert_eq!(setting.service_delete(&unknown, "").await.problem(), (404, "session_not_found".into()));
+    assert_eq!(
+        setting.service_delete(&unknown, "").await.problem(),
+        (404, "session_not_found".into())
+    );
 
     let ids: Vec<_> = sessions[..3].iter().map(|session| session.id.to_string()).collect();
     let body = json!({ "ids": ids, "reason": "batch" }).to_string();
@@ -238,7 +299,9 @@ async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
     assert_eq!((revoked(0).await, revoked(2).await), (json!("fraud"), json!("batch")));
 
     let of_user = format!("/service/v1/users/{}/sessions", sessions[0].user_id);
-    let except = json!({ "reason": "password reset", "except_session_id": sessions[5].id.to_string() }).to_string();
+    let except =
+        json!({ "reason": "password reset", "except_session_id": sessions[5].id.to_string() })
+            .to_string();
     let answer = setting.service_delete(&of_user, &except).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": 2 })));
     assert_eq!((revoked(4).await, revoked(5).await), (json!("password reset"), json!(null)));
@@ -255,10 +318,18 @@ async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
 async fn a_bad_user_or_list_of_ids_is_named() {
     let setting = Setting::new();
     let answer = setting.service_get("/service/v1/users/nonsense/sessions").await;
-    assert_eq!((answer.problem(), answer.bad_field()), ((400, "invalid_request".into()), "user_id".into()));
-    for (body, field) in [("{}", "ids"), (r#"{"ids": ["x"]}"#, "ids[0]"), (r#"{"ids": [], "all": true}"#, "all")] {
+    assert_eq!(
+        (answer.problem(), answer.bad_field()),
+        ((400, "invalid_request".into()), "user_id".into())
+    );
+    for (body, field) in
+        [("{}", "ids"), (r#"{"ids": ["x"]}"#, "ids[0]"), (r#"{"ids": [], "all": true}"#, "all")]
+    {
         let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
-        assert_eq!((answer.problem(), answer.bad_field().as_str()), ((400, "invalid_request".into()), field));
+        assert_eq!(
+            (answer.problem(), answer.bad_field().as_str()),
+            ((400, "invalid_request".into()), field)
+        );
     }
 }
 
@@ -275,11 +346,16 @@ async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
         assert_eq!(created["evicted"].as_array().unwrap(), evicted);
         ids.push(created["id"].clone());
     }
-    let evicted = setting.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
-    assert_eq!((&evicted["status"], &evicted["revoked_reason"]), (&json!("revoked"), &json!("session_limit")));
+    let evicted =
+        setting.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
+    assert_eq!(
+        (&evicted["status"], &evicted["revoked_reason"]),
+        (&json!("revoked"), &json!("session_limit"))
+    );
 }
 
-/// Whoever cannot wait is told from when on nobody answers the session as live: here at once, since there is no other node.
+/// Whoever cannot wait is told from when on nobody answers the session as live: here at once, since
+/// there is no other node.
 #[tokio::test]
 async fn who_prefers_not_to_wait_is_told_when_an_end_is_final() {
     let setting = Setting::new();
@@ -295,8 +371,15 @@ async fn who_prefers_not_to_wait_is_told_when_an_end_is_final() {
     let path = format!("{SESSIONS}/{}", session.id);
     assert_eq!(delete(&path, "respond-async-please, wait=10").await.status, 204);
     let answer = delete(&path, "wait=10, Respond-Async; foo=bar").await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (202.try_into().unwrap(), "respond-async"));
+    assert_eq!(
+        (answer.status, answer.header("preference-applied")),
+        (202.try_into().unwrap(), "respond-async")
+    );
     assert_eq!(answer.json(), json!({ "effective_by": "2026-01-02T03:04:05.123456Z" }));
-    let answer = delete(&format!("/service/v1/users/{}/sessions", session.user_id), "respond-async").await;
-    assert_eq!(answer.json(), json!({ "revoked_count": 0, "effective_by": "2026-01-02T03:04:05.123456Z" }));
+    let answer =
+        delete(&format!("/service/v1/users/{}/sessions", session.user_id), "respond-async").await;
+    assert_eq!(
+        answer.json(),
+        json!({ "revoked_count": 0, "effective_by": "2026-01-02T03:04:05.123456Z" })
+    );
 }

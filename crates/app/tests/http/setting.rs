@@ -1,9 +1,11 @@
+//! The routers of both listeners over in-memory ports, and requests to them.
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
-    MemorySessionRetention,
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+    MemorySessionRepository, MemorySessionRetention,
 };
 use application::commands::handlers::Enrichers;
 use application::{Application, Policies, Ports};
@@ -42,7 +44,11 @@ struct Curl;
 impl DeviceEnricher for Curl {
     fn device(&self, user_agent: &str) -> Option<Device> {
         let kind = DeviceKind::Other;
-        user_agent.starts_with("curl/").then(|| Device { browser: Some("curl".into()), system: None, kind })
+        user_agent.starts_with("curl/").then(|| Device {
+            browser: Some("curl".into()),
+            system: None,
+            kind,
+        })
     }
 }
 
@@ -139,7 +145,8 @@ impl Setting {
         };
         let activity_window = TimeDelta::seconds(60);
         let max_staleness = Duration::from_millis(500);
-        let policies = Policies { sessions, activity_window, retention: TimeDelta::days(30), max_staleness };
+        let policies =
+            Policies { sessions, activity_window, retention: TimeDelta::days(30), max_staleness };
         let (application, mut background) = Application::new(ports, policies);
         // The clock stands still, so one poll is enough; in memory it is done at once.
         background.poll().now_or_never().unwrap().unwrap();
@@ -152,7 +159,8 @@ impl Setting {
             session_claim: "sid".into(),
             types: vec!["at+jwt".into(), "jwt".into()],
         };
-        let tokens = TokenVerifier::new(vec![Issuer::new(rules).with_secret(SECRET)], clock.clone());
+        let tokens =
+            TokenVerifier::new(vec![Issuer::new(rules).with_secret(SECRET)], clock.clone());
         let keys = [
             ServiceKey::of(SERVICE_KEY),
             ServiceKey {
@@ -167,7 +175,8 @@ impl Setting {
             },
         ];
         let limits = Arc::new(Limits::new(&limits));
-        let health = Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
+        let health =
+            Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
         let as_clock: Arc<dyn Clock> = clock.clone();
         Self {
             public: public_router(PublicState {
@@ -220,7 +229,8 @@ impl Setting {
 
     /// A GET on the public listener from this address.
     pub(crate) async fn get_from(&self, peer: &str, path: &str, authorization: &str) -> Answer {
-        let mut request = Request::get(path).header("authorization", authorization).body(Body::empty()).unwrap();
+        let mut request =
+            Request::get(path).header("authorization", authorization).body(Body::empty()).unwrap();
         request.extensions_mut().insert(PeerAddress(peer.parse().unwrap()));
         send(&self.public, request).await
     }
@@ -230,7 +240,8 @@ impl Setting {
         self.get(path, Some(&bearer(session.user_id, session.id))).await
     }
 
-    /// A DELETE on the public listener as the owner of this session, in it, with this JSON text as the body.
+    /// A DELETE on the public listener as the owner of this session, in it, with this JSON text as
+    /// the body.
     pub(crate) async fn delete_in(&self, session: &Session, path: &str, body: &str) -> Answer {
         let request = Request::delete(path)
             .header("authorization", bearer(session.user_id, session.id))
@@ -301,13 +312,16 @@ async fn send(router: &Router, request: Request<Body>) -> Answer {
 
 /// The `Authorization` header of a user in a session.
 pub(crate) fn bearer(user: UserId, session: SessionId) -> String {
-    bearer_of(
-        &json!({ "sub": user.to_string(), "sid": session.to_string(), "exp": fixtures::now().timestamp() + 3600 }),
-    )
+    bearer_of(&json!({
+        "sub": user.to_string(),
+        "sid": session.to_string(),
+        "exp": fixtures::now().timestamp() + 3600
+    }))
 }
 
 /// The `Authorization` header with these claims.
 pub(crate) fn bearer_of(claims: &Value) -> String {
-    let token = encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap();
+    let token =
+        encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap();
     format!("Bearer {token}")
 }

@@ -22,9 +22,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Records activity of sessions in memory, until it is written.
 ///
-/// The first activity of a session in a window is due to be written at once. What follows in the window is kept until its end, as one.
-/// A window is never longer than a tenth of the time-out that activity extends, so the store is never so far behind that it could take
-/// an active session for an idle one (`docs/security.md`).
+/// The first activity of a session in a window is due to be written at once. What follows in the
+/// window is kept until its end, as one. A window is never longer than a tenth of the time-out that
+/// activity extends, so the store is never so far behind that it could take an active session for
+/// an idle one (`docs/security.md`).
 ///
 /// Writes are scheduled by the monotonic clock: a wall clock that is set back delays none.
 pub struct ActivityBuffer {
@@ -46,7 +47,8 @@ struct Shard {
 struct Entry {
     /// All activity since the buffer has the session.
     latest: Touch,
-    /// The first activity that is dirty: neither persisted nor being written. `None`: there is none.
+    /// The first activity that is dirty: neither persisted nor being written. `None`: there is
+    /// none.
     dirty_since: Option<DateTime<Utc>>,
     /// The first activity that is being written. Then nothing is due.
     in_flight_since: Option<DateTime<Utc>>,
@@ -62,7 +64,8 @@ struct Entry {
 
 impl Entry {
     fn is_live(&self, now: DateTime<Utc>) -> bool {
-        now < self.expires_at && self.idle_timeout.is_none_or(|timeout| now < self.latest.last_at + timeout)
+        now < self.expires_at
+            && self.idle_timeout.is_none_or(|timeout| now < self.latest.last_at + timeout)
     }
 
     fn is_persisted(&self) -> bool {
@@ -71,7 +74,8 @@ impl Entry {
 
     fn add(&mut self, touch: Touch) {
         self.latest = self.latest.merge(touch);
-        self.dirty_since = Some(self.dirty_since.map_or(touch.first_at, |since| since.min(touch.first_at)));
+        self.dirty_since =
+            Some(self.dirty_since.map_or(touch.first_at, |since| since.min(touch.first_at)));
     }
 }
 
@@ -89,12 +93,14 @@ impl Shard {
         self.unpersisted -= usize::from(removed.is_some_and(|entry| !entry.is_persisted()));
     }
 
-    /// Makes an entry due at this moment, and keeps the heap at most twice as large as the entries: those that were removed leave void
-    /// items behind.
+    /// Makes an entry due at this moment, and keeps the heap at most twice as large as the entries:
+    /// those that were removed leave void items behind.
     fn schedule(&mut self, id: SessionId, at: MonotonicInstant) {
         let Self { entries, due, .. } = self;
         if due.len() > 2 * entries.len() + 16 {
-            due.retain(|Reverse((at, id))| entries.get(id).is_some_and(|entry| entry.due_at == *at));
+            due.retain(|Reverse((at, id))| {
+                entries.get(id).is_some_and(|entry| entry.due_at == *at)
+            });
         }
         if let Some(entry) = entries.get_mut(&id) {
             entry.due_at = at;
@@ -102,8 +108,8 @@ impl Shard {
         }
     }
 
-    /// Drops the entries whose activity is persisted: their sessions are then written more often than they need to be. Returns whether
-    /// there is room.
+    /// Drops the entries whose activity is persisted: their sessions are then written more often
+    /// than they need to be. Returns whether there is room.
     fn make_room(&mut self) -> bool {
         if self.unpersisted < self.entries.len() {
             self.entries.retain(|_, entry| !entry.is_persisted());
@@ -123,7 +129,8 @@ impl ActivityBuffer {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Records that a session, which is live at `now` and was read with this version, is active then.
+    /// Records that a session, which is live at `now` and was read with this version, is active
+    /// then.
     pub(crate) fn record(
         &self,
         session: &Session,
@@ -167,8 +174,9 @@ impl ActivityBuffer {
         shard.schedule(session.id, due_at);
     }
 
-    /// Records activity of a session that the buffer has, that is live by what it has, and that is servable. Returns `false` where the
-    /// store has to be asked: the buffer is a cache of live sessions like any other.
+    /// Records activity of a session that the buffer has, that is live by what it has, and that is
+    /// servable. Returns `false` where the store has to be asked: the buffer is a cache of live
+    /// sessions like any other.
     pub(crate) fn record_if_buffered(
         &self,
         id: SessionId,
@@ -178,7 +186,8 @@ impl ActivityBuffer {
     ) -> bool {
         let mut shard = self.shard(id);
         let may_record = |entry: &Entry| {
-            entry.is_live(now) && entry.version.as_ref().is_some_and(|version| is_servable(entry.user_id, version))
+            entry.is_live(now)
+                && entry.version.as_ref().is_some_and(|version| is_servable(entry.user_id, version))
         };
         shard.entries.get(&id).is_some_and(may_record)
             && shard.add(Touch { session_id: id, first_at: now, last_at: now, ip_address })
@@ -209,9 +218,14 @@ impl ActivityBuffer {
         let mut touches = Vec::new();
         for shard in 0..SHARDS {
             let mut shard = self.lock(shard);
-            while let Some(Reverse((at, id))) = shard.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            while let Some(Reverse((at, id))) =
+                shard.due.peek().copied().filter(|Reverse((at, _))| *at <= now)
+            {
                 shard.due.pop();
-                let Some(entry) = shard.entries.get_mut(&id).filter(|entry| entry.due_at == at) else { continue };
+                let Some(entry) = shard.entries.get_mut(&id).filter(|entry| entry.due_at == at)
+                else {
+                    continue;
+                };
                 if entry.in_flight_since.is_some() {
                     // It is scheduled anew once it is known what became of the write.
                     continue;
@@ -254,7 +268,8 @@ impl ActivityBuffer {
             let was_persisted = entry.is_persisted();
             entry.in_flight_since = None;
             // Never at `now` again, however short the window.
-            let pause = if is_written { entry.window.max(Duration::from_micros(1)) } else { RETRY_AFTER };
+            let pause =
+                if is_written { entry.window.max(Duration::from_micros(1)) } else { RETRY_AFTER };
             if !is_written {
                 entry.add(*touch);
             }
@@ -276,7 +291,8 @@ impl ActivityBuffer {
     }
 }
 
-/// Activity that was taken to be written. What is not reported as written when this is dropped is tried again soon.
+/// Activity that was taken to be written. What is not reported as written when this is dropped is
+/// tried again soon.
 pub(super) struct TakenActivity<'a> {
     buffer: &'a ActivityBuffer,
     touches: Vec<Touch>,
@@ -285,7 +301,8 @@ pub(super) struct TakenActivity<'a> {
 }
 
 impl<'a> TakenActivity<'a> {
-    /// In the order of ids: several nodes may write the same sessions, and one order prevents deadlocks.
+    /// In the order of ids: several nodes may write the same sessions, and one order prevents
+    /// deadlocks.
     fn new(buffer: &'a ActivityBuffer, mut touches: Vec<Touch>) -> Self {
         touches.sort_unstable_by_key(|touch| touch.session_id);
         Self { buffer, touches, settled: 0, batch: 0 }
@@ -373,7 +390,10 @@ mod tests {
         fn unpersisted(&self) -> usize {
             let count = |shard: usize| {
                 let shard = self.buffer.lock(shard);
-                assert_eq!(shard.unpersisted, shard.entries.values().filter(|entry| !entry.is_persisted()).count());
+                assert_eq!(
+                    shard.unpersisted,
+                    shard.entries.values().filter(|entry| !entry.is_persisted()).count()
+                );
                 shard.unpersisted
             };
             (0..SHARDS).map(count).sum()
@@ -496,7 +516,8 @@ mod tests {
     #[test]
     fn session_is_returned_with_the_activity_that_is_not_persisted() {
         let (f, clock_says) = (fixture(), at(500));
-        let session = Arc::new(Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() });
+        let session =
+            Arc::new(Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() });
         assert!(Arc::ptr_eq(&f.buffer.with_pending_activity(session.clone()), &session));
         f.record(&session, 500);
         let refreshed = f.buffer.with_pending_activity(session.clone());
@@ -517,7 +538,9 @@ mod tests {
             f.record(&session, 0);
         }
         let kept = f.write_due().len();
-        assert!(kept <= SHARDS * SHARD_CAPACITY && kept as u64 + f.buffer.dropped() == count as u64);
+        assert!(
+            kept <= SHARDS * SHARD_CAPACITY && kept as u64 + f.buffer.dropped() == count as u64
+        );
         // Persisted ones make room.
         f.record(&fixtures::session_number(count as u64), 1);
         assert_eq!(f.write_due().len(), 1);
@@ -538,10 +561,14 @@ mod tests {
         assert!(!record(2, &|_| false));
         assert_eq!(f.write_due(), [(0, 1)]);
         f.buffer.record(&session, None, None, at(3));
-        assert!(!f.buffer.record_if_buffered(session.id, None, at(4), servable), "nobody knows what the read had seen");
+        assert!(
+            !f.buffer.record_if_buffered(session.id, None, at(4), servable),
+            "nobody knows what the read had seen"
+        );
     }
 
-    /// A sliding session that was read again expires later, and so does its entry: otherwise each call would read the store.
+    /// A sliding session that was read again expires later, and so does its entry: otherwise each
+    /// call would read the store.
     #[test]
     fn entry_takes_over_what_a_later_read_says() {
         let f = fixture();

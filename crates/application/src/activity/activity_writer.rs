@@ -8,7 +8,8 @@ use super::ActivityBuffer;
 
 /// Sessions that one statement writes.
 const BATCH: usize = 2000;
-/// Batches of one round that may fail, for example because a row is locked, before the others wait for the next round too.
+/// Batches of one round that may fail, for example because a row is locked, before the others wait
+/// for the next round too.
 const MAX_FAILURES: u32 = 3;
 
 /// Writes the activity that an [`ActivityBuffer`] has recorded.

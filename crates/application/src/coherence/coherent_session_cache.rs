@@ -10,7 +10,8 @@ use domain::{Session, SessionId, UserId};
 use super::RevocationState;
 
 /// The near cache, then the shared one. Caches are not trusted: what they hold is served only if it
-/// [is servable](RevocationState::is_servable) at the moment of the answer. So no handler can forget to ask, and none has to know.
+/// [is servable](RevocationState::is_servable) at the moment of the answer. So no handler can
+/// forget to ask, and none has to know.
 pub struct CoherentSessionCache {
     near: Option<Arc<dyn SessionCache>>,
     shared: Option<Arc<dyn SessionCache>>,
@@ -75,7 +76,8 @@ mod tests {
     use std::time::Duration;
 
     use adapters_memory::{
-        MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
+        MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+        MemorySessionRepository,
     };
     use domain::coherence::{LogPage, MonotonicInstant, SessionRead, Snapshot};
     use domain::ports::SessionRepository;
@@ -111,10 +113,15 @@ mod tests {
         let (database, clock) = (MemoryDatabase::default(), Arc::new(SteppingClock::default()));
         let repo = MemorySessionRepository::new(database.clone());
         repo.insert(&fixtures::session(), None).await.unwrap();
-        let SessionRead { session, version } = repo.find_by_id(fixtures::session().id).await.unwrap().unwrap();
+        let SessionRead { session, version } =
+            repo.find_by_id(fixtures::session().id).await.unwrap().unwrap();
         let shared = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
         shared.set(&session, &version.unwrap()).await;
-        let feed = Arc::new(MemoryRevocationFeed::new(database, MemoryNodes::default(), Uuid::from_u128(1)));
+        let feed = Arc::new(MemoryRevocationFeed::new(
+            database,
+            MemoryNodes::default(),
+            Uuid::from_u128(1),
+        ));
         let state = Arc::new(RevocationState::new(clock.clone(), MAX_STALENESS));
         RevocationFollower::new(feed, state.clone()).poll().await.unwrap();
         let get = async |near: Option<Arc<dyn SessionCache>>| {
@@ -126,9 +133,11 @@ mod tests {
         assert!(!get(Some(Arc::new(slow))).await, "the last poll was too long ago by then");
     }
 
-    /// A coherent cache over a near and a shared one, of a node that trusts whatever the suite sets.
+    /// A coherent cache over a near and a shared one, of a node that trusts whatever the suite
+    /// sets.
     async fn trusting_cache() -> ((), Arc<CoherentSessionCache>) {
-        let state = Arc::new(RevocationState::new(Arc::new(SteppingClock::default()), MAX_STALENESS));
+        let state =
+            Arc::new(RevocationState::new(Arc::new(SteppingClock::default()), MAX_STALENESS));
         let page = LogPage {
             incarnation: fixtures::read_version().incarnation,
             entries: Vec::new(),
@@ -137,7 +146,9 @@ mod tests {
             starts_over: Some(Snapshot::default()),
         };
         state.apply(&page, MonotonicInstant::default());
-        let cache = || Some(Arc::new(MemorySessionCache::new(100, fixtures::clock())) as Arc<dyn SessionCache>);
+        let cache = || {
+            Some(Arc::new(MemorySessionCache::new(100, fixtures::clock())) as Arc<dyn SessionCache>)
+        };
         ((), Arc::new(CoherentSessionCache::new(cache(), cache(), state)))
     }
 

@@ -16,19 +16,24 @@ use super::injected_bugs::{BOUNDARY, just_before};
 /// The pause before the store is asked again.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Waits until no node can serve what was revoked: until every peer has reported that it knows, or for longer than any of them serves
-/// what it has cached.
+/// Waits until no node can serve what was revoked: until every peer has reported that it knows, or
+/// for longer than any of them serves what it has cached.
 pub struct CommitWait {
     feed: Arc<dyn RevocationFeed>,
     clock: Arc<dyn MonotonicClock>,
     state: Arc<RevocationState>,
-    /// The longest maximum staleness of this node and of any peer that it ever heard of, for when the store cannot be asked.
+    /// The longest maximum staleness of this node and of any peer that it ever heard of, for when
+    /// the store cannot be asked.
     longest: Mutex<Duration>,
 }
 
 impl CommitWait {
     /// Creates the commit wait of a node.
-    pub fn new(feed: Arc<dyn RevocationFeed>, clock: Arc<dyn MonotonicClock>, state: Arc<RevocationState>) -> Self {
+    pub fn new(
+        feed: Arc<dyn RevocationFeed>,
+        clock: Arc<dyn MonotonicClock>,
+        state: Arc<RevocationState>,
+    ) -> Self {
         let longest = Mutex::new(state.max_staleness());
         Self { feed, clock, state, longest }
     }
@@ -66,7 +71,8 @@ impl CommitWait {
         }
     }
 
-    /// Returns how long it takes at most until what had been committed at `committed` is effective on every node.
+    /// Returns how long it takes at most until what had been committed at `committed` is effective
+    /// on every node.
     pub(crate) async fn remaining(&self, committed: MonotonicInstant) -> Duration {
         if self.feed.is_exclusive() {
             return Duration::ZERO;
@@ -86,7 +92,9 @@ impl CommitWait {
         }
         match select(pin!(asked), pin!(self.clock.sleep(left))).await {
             Either::Left((peers, _)) => peers,
-            Either::Right(_) => Err(PortError::unavailable("the store did not answer before the deadline")),
+            Either::Right(_) => {
+                Err(PortError::unavailable("the store did not answer before the deadline"))
+            }
         }
     }
 

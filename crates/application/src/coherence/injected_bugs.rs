@@ -8,8 +8,8 @@ use domain::{SessionId, UserId};
 
 use super::RevocationState;
 
-/// A cached session is served up to and at the moment at which a revocation is acknowledged. That is a moment without length; so here
-/// the clock ticks, which by itself does no harm.
+/// A cached session is served up to and at the moment at which a revocation is acknowledged. That
+/// is a moment without length; so here the clock ticks, which by itself does no harm.
 pub(super) const BOUNDARY: &str = "bug-boundary-on-both-sides";
 
 /// Returns the last tick.
@@ -25,10 +25,16 @@ pub(super) fn just_before(moment: MonotonicInstant) -> MonotonicInstant {
 
 impl RevocationState {
     /// Returns whether the map has no objection, and only then whether it is recent enough.
-    pub(super) fn is_servable_in_two_steps(&self, id: SessionId, user_id: UserId, version: &ReadVersion) -> bool {
+    pub(super) fn is_servable_in_two_steps(
+        &self,
+        id: SessionId,
+        user_id: UserId,
+        version: &ReadVersion,
+    ) -> bool {
         let map = || self.map().read().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = || self.now() < map().fresh_until();
-        let had_no_objection = map().check(id, user_id, version, MonotonicInstant::default()).is_ok();
+        let had_no_objection =
+            map().check(id, user_id, version, MonotonicInstant::default()).is_ok();
         if !is_fresh() {
             // The moment between the two is short; not here.
             std::thread::sleep(Duration::from_millis(200));

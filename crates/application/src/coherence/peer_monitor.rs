@@ -13,7 +13,8 @@ use super::CommitWait;
 /// A peer is dead whose heartbeat stood still for so many of its maximum stalenesses.
 const STALENESSES_UNTIL_DEAD: u32 = 10;
 
-/// Looks after the peers of this node: removes those that are dead, so that no revocation waits for them.
+/// Looks after the peers of this node: removes those that are dead, so that no revocation waits for
+/// them.
 pub struct PeerMonitor {
     feed: Arc<dyn RevocationFeed>,
     clock: Arc<dyn MonotonicClock>,
@@ -24,7 +25,11 @@ pub struct PeerMonitor {
 
 impl PeerMonitor {
     /// Creates the monitor of a node that has not seen its peers yet.
-    pub fn new(feed: Arc<dyn RevocationFeed>, clock: Arc<dyn MonotonicClock>, commit_wait: Arc<CommitWait>) -> Self {
+    pub fn new(
+        feed: Arc<dyn RevocationFeed>,
+        clock: Arc<dyn MonotonicClock>,
+        commit_wait: Arc<CommitWait>,
+    ) -> Self {
         Self { feed, clock, commit_wait, last_heartbeats: HashMap::new() }
     }
 
@@ -40,7 +45,8 @@ impl PeerMonitor {
         self.last_heartbeats.retain(|node, _| peers.iter().any(|peer| peer.node == *node));
         let mut dead = Vec::new();
         for peer in peers {
-            let (heartbeats, since) = self.last_heartbeats.entry(peer.node).or_insert((peer.heartbeats, now));
+            let (heartbeats, since) =
+                self.last_heartbeats.entry(peer.node).or_insert((peer.heartbeats, now));
             if *heartbeats != peer.heartbeats {
                 (*heartbeats, *since) = (peer.heartbeats, now);
             } else if now > since.saturating_add(peer.max_staleness * STALENESSES_UNTIL_DEAD) {

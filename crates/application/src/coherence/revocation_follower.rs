@@ -12,9 +12,11 @@ use super::RevocationState;
 /// What one poll did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
-    /// Poll again soon: there is more to read, or there is news whose merging peers may wait to hear of.
+    /// Poll again soon: there is more to read, or there is news whose merging peers may wait to
+    /// hear of.
     pub again: bool,
-    /// What was cached before is not served any more: another incarnation has begun, or the log was pruned too far.
+    /// What was cached before is not served any more: another incarnation has begun, or the log was
+    /// pruned too far.
     pub is_reset: bool,
     /// There were more entries than a node keeps.
     pub has_overflowed: bool,
@@ -22,16 +24,18 @@ pub struct Polled {
     pub went_back: bool,
 }
 
-/// Polls the log of revocations into a [`RevocationState`], and reports to peers what this node has merged.
+/// Polls the log of revocations into a [`RevocationState`], and reports to peers what this node has
+/// merged.
 ///
-/// It awaits nothing but its feed: if it waited for anything else, such as a place in the pool of connections, a busy database would
-/// turn the caches off, and be busier still.
+/// It awaits nothing but its feed: if it waited for anything else, such as a place in the pool of
+/// connections, a busy database would turn the caches off, and be busier still.
 pub struct RevocationFollower {
     feed: Arc<dyn RevocationFeed>,
     state: Arc<RevocationState>,
     is_registered: bool,
     position: Option<LogPosition>,
-    /// When the poll of the first page of the present row was sent, if there are more pages to come.
+    /// When the poll of the first page of the present row was sent, if there are more pages to
+    /// come.
     row_sent: Option<MonotonicInstant>,
     /// There is something that was not reported yet.
     has_news: bool,
@@ -41,13 +45,22 @@ pub struct RevocationFollower {
 impl RevocationFollower {
     /// Creates the follower of a node that has not polled.
     pub fn new(feed: Arc<dyn RevocationFeed>, state: Arc<RevocationState>) -> Self {
-        Self { feed, state, is_registered: false, position: None, row_sent: None, has_news: false, reported: None }
+        Self {
+            feed,
+            state,
+            is_registered: false,
+            position: None,
+            row_sent: None,
+            has_news: false,
+            reported: None,
+        }
     }
 
     /// Polls once.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer: cached sessions are served until the last poll is too long ago.
+    /// [`PortError::Unavailable`] if the store did not answer: cached sessions are served until the
+    /// last poll is too long ago.
     pub async fn poll(&mut self) -> Result<Polled, PortError> {
         if !self.is_registered {
             self.feed.register(self.state.max_staleness()).await?;
@@ -74,7 +87,12 @@ impl RevocationFollower {
         if applied.went_back {
             self.position = None;
             self.feed.end_life(poll.page.incarnation).await?;
-            return Ok(Polled { again: true, is_reset: true, went_back: true, ..Polled::default() });
+            return Ok(Polled {
+                again: true,
+                is_reset: true,
+                went_back: true,
+                ..Polled::default()
+            });
         }
         self.position = Some(poll.position);
         self.row_sent = (!applied.is_complete).then_some(row_sent);
@@ -87,10 +105,12 @@ impl RevocationFollower {
         })
     }
 
-    /// Reports where there is news, and often enough to show that this node lives, but not with each poll: a row that is updated ten
-    /// times a second bloats under any long snapshot.
+    /// Reports where there is news, and often enough to show that this node lives, but not with
+    /// each poll: a row that is updated ten times a second bloats under any long snapshot.
     fn is_heartbeat_due(&self, now: MonotonicInstant) -> bool {
-        let is_due = |reported: MonotonicInstant| now >= reported.saturating_add(self.state.max_staleness() / 2);
+        let is_due = |reported: MonotonicInstant| {
+            now >= reported.saturating_add(self.state.max_staleness() / 2)
+        };
         self.has_news && self.row_sent.is_none() || self.reported.is_none_or(is_due)
     }
 
@@ -136,8 +156,15 @@ mod tests {
             Ok(())
         }
 
-        async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError> {
-            self.asked.lock().unwrap().push((position.map(|position| position.0.clone()), is_heartbeat));
+        async fn poll(
+            &self,
+            position: Option<&LogPosition>,
+            is_heartbeat: bool,
+        ) -> Result<Option<Poll>, PortError> {
+            self.asked
+                .lock()
+                .unwrap()
+                .push((position.map(|position| position.0.clone()), is_heartbeat));
             self.clock.advance(Duration::from_millis(100));
             let poll = self.polls.lock().unwrap().pop_front();
             poll.ok_or_else(|| PortError::unavailable("the script is over"))
@@ -188,7 +215,13 @@ mod tests {
 
     fn page(xmax: u64) -> LogPage {
         let snapshot = Snapshot::below(xmax);
-        LogPage { incarnation: HERE, entries: Vec::new(), snapshot, is_last: true, starts_over: None }
+        LogPage {
+            incarnation: HERE,
+            entries: Vec::new(),
+            snapshot,
+            is_last: true,
+            starts_over: None,
+        }
     }
 
     fn first(xmax: u64) -> LogPage {
@@ -260,7 +293,11 @@ mod tests {
         assert_eq!(polled, Polled { again: true, is_reset: true, ..Polled::default() });
         assert!(f.state.poll_age() >= MAX_STALENESS, "nothing is servable before the last page");
         let polled = f.poll(LogPage { is_last: false, ..page(10) }, "b").await;
-        assert_eq!((polled.again, f.last_asked()), (true, (at("a"), false)), "half of a row is nothing to report");
+        assert_eq!(
+            (polled.again, f.last_asked()),
+            (true, (at("a"), false)),
+            "half of a row is nothing to report"
+        );
         f.poll(page(10), "c").await;
         assert_eq!((f.last_asked().0, f.poll_age()), (at("b"), 300));
         f.poll(page(10), "d").await;
@@ -278,7 +315,10 @@ mod tests {
         let mut f = fixture();
         f.poll(first(10), "a").await;
         let polled = f.poll(page(9), "b").await;
-        assert_eq!(polled, Polled { again: true, is_reset: true, went_back: true, ..Polled::default() });
+        assert_eq!(
+            polled,
+            Polled { again: true, is_reset: true, went_back: true, ..Polled::default() }
+        );
         assert_eq!(*f.feed.ended.lock().unwrap(), [HERE]);
         f.poll(LogPage { incarnation: Incarnation { life: 2, ..HERE }, ..first(9) }, "c").await;
         assert_eq!((f.last_asked().0, f.poll_age()), (None, 100));

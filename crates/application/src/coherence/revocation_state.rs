@@ -1,11 +1,13 @@
-//! What this node knows of revocations, shared by those who serve, those who revoke, and the follower.
+//! What this node knows of revocations, shared by those who serve, those who revoke, and the
+//! follower.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use domain::coherence::{
-    Applied, Incarnation, LogPage, MonotonicInstant, ReadVersion, Refusal, RevocationMap, Scope, ack_deadline,
+    Applied, Incarnation, LogPage, MonotonicInstant, ReadVersion, Refusal, RevocationMap, Scope,
+    ack_deadline,
 };
 use domain::ports::MonotonicClock;
 use domain::{SessionId, UserId};
@@ -14,7 +16,8 @@ use fail::fail_point;
 #[cfg(feature = "failpoints")]
 use super::injected_bugs::{BOUNDARY, just_before, tick};
 
-/// Released fences that wait for a poll, at most. Beyond that, all users are fenced until the next one.
+/// Released fences that wait for a poll, at most. Beyond that, all users are fenced until the next
+/// one.
 const MAX_PENDING_RELEASES: usize = 100_000;
 
 /// The revocation map of this node with its clock, and counts of what was refused.
@@ -29,7 +32,8 @@ pub struct RevocationState {
 
 #[derive(Default)]
 struct Bookkeeping {
-    /// Fences whose write has been committed, or may have been: they stand until a poll that was sent later is merged.
+    /// Fences whose write has been committed, or may have been: they stand until a poll that was
+    /// sent later is merged.
     pending_releases: Vec<(MonotonicInstant, Scope)>,
     /// The incarnation of the map, and since when this node knows it.
     incarnation: Option<(Incarnation, MonotonicInstant)>,
@@ -58,10 +62,12 @@ impl RevocationState {
     /// Returns whether a session that was read with this version may be served from a cache now.
     pub fn is_servable(&self, id: SessionId, user_id: UserId, version: &ReadVersion) -> bool {
         fail_point!("bug-no-check", |_| true);
-        fail_point!("bug-freshness-after-the-map", |_| self.is_servable_in_two_steps(id, user_id, version));
+        fail_point!("bug-freshness-after-the-map", |_| self
+            .is_servable_in_two_steps(id, user_id, version));
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         fail_point!(BOUNDARY, |_| map.check(id, user_id, version, just_before(self.now())).is_ok());
-        // The clock is read under the lock: the map that is asked is the one that was recent enough at this moment.
+        // The clock is read under the lock: the map that is asked is the one that was recent enough
+        // at this moment.
         let checked = map.check(id, user_id, version, self.now());
         drop(map);
         let count = match checked {
@@ -74,10 +80,12 @@ impl RevocationState {
 
     /// Returns how often cached sessions were refused, by reason.
     pub fn refused(&self) -> [(Refusal, u64); Refusal::ALL.len()] {
-        Refusal::ALL.map(|refusal| (refusal, self.refused[refusal as usize].load(Ordering::Relaxed)))
+        Refusal::ALL
+            .map(|refusal| (refusal, self.refused[refusal as usize].load(Ordering::Relaxed)))
     }
 
-    /// Returns why cached sessions are not served: all of them, because the last poll is too long ago, or more than are served.
+    /// Returns why cached sessions are not served: all of them, because the last poll is too long
+    /// ago, or more than are served.
     pub fn trouble(&self) -> Option<Refusal> {
         if self.poll_age() >= self.max_staleness {
             return Some(Refusal::PollTooOld);
@@ -85,13 +93,17 @@ impl RevocationState {
         self.bookkeeping().trouble
     }
 
-    /// Notes the shares of what was served and refused since the last call. To be called every second or so.
+    /// Notes the shares of what was served and refused since the last call. To be called every
+    /// second or so.
     pub(crate) fn note_shares(&self) {
         let served = self.served.load(Ordering::Relaxed);
         let refused = self.refused().map(|(_, count)| count);
         let mut bookkeeping = self.bookkeeping();
-        let (served_before, refused_before) = std::mem::replace(&mut bookkeeping.noted, (served, refused));
-        let newly = std::array::from_fn::<_, { Refusal::ALL.len() }, _>(|index| refused[index] - refused_before[index]);
+        let (served_before, refused_before) =
+            std::mem::replace(&mut bookkeeping.noted, (served, refused));
+        let newly = std::array::from_fn::<_, { Refusal::ALL.len() }, _>(|index| {
+            refused[index] - refused_before[index]
+        });
         let (all, newly_served) = (newly.iter().sum::<u64>(), served - served_before);
         if all + newly_served >= FEW_CHECKS {
             let most = Refusal::ALL.into_iter().max_by_key(|refusal| newly[*refusal as usize]);
@@ -104,7 +116,8 @@ impl RevocationState {
         self.max_staleness
     }
 
-    /// Returns how long ago the last poll was sent. From [`max_staleness`](Self::max_staleness) on, nothing is served from caches.
+    /// Returns how long ago the last poll was sent. From [`max_staleness`](Self::max_staleness) on,
+    /// nothing is served from caches.
     pub fn poll_age(&self) -> Duration {
         let fresh_until = self.map.read().unwrap_or_else(PoisonError::into_inner).fresh_until();
         (self.clock.now().0 + self.max_staleness).saturating_sub(fresh_until.0)
@@ -115,15 +128,16 @@ impl RevocationState {
         self.map.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Fences sessions, before the store is told to revoke them: this node serves none of them from its caches while the fence
-    /// stands.
+    /// Fences sessions, before the store is told to revoke them: this node serves none of them from
+    /// its caches while the fence stands.
     pub(crate) fn fence(self: &Arc<Self>, scopes: impl IntoIterator<Item = Scope>) -> Fence {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let scopes = scopes.into_iter().map(|scope| map.fence(scope)).collect();
         Fence { state: self.clone(), scopes }
     }
 
-    /// Merges a page of the log. `sent` is the moment before the poll of the first page of its row was sent.
+    /// Merges a page of the log. `sent` is the moment before the poll of the first page of its row
+    /// was sent.
     pub(super) fn apply(&self, page: &LogPage, sent: MonotonicInstant) -> Applied {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let applied = map.apply(page, sent, self.max_staleness);
@@ -131,11 +145,13 @@ impl RevocationState {
         let incarnation = map.incarnation();
         if bookkeeping.incarnation.map(|(known, _)| known) != incarnation {
             // By now at the latest the incarnation before has ended.
-            bookkeeping.incarnation = incarnation.map(|incarnation| (incarnation, self.clock.now()));
+            bookkeeping.incarnation =
+                incarnation.map(|incarnation| (incarnation, self.clock.now()));
         }
         if applied.is_complete {
             let pending = std::mem::take(&mut bookkeeping.pending_releases);
-            let (seen, unseen) = pending.into_iter().partition::<Vec<_>, _>(|(committed, _)| *committed < sent);
+            let (seen, unseen) =
+                pending.into_iter().partition::<Vec<_>, _>(|(committed, _)| *committed < sent);
             bookkeeping.pending_releases = unseen;
             for (_, scope) in seen {
                 map.release(scope);
@@ -150,18 +166,21 @@ impl RevocationState {
         self.bookkeeping().incarnation = None;
     }
 
-    /// Returns the moment after which no node serves what it cached in an earlier incarnation than this one. `None` if this node
-    /// does not know that it is the present one.
+    /// Returns the moment after which no node serves what it cached in an earlier incarnation than
+    /// this one. `None` if this node does not know that it is the present one.
     ///
-    /// A restore may have taken away the leases of nodes that go on serving what they cached before it, until they poll or their last
-    /// poll is too long ago. That is less than `max_staleness` after this node learnt of the new incarnation.
+    /// A restore may have taken away the leases of nodes that go on serving what they cached before
+    /// it, until they poll or their last poll is too long ago. That is less than `max_staleness`
+    /// after this node learnt of the new incarnation.
     pub(super) fn earlier_incarnations_served_until(
         &self,
         incarnation: Option<Incarnation>,
         max_staleness: Duration,
     ) -> Option<MonotonicInstant> {
         let known = self.bookkeeping().incarnation;
-        known.filter(|(known, _)| Some(*known) == incarnation).map(|(_, since)| ack_deadline(since, max_staleness))
+        known
+            .filter(|(known, _)| Some(*known) == incarnation)
+            .map(|(_, since)| ack_deadline(since, max_staleness))
     }
 
     pub(super) fn now(&self) -> MonotonicInstant {
@@ -182,8 +201,9 @@ impl RevocationState {
 
 /// While it stands, this node serves none of the sessions in its scopes from its caches.
 ///
-/// Dropped before it is known what became of the write, because its caller was cancelled or has panicked, it stands until a poll
-/// that is sent later has been merged: that poll sees the write, if it was committed.
+/// Dropped before it is known what became of the write, because its caller was cancelled or has
+/// panicked, it stands until a poll that is sent later has been merged: that poll sees the write,
+/// if it was committed.
 #[must_use]
 pub(crate) struct Fence {
     state: Arc<RevocationState>,
@@ -197,8 +217,8 @@ impl Fence {
         self.scopes.drain(..).for_each(|scope| map.release(scope));
     }
 
-    /// Releases the fence: the write has been committed by now, or may have been. It stands until a poll that is sent later has been
-    /// merged. Returns the present moment.
+    /// Releases the fence: the write has been committed by now, or may have been. It stands until a
+    /// poll that is sent later has been merged. Returns the present moment.
     pub(crate) fn release(mut self) -> MonotonicInstant {
         self.release_after_next_poll()
     }
@@ -244,7 +264,8 @@ mod tests {
 
     fn fixture() -> Fixture {
         let clock = Arc::new(SteppingClock::default());
-        let fixture = Fixture { state: Arc::new(RevocationState::new(clock.clone(), MAX_STALENESS)), clock };
+        let fixture =
+            Fixture { state: Arc::new(RevocationState::new(clock.clone(), MAX_STALENESS)), clock };
         fixture.poll();
         fixture
     }
@@ -262,8 +283,10 @@ mod tests {
         }
 
         fn is_servable(&self) -> bool {
-            let (session, version) =
-                (fixtures::session(), ReadVersion { incarnation: HERE, snapshot: Snapshot::below(9) });
+            let (session, version) = (
+                fixtures::session(),
+                ReadVersion { incarnation: HERE, snapshot: Snapshot::below(9) },
+            );
             self.state.is_servable(session.id, session.user_id, &version)
         }
     }
@@ -321,7 +344,10 @@ mod tests {
     fn entries_are_counted() {
         let f = fixture();
         assert_eq!(f.state.entry_count(), 0);
-        let entry = |n| RevocationEntry { sequence: 8, scope: Scope::Session(fixtures::session_number(n).id) };
+        let entry = |n| RevocationEntry {
+            sequence: 8,
+            scope: Scope::Session(fixtures::session_number(n).id),
+        };
         let page = LogPage {
             incarnation: HERE,
             entries: (1..=3).map(entry).collect(),
@@ -364,7 +390,11 @@ mod tests {
         assert_eq!(f.state.trouble(), Some(Refusal::Revoked));
         fence.abort();
         f.state.note_shares();
-        assert_eq!(f.state.trouble(), Some(Refusal::Revoked), "until something shows that it is over");
+        assert_eq!(
+            f.state.trouble(),
+            Some(Refusal::Revoked),
+            "until something shows that it is over"
+        );
         check(FEW_CHECKS * 10);
         f.state.note_shares();
         assert_eq!(f.state.trouble(), None);

@@ -29,12 +29,13 @@ pub enum Acknowledge {
 pub struct Revoked {
     /// How many sessions were revoked that had not been before.
     pub count: u64,
-    /// From when on no node serves them as live, by this node's wall clock. `None` where that was waited for.
+    /// From when on no node serves them as live, by this node's wall clock. `None` where that was
+    /// waited for.
     pub effective_by: Option<DateTime<Utc>>,
 }
 
-/// Runs a revocation safely. Before the write, this node stops serving the affected sessions from its caches. After the commit, waits
-/// until no node can serve them.
+/// Runs a revocation safely. Before the write, this node stops serving the affected sessions from
+/// its caches. After the commit, waits until no node can serve them.
 pub struct SessionRevoker {
     session_cache: Arc<dyn SessionCache>,
     activity: Arc<ActivityBuffer>,
@@ -45,7 +46,8 @@ pub struct SessionRevoker {
 
 /// A revocation that has begun, behind a fence.
 ///
-/// Dropped, because its caller was cancelled or has panicked, it counts as one whose outcome is unknown.
+/// Dropped, because its caller was cancelled or has panicked, it counts as one whose outcome is
+/// unknown.
 #[must_use]
 pub struct PendingRevocation<'a> {
     revoker: &'a SessionRevoker,
@@ -76,11 +78,16 @@ impl SessionRevoker {
 }
 
 impl PendingRevocation<'_> {
-    /// The store has revoked these, if any, and is not told more. Returns once that is effective on every node; or at once, with the
-    /// moment at which it will be.
+    /// The store has revoked these, if any, and is not told more. Returns once that is effective on
+    /// every node; or at once, with the moment at which it will be.
     ///
-    /// Also where nothing was revoked: another caller may have revoked them a moment ago, and this is an acknowledgement all the same.
-    pub async fn committed(self, revoked: &[SessionKey], acknowledge: Acknowledge) -> Option<DateTime<Utc>> {
+    /// Also where nothing was revoked: another caller may have revoked them a moment ago, and this
+    /// is an acknowledgement all the same.
+    pub async fn committed(
+        self,
+        revoked: &[SessionKey],
+        acknowledge: Acknowledge,
+    ) -> Option<DateTime<Utc>> {
         let committed = self.fence.release();
         self.revoker.invalidate(revoked).await;
         match acknowledge {
@@ -90,7 +97,10 @@ impl PendingRevocation<'_> {
             }
             Acknowledge::Committed => {
                 let remaining = self.revoker.commit_wait.remaining(committed).await;
-                Some(self.revoker.clock.now() + TimeDelta::from_std(remaining).unwrap_or(TimeDelta::MAX))
+                Some(
+                    self.revoker.clock.now()
+                        + TimeDelta::from_std(remaining).unwrap_or(TimeDelta::MAX),
+                )
             }
         }
     }
@@ -105,8 +115,9 @@ impl PendingRevocation<'_> {
         self.fence.abort();
     }
 
-    /// The store did not do it, or not all of it, or the outcome is unknown. Nothing is acknowledged, so this node need not know more than any
-    /// other: if it was done after all, the next poll tells.
+    /// The store did not do it, or not all of it, or the outcome is unknown. Nothing is
+    /// acknowledged, so this node need not know more than any other: if it was done after all, the
+    /// next poll tells.
     pub fn failed(self, error: PortError) -> PortError {
         self.fence.release();
         error
@@ -114,8 +125,8 @@ impl PendingRevocation<'_> {
 }
 
 impl SessionRevoker {
-    /// Removes revoked sessions from what this node has cached. That frees room, and is best effort: none of them is servable. So of
-    /// very many, a few are removed.
+    /// Removes revoked sessions from what this node has cached. That frees room, and is best
+    /// effort: none of them is servable. So of very many, a few are removed.
     async fn invalidate(&self, revoked: &[SessionKey]) {
         self.activity.remove(revoked);
         self.session_cache.remove(&revoked[..revoked.len().min(MAX_REMOVALS)]).await;

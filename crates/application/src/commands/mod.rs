@@ -4,6 +4,6 @@ pub mod handlers;
 mod session_commands;
 
 pub use session_commands::{
-    CleanUp, CreateSession, EditSession, ImportSessions, RecordActivity, RevokeAllSessions, RevokeAllUserSessions,
-    RevokeSession, RevokeSessions,
+    CleanUp, CreateSession, EditSession, ImportSessions, RecordActivity, RevokeAllSessions,
+    RevokeAllUserSessions, RevokeSession, RevokeSessions,
 };

@@ -1,3 +1,5 @@
+//! The commands: what each of them is given.
+
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -18,7 +20,8 @@ pub struct CreateSession {
     pub user_agent: Option<String>,
     /// An earlier end than the configured lifetime.
     pub expires_at: Option<DateTime<Utc>>,
-    /// How many live sessions this user may have, this one included; the configured number, if absent.
+    /// How many live sessions this user may have, this one included; the configured number, if
+    /// absent.
     pub max_sessions: Option<NonZeroU32>,
     /// What the backend keeps with the session; at most [`domain::METADATA_MAX_BYTES`].
     pub metadata: Option<Metadata>,
@@ -48,7 +51,8 @@ pub struct EditSession {
     pub session_id: SessionId,
     /// Whose it has to be; anybody's, if absent.
     pub owner: Option<UserId>,
-    /// What to change: a name of at most [`domain::NAME_MAX_CHARS`], metadata of at most [`domain::METADATA_MAX_BYTES`].
+    /// What to change: a name of at most [`domain::NAME_MAX_CHARS`], metadata of at most
+    /// [`domain::METADATA_MAX_BYTES`].
     pub edit: SessionEdit,
 }
 

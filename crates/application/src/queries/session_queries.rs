@@ -1,3 +1,5 @@
+//! The queries: what each of them is given.
+
 use domain::ports::ListPosition;
 use domain::{SessionId, UserId};
 

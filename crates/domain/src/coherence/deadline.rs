@@ -1,9 +1,10 @@
-//! Moments of a monotonic clock, and the moment at which a revocation may be acknowledged without hearing from anybody.
+//! Moments of a monotonic clock, and the moment at which a revocation may be acknowledged without
+//! hearing from anybody.
 
 use std::time::Duration;
 
-/// A moment of a process's monotonic clock, as the time since an origin of its own. Never compared between processes: the rules
-/// use rates of clocks only.
+/// A moment of a process's monotonic clock, as the time since an origin of its own. Never compared
+/// between processes: the rules use rates of clocks only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonotonicInstant(pub Duration);
 
@@ -20,8 +21,9 @@ const CLOCK_DRIFT: u32 = 1000;
 /// By how much the operating system's timers and our own arithmetic may be wrong.
 const EPSILON: Duration = Duration::from_millis(2);
 
-/// Returns the moment after which a revocation is effective on every node, whatever those do, if its commit had returned at
-/// `committed` and no node's maximum staleness is longer than `max_staleness`.
+/// Returns the moment after which a revocation is effective on every node, whatever those do, if
+/// its commit had returned at `committed` and no node's maximum staleness is longer than
+/// `max_staleness`.
 pub fn ack_deadline(committed: MonotonicInstant, max_staleness: Duration) -> MonotonicInstant {
     committed.saturating_add(max_staleness + max_staleness / CLOCK_DRIFT + EPSILON)
 }

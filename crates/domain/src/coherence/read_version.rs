@@ -1,4 +1,5 @@
-//! How a read found a session: in which database, and what it could see there. This travels beside a session, never inside it.
+//! How a read found a session: in which database, and what it could see there. This travels beside
+//! a session, never inside it.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ pub struct Incarnation {
     pub system: u64,
     /// The database of that server: its OID.
     pub database: u32,
-    /// A random id of this life of the database. A new life begins after whatever may use transaction ids again, or may bring back
-    /// what was revoked: a crash, a promotion, a restore, a copy.
+    /// A random id of this life of the database. A new life begins after whatever may use
+    /// transaction ids again, or may bring back what was revoked: a crash, a promotion, a restore,
+    /// a copy.
     pub life: u64,
 }
 
@@ -31,7 +33,7 @@ pub struct ReadVersion {
 pub struct SessionRead {
     /// The session.
     pub session: Arc<Session>,
-    /// What the read had seen. `None` if that is not known, for example right after a crash of the server: such a session cannot be
-    /// cached.
+    /// What the read had seen. `None` if that is not known, for example right after a crash of the
+    /// server: such a session cannot be cached.
     pub version: Option<ReadVersion>,
 }

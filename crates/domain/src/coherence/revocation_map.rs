@@ -1,4 +1,5 @@
-//! What a node has read from the log of revocations, and which cached sessions it may serve by that.
+//! What a node has read from the log of revocations, and which cached sessions it may serve by
+//! that.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -29,20 +30,23 @@ pub struct RevocationEntry {
 
 /// A page of the log, as one poll read it.
 ///
-/// Where one page is not enough, the next poll goes on where this one ended. What is committed meanwhile may lie before that place, so
-/// a row of pages is as complete as the snapshot of its first page says, and no more; each page names that snapshot.
+/// Where one page is not enough, the next poll goes on where this one ended. What is committed
+/// meanwhile may lie before that place, so a row of pages is as complete as the snapshot of its
+/// first page says, and no more; each page names that snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogPage {
     /// Which database the page is of.
     pub incarnation: Incarnation,
     /// The entries: those that the snapshot before did not see, in any order.
     pub entries: Vec<RevocationEntry>,
-    /// What a node has seen once it has merged the last page of the row. Exact, however many transactions are in progress.
+    /// What a node has seen once it has merged the last page of the row. Exact, however many
+    /// transactions are in progress.
     pub snapshot: Snapshot,
     /// Whether this is the last page of the row.
     pub is_last: bool,
-    /// `Some`: the page does not go on from where the node was, because it is the node's first, of another incarnation, or because
-    /// the log was pruned meanwhile. Entries that this snapshot sees may be missing from it and from all that follow.
+    /// `Some`: the page does not go on from where the node was, because it is the node's first, of
+    /// another incarnation, or because the log was pruned meanwhile. Entries that this snapshot
+    /// sees may be missing from it and from all that follow.
     pub starts_over: Option<Snapshot>,
 }
 
@@ -61,7 +65,8 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::PollTooOld, Self::OtherIncarnation, Self::BelowHorizon, Self::Revoked];
+    pub const ALL: [Self; 4] =
+        [Self::PollTooOld, Self::OtherIncarnation, Self::BelowHorizon, Self::Revoked];
 
     /// Returns the label of the metric.
     pub fn reason(self) -> &'static str {
@@ -77,7 +82,8 @@ impl Refusal {
 /// What merging a page did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The map was emptied first: nothing that was cached in another incarnation, or before what the log still has, is served.
+    /// The map was emptied first: nothing that was cached in another incarnation, or before what
+    /// the log still has, is served.
     pub is_reset: bool,
     /// There was an entry that the map did not have.
     pub has_news: bool,
@@ -85,13 +91,13 @@ pub struct Applied {
     pub is_complete: bool,
     /// The map was full: nothing that was read before this page is served.
     pub has_overflowed: bool,
-    /// The store counts from lower numbers than before in the same life, as a copy of its files does. Numbers mean nothing any more:
-    /// a new life has to begin.
+    /// The store counts from lower numbers than before in the same life, as a copy of its files
+    /// does. Numbers mean nothing any more: a new life has to begin.
     pub went_back: bool,
 }
 
-/// What a node has read from the log of revocations. The entries and the moment until which they are recent enough are one value,
-/// so that a check sees both as they were together.
+/// What a node has read from the log of revocations. The entries and the moment until which they
+/// are recent enough are one value, so that a check sees both as they were together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationMap {
     /// `None` before the first poll.
@@ -113,7 +119,8 @@ struct Log {
     sessions: HashMap<SessionId, Newest>,
     users: HashMap<UserId, Newest>,
     all_users: Option<Newest>,
-    /// Every entry above, oldest first, to be dropped once the horizon sees it. An item whose scope has a newer entry is void.
+    /// Every entry above, oldest first, to be dropped once the horizon sees it. An item whose scope
+    /// has a newer entry is void.
     order: VecDeque<(Scope, Newest)>,
     /// Snapshots that will be the horizon when they are old enough, one per minute.
     notes: VecDeque<(MonotonicInstant, Snapshot)>,
@@ -123,8 +130,9 @@ struct Log {
 
 /// The newest entries about one scope.
 ///
-/// Snapshots of one database contain one another. So a read that saw an entry of one row of pages has seen all entries of the rows
-/// before, and only the newest row counts. Within a row the order of commits is unknown: there a read must have seen all.
+/// Snapshots of one database contain one another. So a read that saw an entry of one row of pages
+/// has seen all entries of the rows before, and only the newest row counts. Within a row the order
+/// of commits is unknown: there a read must have seen all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Newest {
     row: u64,
@@ -133,12 +141,13 @@ struct Newest {
 }
 
 impl RevocationMap {
-    /// Entries that a map holds at most. With more it trusts nothing that was read before its last poll.
+    /// Entries that a map holds at most. With more it trusts nothing that was read before its last
+    /// poll.
     pub const MAX_ENTRIES: usize = 1_000_000;
     /// Scopes that are fenced one by one, at most. Beyond that, all users are fenced.
     pub const MAX_FENCES: usize = 100_000;
-    /// How long an entry is kept. No cached session is older: it lives for a minute in the near cache after at most ten in the shared
-    /// one.
+    /// How long an entry is kept. No cached session is older: it lives for a minute in the near
+    /// cache after at most ten in the shared one.
     pub const HORIZON_AGE: Duration = Duration::from_secs(12 * 60);
     /// How often the present snapshot is noted, to be the horizon later.
     const NOTE_INTERVAL: Duration = Duration::from_secs(60);
@@ -150,14 +159,17 @@ impl RevocationMap {
         self.log.as_ref().map(|log| log.incarnation)
     }
 
-    /// Returns the moment from which on no cached session is served, unless another poll is merged before.
+    /// Returns the moment from which on no cached session is served, unless another poll is merged
+    /// before.
     pub fn fresh_until(&self) -> MonotonicInstant {
         self.fresh_until
     }
 
     /// Returns for how many sessions and users there are entries.
     pub fn len(&self) -> usize {
-        self.log.as_ref().map_or(0, |log| log.sessions.len() + log.users.len() + usize::from(log.all_users.is_some()))
+        self.log.as_ref().map_or(0, |log| {
+            log.sessions.len() + log.users.len() + usize::from(log.all_users.is_some())
+        })
     }
 
     /// Returns whether there are no entries.
@@ -165,8 +177,9 @@ impl RevocationMap {
         self.len() == 0
     }
 
-    /// Returns whether a cached session that was read with this version may be served at `now`, as far as revocations go. Whether it
-    /// has expired is another matter ([`Session::is_live`](crate::Session::is_live)).
+    /// Returns whether a cached session that was read with this version may be served at `now`, as
+    /// far as revocations go. Whether it has expired is another matter
+    /// ([`Session::is_live`](crate::Session::is_live)).
     ///
     /// # Errors
     /// The [`Refusal`].
@@ -178,7 +191,9 @@ impl RevocationMap {
         now: MonotonicInstant,
     ) -> Result<(), Refusal> {
         // At `fresh_until` it is too late already: an acknowledgement is given right after it.
-        let Some(log) = self.log.as_ref().filter(|_| now < self.fresh_until) else { return Err(Refusal::PollTooOld) };
+        let Some(log) = self.log.as_ref().filter(|_| now < self.fresh_until) else {
+            return Err(Refusal::PollTooOld);
+        };
         if version.incarnation != log.incarnation {
             return Err(Refusal::OtherIncarnation);
         }
@@ -198,23 +213,32 @@ impl RevocationMap {
         Ok(())
     }
 
-    /// Merges a page. `sent` is the moment before the poll of the **first** page of its row was sent, not the one at which it was
-    /// answered.
-    pub fn apply(&mut self, page: &LogPage, sent: MonotonicInstant, max_staleness: Duration) -> Applied {
-        let is_rewound = |log: &Log| log.incarnation == page.incarnation && page.snapshot.xmin() < log.seen.xmin();
+    /// Merges a page. `sent` is the moment before the poll of the **first** page of its row was
+    /// sent, not the one at which it was answered.
+    pub fn apply(
+        &mut self,
+        page: &LogPage,
+        sent: MonotonicInstant,
+        max_staleness: Duration,
+    ) -> Applied {
+        let is_rewound = |log: &Log| {
+            log.incarnation == page.incarnation && page.snapshot.xmin() < log.seen.xmin()
+        };
         if self.rewound == Some(page.incarnation) || self.log.as_ref().is_some_and(is_rewound) {
             self.reset();
             self.rewound = Some(page.incarnation);
             return Applied { is_reset: true, went_back: true, ..Applied::default() };
         }
         let mut applied = Applied { is_complete: page.is_last, ..Applied::default() };
-        let goes_on = |log: &&mut Log| page.starts_over.is_none() && page.incarnation == log.incarnation;
+        let goes_on =
+            |log: &&mut Log| page.starts_over.is_none() && page.incarnation == log.incarnation;
         let log = match self.log.as_mut().filter(goes_on) {
             Some(log) => log,
             None => {
                 applied.is_reset = true;
                 self.rewound = None;
-                // What a page leaves out that goes on from another place is unknown: it is all taken for missing.
+                // What a page leaves out that goes on from another place is unknown: it is all
+                // taken for missing.
                 let horizon = page.starts_over.clone().unwrap_or_else(|| page.snapshot.clone());
                 self.log.insert(Log::new(page.incarnation, horizon))
             }
@@ -241,8 +265,9 @@ impl RevocationMap {
         self.fresh_until = MonotonicInstant::default();
     }
 
-    /// Fences sessions that this node is about to revoke: from now on none of them is served. Returns the scope that is to be
-    /// [released](Self::release), which is all users beyond [`MAX_FENCES`](Self::MAX_FENCES).
+    /// Fences sessions that this node is about to revoke: from now on none of them is served.
+    /// Returns the scope that is to be [released](Self::release), which is all users beyond
+    /// [`MAX_FENCES`](Self::MAX_FENCES).
     #[must_use]
     pub fn fence(&mut self, scope: Scope) -> Scope {
         let has_room = self.fenced.len() < Self::MAX_FENCES || self.fenced.contains_key(&scope);
@@ -251,7 +276,8 @@ impl RevocationMap {
         scope
     }
 
-    /// Takes a fence away: nothing was written, or a poll that was sent after the commit has been merged.
+    /// Takes a fence away: nothing was written, or a poll that was sent after the commit has been
+    /// merged.
     pub fn release(&mut self, scope: Scope) {
         if let Some(count) = self.fenced.get_mut(&scope) {
             *count -= 1;
@@ -328,13 +354,15 @@ impl Log {
     fn complete(&mut self, snapshot: &Snapshot, sent: MonotonicInstant) {
         self.row += 1;
         self.seen = snapshot.clone();
-        let is_due =
-            |(noted, _): &(MonotonicInstant, Snapshot)| sent >= noted.saturating_add(RevocationMap::NOTE_INTERVAL);
+        let is_due = |(noted, _): &(MonotonicInstant, Snapshot)| {
+            sent >= noted.saturating_add(RevocationMap::NOTE_INTERVAL)
+        };
         if self.notes.back().is_none_or(is_due) {
             self.notes.push_back((sent, snapshot.clone()));
         }
-        let is_old =
-            |(noted, _): &(MonotonicInstant, Snapshot)| sent >= noted.saturating_add(RevocationMap::HORIZON_AGE);
+        let is_old = |(noted, _): &(MonotonicInstant, Snapshot)| {
+            sent >= noted.saturating_add(RevocationMap::HORIZON_AGE)
+        };
         while let Some((_, old)) = self.notes.pop_front_if(|note| is_old(note)) {
             self.horizon = old;
         }
@@ -355,12 +383,14 @@ impl Log {
     }
 }
 
-/// For the model of the protocol, which tells states apart by their hash: what decides whether a session is servable. When entries are to
-/// be dropped is left out, and maps, which have no order, are hashed sorted.
+/// For the model of the protocol, which tells states apart by their hash: what decides whether a
+/// session is servable. When entries are to be dropped is left out, and maps, which have no order,
+/// are hashed sorted.
 impl Hash for RevocationMap {
     fn hash<H: Hasher>(&self, state: &mut H) {
         fn sorted<K: Ord + Copy>(map: &HashMap<K, Newest>) -> Vec<(K, u64, u64)> {
-            let mut entries: Vec<_> = map.iter().map(|(key, entry)| (*key, entry.oldest, entry.newest)).collect();
+            let mut entries: Vec<_> =
+                map.iter().map(|(key, entry)| (*key, entry.oldest, entry.newest)).collect();
             entries.sort_unstable();
             entries
         }
@@ -395,8 +425,16 @@ mod tests {
     }
 
     fn page(snapshot: Snapshot, entries: &[(u64, Scope)]) -> LogPage {
-        let entries = entries.iter().map(|(sequence, scope)| RevocationEntry { sequence: *sequence, scope: *scope });
-        LogPage { incarnation: HERE, entries: entries.collect(), snapshot, is_last: true, starts_over: None }
+        let entries = entries
+            .iter()
+            .map(|(sequence, scope)| RevocationEntry { sequence: *sequence, scope: *scope });
+        LogPage {
+            incarnation: HERE,
+            entries: entries.collect(),
+            snapshot,
+            is_last: true,
+            starts_over: None,
+        }
     }
 
     fn below(xmax: u64, entries: &[(u64, Scope)]) -> LogPage {
@@ -422,29 +460,42 @@ mod tests {
     }
 
     fn at(map: &RevocationMap, millis: u64) -> Result<(), Refusal> {
-        map.check(SESSION, USER, &ReadVersion { incarnation: HERE, snapshot: Snapshot::below(10) }, ms(millis))
+        map.check(
+            SESSION,
+            USER,
+            &ReadVersion { incarnation: HERE, snapshot: Snapshot::below(10) },
+            ms(millis),
+        )
     }
 
     #[test]
     fn nothing_is_served_before_the_first_poll_nor_max_staleness_after_the_last_was_sent() {
         assert_eq!(at(&RevocationMap::default(), 0), Err(Refusal::PollTooOld));
         let mut map = map();
-        assert_eq!((at(&map, 0), at(&map, 499), at(&map, 500)), (Ok(()), Ok(()), Err(Refusal::PollTooOld)));
+        assert_eq!(
+            (at(&map, 0), at(&map, 499), at(&map, 500)),
+            (Ok(()), Ok(()), Err(Refusal::PollTooOld))
+        );
         // Sent at 400; when the answer came does not matter.
         map.apply(&below(10, &[]), ms(400), MAX_STALENESS);
         assert_eq!((at(&map, 899), at(&map, 900)), (Ok(()), Err(Refusal::PollTooOld)));
         assert_eq!(map.fresh_until(), ms(900));
         map.reset();
-        assert_eq!((at(&map, 0), map.fresh_until(), map.incarnation()), (Err(Refusal::PollTooOld), ms(0), None));
+        assert_eq!(
+            (at(&map, 0), map.fresh_until(), map.incarnation()),
+            (Err(Refusal::PollTooOld), ms(0), None)
+        );
     }
 
     #[test]
     fn session_of_another_incarnation_is_refused() {
         let map = map();
         assert_eq!(map.incarnation(), Some(HERE));
-        for incarnation in
-            [Incarnation { life: 2, ..HERE }, Incarnation { database: 6, ..HERE }, Incarnation { system: 8, ..HERE }]
-        {
+        for incarnation in [
+            Incarnation { life: 2, ..HERE },
+            Incarnation { database: 6, ..HERE },
+            Incarnation { system: 8, ..HERE },
+        ] {
             let version = ReadVersion { incarnation, snapshot: Snapshot::below(1000) };
             assert_eq!(map.check(SESSION, USER, &version, ms(1)), Err(Refusal::OtherIncarnation));
         }
@@ -462,12 +513,17 @@ mod tests {
     fn revocation_refuses_reads_that_had_not_seen_it_and_no_others() {
         let other_session = SessionId(Uuid::from_u128(2));
         let other_user = UserId(Uuid::from_u128(0xb));
-        for (scope, is_about_other_session, is_about_other_user) in
-            [(Scope::Session(SESSION), false, false), (Scope::User(USER), true, false), (Scope::AllUsers, true, true)]
-        {
+        for (scope, is_about_other_session, is_about_other_user) in [
+            (Scope::Session(SESSION), false, false),
+            (Scope::User(USER), true, false),
+            (Scope::AllUsers, true, true),
+        ] {
             let mut map = map();
             let applied = apply(&mut map, &below(15, &[(12, scope)]));
-            assert_eq!(applied, Applied { has_news: true, is_complete: true, ..Applied::default() });
+            assert_eq!(
+                applied,
+                Applied { has_news: true, is_complete: true, ..Applied::default() }
+            );
             assert_eq!(map.len(), 1);
             for unseen in [Snapshot::below(12), Snapshot::new(15, [12])] {
                 assert_eq!(check(&map, unseen.clone()), Err(Refusal::Revoked));
@@ -477,7 +533,8 @@ mod tests {
                 let other = map.check(other_session, other_user, &version, ms(1));
                 assert_eq!(other.is_err(), is_about_other_user);
             }
-            // A transaction that stays open, wherever, does not matter to a read that has seen the revocation.
+            // A transaction that stays open, wherever, does not matter to a read that has seen the
+            // revocation.
             for seen in [Snapshot::below(13), Snapshot::new(20, [10, 11, 13])] {
                 assert_eq!(check(&map, seen), Ok(()));
             }
@@ -485,7 +542,8 @@ mod tests {
         }
     }
 
-    /// Transactions commit in another order than they began: the entry that comes later may have the lower number.
+    /// Transactions commit in another order than they began: the entry that comes later may have
+    /// the lower number.
     #[test]
     fn later_entry_with_a_lower_number_refuses_a_read_that_saw_the_earlier_one() {
         for scope in [Scope::Session(SESSION), Scope::User(USER), Scope::AllUsers] {
@@ -502,9 +560,11 @@ mod tests {
             let mut map = self::map();
             apply(&mut map, &LogPage { is_last: false, ..below(14, &[(12, scope)]) });
             apply(&mut map, &below(14, &[(11, scope)]));
-            for (unseen, seen) in
-                [(Snapshot::new(13, [11]), false), (Snapshot::below(12), false), (Snapshot::below(13), true)]
-            {
+            for (unseen, seen) in [
+                (Snapshot::new(13, [11]), false),
+                (Snapshot::below(12), false),
+                (Snapshot::below(13), true),
+            ] {
                 assert_eq!(check(&map, unseen).is_ok(), seen);
             }
         }
@@ -527,14 +587,20 @@ mod tests {
         assert_eq!(check(&map, Snapshot::below(1000)), Ok(()));
     }
 
-    /// The scope that was fenced is the one that is released, so that nothing stays fenced for ever.
+    /// The scope that was fenced is the one that is released, so that nothing stays fenced for
+    /// ever.
     #[test]
     fn fences_beyond_the_bound_are_about_all_users_and_are_released_all_the_same() {
         let mut map = map();
-        let scopes: Vec<_> = (0..RevocationMap::MAX_FENCES as u128 + 5).map(|n| session(n << 64)).collect();
+        let scopes: Vec<_> =
+            (0..RevocationMap::MAX_FENCES as u128 + 5).map(|n| session(n << 64)).collect();
         let fenced: Vec<_> = scopes.iter().map(|scope| map.fence(*scope)).collect();
         assert_eq!(fenced.iter().filter(|scope| **scope == Scope::AllUsers).count(), 5);
-        assert_eq!(map.fence(scopes[0]), scopes[0], "one more of a scope that is fenced takes no room");
+        assert_eq!(
+            map.fence(scopes[0]),
+            scopes[0],
+            "one more of a scope that is fenced takes no room"
+        );
         map.release(scopes[0]);
         assert_eq!(check(&map, Snapshot::below(1000)), Err(Refusal::Revoked));
         fenced.into_iter().for_each(|scope| map.release(scope));
@@ -547,16 +613,23 @@ mod tests {
         for (incarnation, starts_over, horizon) in [
             (elsewhere, Some(Snapshot::below(5)), 5),
             (HERE, Some(Snapshot::below(12)), 12),
-            // It should say that it starts over. It does not, so all that it may leave out counts as missing.
+            // It should say that it starts over. It does not, so all that it may leave out counts
+            // as missing.
             (elsewhere, None, 20),
         ] {
             let mut map = map();
             apply(&mut map, &below(11, &[(10, Scope::User(USER))]));
             let other = LogPage { incarnation, starts_over, ..below(20, &[(15, session(2))]) };
             let applied = apply(&mut map, &other);
-            assert_eq!(applied, Applied { is_reset: true, has_news: true, is_complete: true, ..Applied::default() });
+            assert_eq!(
+                applied,
+                Applied { is_reset: true, has_news: true, is_complete: true, ..Applied::default() }
+            );
             // What the horizon sees is dropped.
-            assert_eq!((map.len(), map.incarnation()), (usize::from(horizon <= 15), Some(incarnation)));
+            assert_eq!(
+                (map.len(), map.incarnation()),
+                (usize::from(horizon <= 15), Some(incarnation))
+            );
             let check = |xmax| {
                 let version = ReadVersion { incarnation, snapshot: Snapshot::below(xmax) };
                 map.check(SESSION, USER, &version, ms(1))
@@ -575,9 +648,15 @@ mod tests {
             assert_eq!(applied, Applied { is_reset: true, went_back: true, ..Applied::default() });
             assert_eq!(check(&map, Snapshot::below(1000)), Err(Refusal::PollTooOld));
         }
-        assert!(apply(&mut map, &below(1000, &[])).went_back, "numbers that are high again are no better");
+        assert!(
+            apply(&mut map, &below(1000, &[])).went_back,
+            "numbers that are high again are no better"
+        );
         let elsewhere = LogPage { incarnation: Incarnation { life: 2, ..HERE }, ..below(9, &[]) };
-        assert_eq!(apply(&mut map, &elsewhere), Applied { is_reset: true, is_complete: true, ..Applied::default() });
+        assert_eq!(
+            apply(&mut map, &elsewhere),
+            Applied { is_reset: true, is_complete: true, ..Applied::default() }
+        );
         // A transaction that is still open is no step back.
         let mut map = self::map();
         apply(&mut map, &page(Snapshot::new(20, [10]), &[]));
@@ -597,7 +676,8 @@ mod tests {
         );
     }
 
-    /// Polls once a second for so many minutes, with an entry each, and returns the size of the map.
+    /// Polls once a second for so many minutes, with an entry each, and returns the size of the
+    /// map.
     fn poll_for(map: &mut RevocationMap, from: u64, minutes: u64) -> usize {
         for second in from..from + minutes * 60 {
             let entry = (10 + second, session(u128::from(second) << 64));
@@ -614,7 +694,10 @@ mod tests {
         assert!((12 * 60..=13 * 60 + 1).contains(&size), "{size}");
         let last = 72 * 60 - 1;
         let check = |minutes_ago: u64| {
-            let version = ReadVersion { incarnation: HERE, snapshot: Snapshot::below(11 + last - minutes_ago * 60) };
+            let version = ReadVersion {
+                incarnation: HERE,
+                snapshot: Snapshot::below(11 + last - minutes_ago * 60),
+            };
             map.check(SESSION, USER, &version, ms(last * 1000))
         };
         assert_eq!((check(0), check(11)), (Ok(()), Ok(())));
@@ -623,7 +706,8 @@ mod tests {
         assert!(log.order.len() <= 13 * 60 + 1 && log.notes.len() <= 13);
     }
 
-    /// A transaction that is open for an hour does not move the horizon past what is read meanwhile.
+    /// A transaction that is open for an hour does not move the horizon past what is read
+    /// meanwhile.
     #[test]
     fn open_transaction_neither_keeps_entries_nor_refuses_reads() {
         let mut map = map();
@@ -645,7 +729,8 @@ mod tests {
     fn newer_entry_about_a_scope_is_not_dropped_with_the_older_one() {
         let mut map = map();
         for minute in 0..=13 {
-            let entries: &[_] = if minute == 0 || minute == 11 { &[(10 + minute, Scope::User(USER))] } else { &[] };
+            let entries: &[_] =
+                if minute == 0 || minute == 11 { &[(10 + minute, Scope::User(USER))] } else { &[] };
             map.apply(&below(11 + minute, entries), ms(minute * 60_000), MAX_STALENESS);
         }
         assert_eq!(map.len(), 1);
@@ -653,7 +738,8 @@ mod tests {
         assert_eq!(map.check(SESSION, USER, &version, ms(780_001)), Err(Refusal::Revoked));
     }
 
-    /// Only the entries of the newest row of pages count: what is open between two of them does not matter.
+    /// Only the entries of the newest row of pages count: what is open between two of them does not
+    /// matter.
     #[test]
     fn newer_entry_about_a_scope_takes_the_place_of_the_older_one() {
         let mut map = map();
@@ -666,7 +752,8 @@ mod tests {
     #[test]
     fn hash_tells_maps_apart_that_differ_in_what_is_servable() {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-        let hash = |map: &RevocationMap| BuildHasherDefault::<DefaultHasher>::default().hash_one(map);
+        let hash =
+            |map: &RevocationMap| BuildHasherDefault::<DefaultHasher>::default().hash_one(map);
         let mut hashes = vec![hash(&RevocationMap::default()), hash(&map())];
         for scope in [session(1), session(2), Scope::User(USER), Scope::AllUsers] {
             let (mut revoked, mut fenced, mut both) = (map(), map(), [map(), map()]);
@@ -694,7 +781,8 @@ mod tests {
     #[test]
     fn full_map_trusts_nothing_that_was_read_before_its_last_poll() {
         let mut map = map();
-        let entries: Vec<_> = (0..RevocationMap::MAX_ENTRIES).map(|n| (12, session(n as u128 + 100))).collect();
+        let entries: Vec<_> =
+            (0..RevocationMap::MAX_ENTRIES).map(|n| (12, session(n as u128 + 100))).collect();
         assert!(!apply(&mut map, &below(15, &entries)).has_overflowed && !map.is_empty());
         let applied = apply(&mut map, &below(15, &[(13, session(1))]));
         assert!(applied.has_overflowed && applied.is_complete && map.is_empty());
@@ -703,7 +791,8 @@ mod tests {
         assert!(!apply(&mut map, &below(16, &[(15, session(1))])).has_overflowed);
     }
 
-    /// With more transactions in progress than a limited snapshot names, and with entries that the row's first page had not seen.
+    /// With more transactions in progress than a limited snapshot names, and with entries that the
+    /// row's first page had not seen.
     #[test]
     fn full_map_keeps_what_its_horizon_has_not_seen() {
         let mut map = map();
@@ -711,13 +800,18 @@ mod tests {
         let version = many_open.clone().limited();
         apply(&mut map, &page(Snapshot::new(5001, 100..150), &[(4999, Scope::Session(SESSION))]));
         assert_eq!(check(&map, version.clone()), Err(Refusal::Revoked));
-        let entries: Vec<_> = (0..=RevocationMap::MAX_ENTRIES).map(|n| (4000, session(n as u128 + 100))).collect();
+        let entries: Vec<_> =
+            (0..=RevocationMap::MAX_ENTRIES).map(|n| (4000, session(n as u128 + 100))).collect();
         let late = (5001, Scope::User(USER));
         let full = page(Snapshot::new(5001, 100..150), &[&entries[..], &[late]].concat());
         assert!(apply(&mut map, &full).has_overflowed);
         assert!(check(&map, version).is_err(), "it was revoked, whatever was dropped");
         assert_eq!(map.len(), 1);
-        assert_eq!(check(&map, Snapshot::new(5001, 100..150)), Err(Refusal::Revoked), "what the page had not seen");
+        assert_eq!(
+            check(&map, Snapshot::new(5001, 100..150)),
+            Err(Refusal::Revoked),
+            "what the page had not seen"
+        );
         assert_eq!(check(&map, Snapshot::new(5002, 100..150)), Ok(()));
     }
 
@@ -726,7 +820,8 @@ mod tests {
     fn entry_that_is_returned_again_and_again_takes_no_more_room() {
         let mut map = map();
         for poll in 0..10 {
-            let applied = apply(&mut map, &below(20, &[(4_000_000, session(1)), (12, Scope::User(USER))]));
+            let applied =
+                apply(&mut map, &below(20, &[(4_000_000, session(1)), (12, Scope::User(USER))]));
             assert_eq!(applied.has_news, poll == 0);
         }
         assert_eq!(map.log.as_ref().unwrap().order.len(), 2);

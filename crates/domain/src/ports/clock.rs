@@ -1,3 +1,5 @@
+//! The wall clock.
+
 use chrono::{DateTime, Utc};
 
 /// The wall clock. A handler reads it once and passes the moment down.

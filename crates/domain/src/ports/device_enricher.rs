@@ -1,3 +1,5 @@
+//! Recognises a device by its user agent.
+
 use crate::device::Device;
 
 /// Tells what a user agent says of a device.

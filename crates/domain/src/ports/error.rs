@@ -1,3 +1,5 @@
+//! Why a call to a port failed.
+
 use std::error::Error;
 use std::sync::Arc;
 
@@ -7,13 +9,15 @@ type Source = Box<dyn Error + Send + Sync>;
 
 /// Why a port could not do what it was asked to. Absence is no error: it is an `Option`.
 ///
-/// The source is for the log. It is never shown to a caller: it may name hosts, statements or values.
+/// The source is for the log. It is never shown to a caller: it may name hosts, statements or
+/// values.
 #[derive(Debug, Error)]
 pub enum PortError {
     /// What was to be written exists already.
     #[error("the record exists already")]
     Conflict(#[source] Source),
-    /// The dependency did not answer in time, or refused: nothing was changed. Trying again later can help.
+    /// The dependency did not answer in time, or refused: nothing was changed. Trying again later
+    /// can help.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Source),
     /// The store was told, and did not say whether it did it. Doing it again is safe, and tells.

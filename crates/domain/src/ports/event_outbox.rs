@@ -1,3 +1,5 @@
+//! The event feed.
+
 use async_trait::async_trait;
 
 use super::PortError;
@@ -19,18 +21,21 @@ pub struct EventQuery {
 
 /// What happened to sessions, in an order that all readers share.
 ///
-/// The store writes an event in the same transaction as the change (a transactional outbox), whoever makes the change.
+/// The store writes an event in the same transaction as the change (a transactional outbox),
+/// whoever makes the change.
 ///
-/// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once each; nothing else does.
+/// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once each;
+///   nothing else does.
 /// - `events_are_read_in_order_page_by_page`: each exactly once, in the order of positions.
-/// - `no_event_is_lost_between_parallel_writers`: whoever reads on from the last position that they saw MUST see every event, in
-///   whatever order writers commit.
+/// - `no_event_is_lost_between_parallel_writers`: whoever reads on from the last position that they
+///   saw MUST see every event, in whatever order writers commit.
 /// - `events_of_one_session_or_user_are_told_apart`: the audit trail.
 #[async_trait]
 pub trait EventOutbox: Send + Sync {
     /// Events in ascending order of their positions.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if a row makes no sense.
+    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if a
+    /// row makes no sense.
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError>;
 }

@@ -1,3 +1,5 @@
+//! Finds the place of an address.
+
 use std::net::IpAddr;
 
 /// Tells where an address is.

@@ -1,7 +1,8 @@
 //! The ports: what the application needs of the world outside, as traits that adapters implement.
 //!
-//! Handlers hold `Arc<dyn Port>`, because adapters are chosen at run time. Each MUST clause of a port's documentation is a
-//! function of the same name in `testkit::conformance`, run against every adapter.
+//! Handlers hold `Arc<dyn Port>`, because adapters are chosen at run time. Each MUST clause of a
+//! port's documentation is a function of the same name in `testkit::conformance`, run against every
+//! adapter.
 
 mod clock;
 mod device_enricher;
@@ -28,8 +29,8 @@ pub use monotonic_clock::MonotonicClock;
 pub use revocation_feed::{LogPosition, Peer, Peers, Poll, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
 pub use session_repository::{
-    EditableFields, Insertion, ListPosition, MAX_COUNTED, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository,
+    EditableFields, Insertion, ListPosition, MAX_COUNTED, SessionEdit, SessionKey, SessionListing,
+    SessionPage, SessionRepository,
 };
 pub use session_retention::SessionRetention;
 pub use session_source::{SessionSource, SourceSession};

@@ -1,3 +1,5 @@
+//! The clock for time-outs and schedules, which never goes back.
+
 use std::time::Duration;
 
 use async_trait::async_trait;

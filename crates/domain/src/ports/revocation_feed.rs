@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::PortError;
 use crate::coherence::{Incarnation, LogPage};
 
-/// Where a node is in the log, in the store's own words: what [`RevocationFeed::poll`] returned with the last page that was merged.
+/// Where a node is in the log, in the store's own words: what [`RevocationFeed::poll`] returned
+/// with the last page that was merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPosition(pub String);
 
@@ -30,14 +31,16 @@ pub struct Peer {
     pub max_staleness: Duration,
     /// How often it has reported. A node that lives does so again and again.
     pub heartbeats: u64,
-    /// Whether it has reported a poll that saw every revocation that had been committed when it was asked for.
+    /// Whether it has reported a poll that saw every revocation that had been committed when it was
+    /// asked for.
     pub is_caught_up: bool,
 }
 
 /// The other nodes of a store at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peers {
-    /// The incarnation in which they are caught up or not. `None` if no node has polled since it began.
+    /// The incarnation in which they are caught up or not. `None` if no node has polled since it
+    /// began.
     pub incarnation: Option<Incarnation>,
     /// Every node but this one that is registered.
     pub peers: Vec<Peer>,
@@ -45,24 +48,29 @@ pub struct Peers {
 
 /// Reads the log of revocations, and knows which nodes do (`docs/coherence.md`).
 ///
-/// The store writes the log in the transaction that revokes, by triggers, so that direct SQL is logged too.
+/// The store writes the log in the transaction that revokes, by triggers, so that direct SQL is
+/// logged too.
 ///
-/// - `revocation_is_in_the_next_poll`: a session that was revoked, evicted, deleted, or whose life was shortened; by a session, a
-///   user or all users.
-/// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and of all users': caches may hold
-///   what the store no longer has.
-/// - `poll_goes_on_from_the_one_before`: what it returned may be returned again, and nothing is missed, in whatever order writers
-///   commit.
-/// - `first_poll_brings_what_the_log_still_has`: so that what the shared cache holds can be served by a node that just started.
-/// - `read_version_says_which_revocations_it_saw`: of a session that is found before a revocation, and of one that is found after
-///   it; in the incarnation that the poll names.
+/// - `revocation_is_in_the_next_poll`: a session that was revoked, evicted, deleted, or whose life
+///   was shortened; by a session, a user or all users.
+/// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and of
+///   all users': caches may hold what the store no longer has.
+/// - `poll_goes_on_from_the_one_before`: what it returned may be returned again, and nothing is
+///   missed, in whatever order writers commit.
+/// - `first_poll_brings_what_the_log_still_has`: so that what the shared cache holds can be served
+///   by a node that just started.
+/// - `read_version_says_which_revocations_it_saw`: of a session that is found before a revocation,
+///   and of one that is found after it; in the incarnation that the poll names.
 /// - `node_alone_has_no_peers`
-/// - `node_that_is_not_registered_gets_nothing`: a poll MUST return `None` to a node that has no lease.
+/// - `node_that_is_not_registered_gets_nothing`: a poll MUST return `None` to a node that has no
+///   lease.
 /// - `peer_lags_until_it_reports_a_poll_that_saw_the_revocation`
-/// - `peers_are_returned_as_soon_as_all_are_caught_up`: and at the latest after the time that the caller gives.
+/// - `peers_are_returned_as_soon_as_all_are_caught_up`: and at the latest after the time that the
+///   caller gives.
 #[async_trait]
 pub trait RevocationFeed: Send + Sync {
-    /// Returns whether no other process can use the store. Then there are no peers, and never were any.
+    /// Returns whether no other process can use the store. Then there are no peers, and never were
+    /// any.
     fn is_exclusive(&self) -> bool {
         false
     }
@@ -73,17 +81,22 @@ pub trait RevocationFeed: Send + Sync {
     /// [`PortError::Unavailable`] if the store did not answer in time.
     async fn register(&self, max_staleness: Duration) -> Result<(), PortError>;
 
-    /// Returns the entries that came after `position`, or all that the log has, if `position` is `None` or means nothing any more.
-    /// `None`: this node is not registered any more.
+    /// Returns the entries that came after `position`, or all that the log has, if `position` is
+    /// `None` or means nothing any more. `None`: this node is not registered any more.
     ///
-    /// With `is_heartbeat`, the store notes that the node lives and has merged everything up to `position`.
+    /// With `is_heartbeat`, the store notes that the node lives and has merged everything up to
+    /// `position`.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    async fn poll(&self, position: Option<&LogPosition>, is_heartbeat: bool) -> Result<Option<Poll>, PortError>;
+    async fn poll(
+        &self,
+        position: Option<&LogPosition>,
+        is_heartbeat: bool,
+    ) -> Result<Option<Poll>, PortError>;
 
-    /// Returns the peers, as soon as all of them are caught up with what was committed before this call, at the latest after `wait`
-    /// or half a second, whichever is shorter.
+    /// Returns the peers, as soon as all of them are caught up with what was committed before this
+    /// call, at the latest after `wait` or half a second, whichever is shorter.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
@@ -101,7 +114,8 @@ pub trait RevocationFeed: Send + Sync {
     /// As for [`register`](Self::register).
     async fn leave(&self) -> Result<(), PortError>;
 
-    /// Deletes at most `limit` of the oldest entries that are more than an hour old and that every read has seen. Returns how many.
+    /// Deletes at most `limit` of the oldest entries that are more than an hour old and that every
+    /// read has seen. Returns how many.
     ///
     /// # Errors
     /// As for [`register`](Self::register).

@@ -31,22 +31,25 @@ pub struct CachedSession {
     pub layer: Layer,
 }
 
-/// Caches sessions, so that reading one need not ask [`SessionRepository`](super::SessionRepository).
+/// Caches sessions, so that reading one need not ask
+/// [`SessionRepository`](super::SessionRepository).
 ///
-/// A cache cannot fail: one that is slow, full, down or holds rubbish is a cache that does not know. That is why no method
-/// returns an error; an adapter counts and logs its failures itself, and answers within a fixed budget of milliseconds.
+/// A cache cannot fail: one that is slow, full, down or holds rubbish is a cache that does not
+/// know. That is why no method returns an error; an adapter counts and logs its failures itself,
+/// and answers within a fixed budget of milliseconds.
 ///
-/// - `set_then_get_answers_the_session`: what was set MUST be answered equal in every field but the user agent, the metadata and the
-///   idempotency key, which a cache MUST leave out (they are large, and no read that a cache serves shows them).
+/// - `set_then_get_answers_the_session`: what was set MUST be answered equal in every field but the
+///   user agent, the metadata and the idempotency key, which a cache MUST leave out (they are
+///   large, and no read that a cache serves shows them).
 /// - `set_then_get_returns_the_read_version`: exactly. Without it no node may serve the session.
 /// - `unknown_session_is_a_miss`
-/// - `another_user_is_a_miss`: look-ups are by session *and* user; a stranger's probe MUST look like an unknown id, and MUST
-///   leave the owner's entry as it was.
+/// - `another_user_is_a_miss`: look-ups are by session *and* user; a stranger's probe MUST look
+///   like an unknown id, and MUST leave the owner's entry as it was.
 /// - `later_set_replaces_earlier`
 /// - `revoked_session_is_never_cached`: `set` MUST ignore a session that is revoked.
 /// - `removed_session_is_a_miss`
-/// - `session_over_by_time_is_a_miss`: what a cache knows of a session's use may be old, so whether its time is over is for the
-///   database to say.
+/// - `session_over_by_time_is_a_miss`: what a cache knows of a session's use may be old, so whether
+///   its time is over is for the database to say.
 #[async_trait]
 pub trait SessionCache: Send + Sync {
     /// Returns the session, if it is cached for this user.

@@ -11,8 +11,8 @@ use crate::metadata::Metadata;
 use crate::policy::SessionLimit;
 use crate::session::{Revocation, Session};
 
-/// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest first, those of one
-/// moment by descending id.
+/// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest
+/// first, those of one moment by descending id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPosition {
     /// `created_at` of the page's last session.
@@ -84,7 +84,10 @@ pub struct EditableFields {
 impl EditableFields {
     /// Returns those of a session.
     pub fn of(session: &Session) -> Self {
-        Self { name: session.name.as_deref().map(str::to_owned), metadata: session.metadata.as_deref().cloned() }
+        Self {
+            name: session.name.as_deref().map(str::to_owned),
+            metadata: session.metadata.as_deref().cloned(),
+        }
     }
 }
 
@@ -95,57 +98,75 @@ pub struct SessionEdit {
     pub name: Option<Option<String>>,
     /// The backend's metadata, as a whole; `Some(None)` takes it away.
     pub metadata: Option<Option<Metadata>>,
-    /// Changes nothing unless the session has exactly these at that moment: no update is lost between two editors.
+    /// Changes nothing unless the session has exactly these at that moment: no update is lost
+    /// between two editors.
     pub only_if: Option<EditableFields>,
 }
 
 /// The truth about sessions.
 ///
-/// - `inserted_session_is_found`: what was inserted MUST be found equal in every field, to the microsecond.
+/// - `inserted_session_is_found`: what was inserted MUST be found equal in every field, to the
+///   microsecond.
 /// - `unknown_session_is_none`
-/// - `second_insert_of_an_id_is_a_conflict`: ids are never reused; the first row MUST stay as it was.
+/// - `second_insert_of_an_id_is_a_conflict`: ids are never reused; the first row MUST stay as it
+///   was.
 /// - `absent_fields_stay_absent`
-/// - `revoked_session_is_found_revoked`: an ended session MUST be found with its time and reason, not hidden.
+/// - `revoked_session_is_found_revoked`: an ended session MUST be found with its time and reason,
+///   not hidden.
 /// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
 /// - `parallel_inserts_of_one_id_leave_one_row`
-/// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with [`SessionLimit::eviction`].
+/// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with
+///   [`SessionLimit::eviction`].
 /// - `limit_that_denies_stores_nothing`
 /// - `parallel_sign_ins_never_exceed_the_limit`: at no moment that anybody can see.
 /// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of one moment too.
-/// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are active.
+/// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are
+///   active.
 /// - `nobody_sees_anothers_list`
-/// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that were over already.
+/// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that
+///   were over already.
 /// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
 /// - `revoke_all_spares_exactly_the_excepted_session`
 /// - `everybody_is_revoked_batch_by_batch`: each session once, in ascending order of ids.
 /// - `what_is_idle_is_neither_active_nor_counted_against_a_limit`
-/// - `touches_move_activity_and_never_back`: as [`Session::touch`] says, for each of them by itself.
-/// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown ids matter.
+/// - `touches_move_activity_and_never_back`: as [`Session::touch`] says, for each of them by
+///   itself.
+/// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown
+///   ids matter.
 /// - `a_sliding_session_is_renewed_by_touches`
 /// - `edits_change_what_they_name`: and answer the session as it is afterwards.
-/// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect the same, one MUST win.
+/// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect the
+///   same, one MUST win.
 /// - `counts_stop_at_the_bound`
-/// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and the first one be found by it.
-/// - `imports_add_what_is_missing_and_bring_over_revocations`: what is here already MUST stay as it is, but for a revocation that
-///   only the import knows of.
+/// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and
+///   the first one be found by it.
+/// - `imports_add_what_is_missing_and_bring_over_revocations`: what is here already MUST stay as it
+///   is, but for a revocation that only the import knows of.
 /// - `random_commands_do_what_a_small_model_does`
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
     /// Returns the session with this id, in whatever state it is, and what the read had seen.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if the row makes no sense.
+    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if
+    /// the row makes no sense.
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError>;
 
-    /// Stores a new session, within a limit on the user's live ones. The moment is the session's `created_at`.
+    /// Stores a new session, within a limit on the user's live ones. The moment is the session's
+    /// `created_at`.
     ///
-    /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half done.
+    /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half
+    /// done.
     ///
     /// # Errors
-    /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if nothing was stored, because the store could not be
-    /// asked or refused; [`PortError::OutcomeUnknown`] if it was asked and did not answer, in which case all of it has happened or
-    /// nothing.
-    async fn insert(&self, session: &Session, limit: Option<SessionLimit>) -> Result<Insertion, PortError>;
+    /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if nothing was
+    /// stored, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if it
+    /// was asked and did not answer, in which case all of it has happened or nothing.
+    async fn insert(
+        &self,
+        session: &Session,
+        limit: Option<SessionLimit>,
+    ) -> Result<Insertion, PortError>;
 
     /// A page of a user's sessions.
     ///
@@ -157,37 +178,55 @@ pub trait SessionRepository: Send + Sync {
     ///
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).
-    async fn find_by_idempotency_key(&self, user_id: UserId, key: &str) -> Result<Option<Session>, PortError>;
+    async fn find_by_idempotency_key(
+        &self,
+        user_id: UserId,
+        key: &str,
+    ) -> Result<Option<Session>, PortError>;
 
-    /// Changes what people keep with a session, and returns it as it is then; `None` if there is none, or if it does not have what
-    /// [`SessionEdit::only_if`] expects.
+    /// Changes what people keep with a session, and returns it as it is then; `None` if there is
+    /// none, or if it does not have what [`SessionEdit::only_if`] expects.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
-    async fn edit(&self, session_id: SessionId, edit: &SessionEdit) -> Result<Option<Session>, PortError>;
+    async fn edit(
+        &self,
+        session_id: SessionId,
+        edit: &SessionEdit,
+    ) -> Result<Option<Session>, PortError>;
 
-    /// Takes note that sessions were used: [`Session::touch`] for each. At most one touch a session.
+    /// Takes note that sessions were used: [`Session::touch`] for each. At most one touch a
+    /// session.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError>;
 
-    /// Stores sessions of another system, of whatever age and state, and answers how many were not here yet.
+    /// Stores sessions of another system, of whatever age and state, and answers how many were not
+    /// here yet.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError>;
 
-    /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are passed over.
+    /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are
+    /// passed over.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if none was ended, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if
-    /// it was asked and did not answer, in which case all of it has happened or nothing; doing it again is safe.
-    async fn revoke(&self, session_ids: &[SessionId], revocation: &Revocation) -> Result<Vec<SessionKey>, PortError>;
+    /// [`PortError::Unavailable`] if none was ended, because the store could not be asked or
+    /// refused; [`PortError::OutcomeUnknown`] if it was asked and did not answer, in which case all
+    /// of it has happened or nothing; doing it again is safe.
+    async fn revoke(
+        &self,
+        session_ids: &[SessionId],
+        revocation: &Revocation,
+    ) -> Result<Vec<SessionKey>, PortError>;
 
-    /// Ends at most `limit` sessions of the user that nobody has ended yet, but `except`, and answers them.
+    /// Ends at most `limit` sessions of the user that nobody has ended yet, but `except`, and
+    /// answers them.
     ///
-    /// MUST write an entry about the user to the log of revocations, also if there is no such session.
+    /// MUST write an entry about the user to the log of revocations, also if there is no such
+    /// session.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -199,10 +238,11 @@ pub trait SessionRepository: Send + Sync {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError>;
 
-    /// Ends at most `limit` sessions that nobody has ended yet, of those whose ids are greater than `after`, and answers them by
-    /// ascending id.
+    /// Ends at most `limit` sessions that nobody has ended yet, of those whose ids are greater than
+    /// `after`, and answers them by ascending id.
     ///
-    /// MUST write an entry about all users to the log of revocations where `after` is `None`, also if there is no session.
+    /// MUST write an entry about all users to the log of revocations where `after` is `None`, also
+    /// if there is no session.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).

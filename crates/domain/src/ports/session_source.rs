@@ -1,3 +1,5 @@
+//! Sessions of another system, to be imported.
+
 use async_trait::async_trait;
 
 use super::PortError;
@@ -22,9 +24,15 @@ pub trait SessionSource: Send + Sync {
     /// [`PortError::Unavailable`] if the source did not answer.
     async fn count(&self) -> Result<u64, PortError>;
 
-    /// At most `limit` sessions whose ids are greater than `after`, by ascending id; none, if that was all.
+    /// At most `limit` sessions whose ids are greater than `after`, by ascending id; none, if that
+    /// was all.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the source did not answer; [`PortError::Corrupt`] if a row makes no sense.
-    async fn batch(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<SourceSession>, PortError>;
+    /// [`PortError::Unavailable`] if the source did not answer; [`PortError::Corrupt`] if a row
+    /// makes no sense.
+    async fn batch(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SourceSession>, PortError>;
 }

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
 use domain::ports::{EventOutbox, EventQuery, SessionEdit};
-use domain::{Actor, OnLimit, Revocation, Session, SessionEvent, SessionEventKind, SessionId, SessionLimit, Touch};
+use domain::{
+    Actor, OnLimit, Revocation, Session, SessionEvent, SessionEventKind, SessionId, SessionLimit,
+    Touch,
+};
 use futures_util::future::join_all;
 
 use super::{Stores, Turns};
@@ -54,14 +57,26 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     sessions.import(&[c.clone(), d.clone()]).await.unwrap();
 
     let user = Some(Actor::User(b.user_id));
-    let lost = Revocation { at: now + TimeDelta::seconds(5), reason: Some("lost".into()), actor: user.clone() };
+    let lost = Revocation {
+        at: now + TimeDelta::seconds(5),
+        reason: Some("lost".into()),
+        actor: user.clone(),
+    };
     for _ in 0..2 {
         sessions.revoke(&[b.id], &lost).await.unwrap();
         sessions
-            .revoke_all_of_user(b.user_id, Some(d.id), 1000, &Revocation { reason: None, ..lost.clone() })
+            .revoke_all_of_user(
+                b.user_id,
+                Some(d.id),
+                1000,
+                &Revocation { reason: None, ..lost.clone() },
+            )
             .await
             .unwrap();
-        sessions.edit(d.id, &SessionEdit { name: Some(None), metadata: None, only_if: None }).await.unwrap();
+        sessions
+            .edit(d.id, &SessionEdit { name: Some(None), metadata: None, only_if: None })
+            .await
+            .unwrap();
         let at = now + TimeDelta::seconds(6);
         let touch = Touch { session_id: d.id, first_at: at, last_at: at, ip_address: None };
         sessions.touch(&[touch]).await.unwrap();
@@ -80,17 +95,33 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     }
 
     let events = all(&*stores.events).await;
-    let of = |id| events.iter().filter(move |event| event.session_id == id).map(told).collect::<Vec<_>>();
+    let of = |id| {
+        events.iter().filter(move |event| event.session_id == id).map(told).collect::<Vec<_>>()
+    };
     let created = |session: &Session| (SessionEventKind::Created, session.id, None, None);
     let text = |text: &str| Some(text.to_owned());
     let system = Some(Actor::System);
-    assert_eq!(of(a.id), [created(&a), (SessionEventKind::Evicted, a.id, text("session_limit"), system.clone())]);
-    assert_eq!(of(b.id), [created(&b), (SessionEventKind::Revoked, b.id, text("lost"), user.clone())]);
+    assert_eq!(
+        of(a.id),
+        [created(&a), (SessionEventKind::Evicted, a.id, text("session_limit"), system.clone())]
+    );
+    assert_eq!(
+        of(b.id),
+        [created(&b), (SessionEventKind::Revoked, b.id, text("lost"), user.clone())]
+    );
     assert_eq!(of(c.id), [created(&c), (SessionEventKind::Revoked, c.id, None, user)]);
-    assert_eq!(of(d.id), [created(&d), (SessionEventKind::Expired, d.id, text("lifetime"), system.clone())]);
+    assert_eq!(
+        of(d.id),
+        [created(&d), (SessionEventKind::Expired, d.id, text("lifetime"), system.clone())]
+    );
     assert_eq!(of(e.id), [created(&e), (SessionEventKind::Renewed, e.id, None, None)]);
-    assert_eq!(of(f.id), [created(&f), (SessionEventKind::Expired, f.id, text("idle_timeout"), system)]);
-    let at = |id, kind| events.iter().find(|event| event.session_id == id && event.kind == kind).unwrap().at;
+    assert_eq!(
+        of(f.id),
+        [created(&f), (SessionEventKind::Expired, f.id, text("idle_timeout"), system)]
+    );
+    let at = |id, kind| {
+        events.iter().find(|event| event.session_id == id && event.kind == kind).unwrap().at
+    };
     assert_eq!(at(b.id, SessionEventKind::Created), now);
     assert_eq!(at(b.id, SessionEventKind::Revoked), lost.at);
     assert_eq!(at(d.id, SessionEventKind::Expired), d.expires_at);
@@ -113,7 +144,11 @@ pub async fn events_are_read_in_order_page_by_page(stores: &Stores) {
         let turns = Turns::at_most(11, "reading ten events page by page");
         loop {
             turns.next(&after).await;
-            let page = stores.events.events(&EventQuery { after, limit, ..EventQuery::default() }).await.unwrap();
+            let page = stores
+                .events
+                .events(&EventQuery { after, limit, ..EventQuery::default() })
+                .await
+                .unwrap();
             let Some(last) = page.last() else { break };
             assert!(page.len() <= limit as usize);
             after = last.position;
@@ -123,13 +158,16 @@ pub async fn events_are_read_in_order_page_by_page(stores: &Stores) {
     }
 }
 
-/// A reader that goes on from what it saw last misses nothing, however the writers' commits interleave.
+/// A reader that goes on from what it saw last misses nothing, however the writers' commits
+/// interleave.
 pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
     let done = AtomicBool::new(false);
     let writers = async {
         let insert = async |n| {
-            let (session, turns) =
-                (fixtures::session_number(n), Turns::until_done("inserting 100 sessions concurrently"));
+            let (session, turns) = (
+                fixtures::session_number(n),
+                Turns::until_done("inserting 100 sessions concurrently"),
+            );
             while let Err(error) = stores.sessions.insert(&session, None).await {
                 if stores.sessions.find_by_id(session.id).await.is_ok_and(|found| found.is_some()) {
                     break;
@@ -141,11 +179,15 @@ pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
         done.store(true, Ordering::SeqCst);
     };
     let reader = async {
-        let (mut seen, turns) = (Vec::new(), Turns::until_done("reading the events of 100 sessions"));
+        let (mut seen, turns) =
+            (Vec::new(), Turns::until_done("reading the events of 100 sessions"));
         loop {
             let was_done = done.load(Ordering::SeqCst);
             let after = seen.last().map_or(0, |event: &SessionEvent| event.position);
-            let page = stores.events.events(&EventQuery { after, limit: 7, ..EventQuery::default() }).await;
+            let page = stores
+                .events
+                .events(&EventQuery { after, limit: 7, ..EventQuery::default() })
+                .await;
             turns.next(&page).await;
             let Ok(page) = page else { continue };
             if page.is_empty() && was_done {

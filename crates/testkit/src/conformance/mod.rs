@@ -1,13 +1,15 @@
-//! One suite per port: each function is one MUST clause of the port's documentation, over `&dyn Port`.
+//! One suite per port: each function is one MUST clause of the port's documentation, over
+//! `&dyn Port`.
 //!
-//! An adapter's `tests/contract.rs` runs a suite in one line, giving an async expression that returns a guard, which is held
-//! while the test runs, and a fresh, empty adapter:
+//! An adapter's `tests/contract.rs` runs a suite in one line, giving an async expression that
+//! returns a guard, which is held while the test runs, and a fresh, empty adapter:
 //!
 //! ```text
 //! testkit::session_repository_contract!(async { ((), Arc::new(MySessionRepository::default())) });
 //! ```
 //!
-//! Every test ends within [`TIME_LIMIT`], however broken the adapter is, and every loop in a suite has an end too.
+//! Every test ends within [`TIME_LIMIT`], however broken the adapter is, and every loop in a suite
+//! has an end too.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -55,18 +57,24 @@ const LOOP_LIMIT: Duration = Duration::from_secs(4);
 /// Runs one function of a suite to its end, on a runtime of its own.
 ///
 /// # Panics
-/// As the function does, or if it is not done within [`TIME_LIMIT`]. The function runs on a thread that is left behind then,
-/// so that an adapter that blocks, or never yields, does not hide the other results.
+/// As the function does, or if it is not done within [`TIME_LIMIT`]. The function runs on a thread
+/// that is left behind then, so that an adapter that blocks, or never yields, does not hide the
+/// other results.
 pub fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) {
     run_within(TIME_LIMIT, name, test);
 }
 
-fn run_within<F: Future<Output = ()>>(limit: Duration, name: &str, test: impl FnOnce() -> F + Send + 'static) {
+fn run_within<F: Future<Output = ()>>(
+    limit: Duration,
+    name: &str,
+    test: impl FnOnce() -> F + Send + 'static,
+) {
     let (running, done) = channel::<()>();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         // Dropped when the test has ended, by a panic too.
         let _running = running;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(test());
     });
     let thread = thread.expect("a thread");
@@ -78,7 +86,8 @@ fn run_within<F: Future<Output = ()>>(limit: Duration, name: &str, test: impl Fn
     }
 }
 
-/// Runs one function of a suite against an adapter that is known to be broken, and requires that the function says so soon.
+/// Runs one function of a suite against an adapter that is known to be broken, and requires that
+/// the function says so soon.
 ///
 /// # Panics
 /// If the function passes, or does not fail well before [`TIME_LIMIT`].
@@ -86,7 +95,11 @@ pub fn assert_fails<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F
     let started = Instant::now();
     let failure = catch_unwind(AssertUnwindSafe(|| run(name, test)));
     let sentence = message(&*failure.expect_err("a broken adapter passes"));
-    assert!(started.elapsed() < TIME_LIMIT * 2 / 3, "took {:?} to say: {sentence}", started.elapsed());
+    assert!(
+        started.elapsed() < TIME_LIMIT * 2 / 3,
+        "took {:?} to say: {sentence}",
+        started.elapsed()
+    );
     assert!(sentence.len() > 20, "does not explain itself: {sentence}");
 }
 
@@ -119,14 +132,18 @@ impl Turns {
     /// If the loop has gone on for too long.
     pub(crate) async fn next(&self, seen: &(impl Debug + ?Sized)) {
         let may_go_on = self.left.get() > 0 && Instant::now() < self.until;
-        assert!(may_go_on, "{}: it does not come to its end; the last result was {seen:?}", self.what);
+        assert!(
+            may_go_on,
+            "{}: it does not come to its end; the last result was {seen:?}",
+            self.what
+        );
         self.left.set(self.left.get() - 1);
         tokio::task::yield_now().await;
     }
 }
 
-/// One named test per behaviour. With `must_fail`, the adapter is known to be broken, and each test requires that its
-/// behaviour is reported as missing.
+/// One named test per behaviour. With `must_fail`, the adapter is known to be broken, and each test
+/// requires that its behaviour is reported as missing.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! contract_tests {
@@ -138,7 +155,8 @@ macro_rules! contract_tests {
     };
     ($suite:ident, $fixture:expr, $run:ident, [$($name:ident),* $(,)?]) => {
         mod $suite {
-            #[expect(clippy::allow_attributes, reason = "not every fixture needs what the file imports")]
+            #[expect(clippy::allow_attributes, reason = "not every fixture needs what the file \
+                imports")]
             #[allow(unused_imports)]
             use super::*;
             $(
@@ -160,12 +178,14 @@ mod tests {
 
     use super::*;
 
-    /// A function that is in no list is a behaviour that no adapter is asked for, and one that no port names is a behaviour
-    /// that the author of an adapter does not learn of.
+    /// A function that is in no list is a behaviour that no adapter is asked for, and one that no
+    /// port names is a behaviour that the author of an adapter does not learn of.
     #[test]
     fn every_function_of_a_suite_is_listed_and_named_by_its_port() {
-        let ports = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../domain/src/ports")).unwrap();
-        let ports: String = ports.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+        let ports =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../domain/src/ports")).unwrap();
+        let ports: String =
+            ports.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         for (suite, source) in [
             ("event_outbox", include_str!("event_outbox.rs")),
             ("revocation_feed", include_str!("revocation_feed.rs")),
@@ -175,16 +195,26 @@ mod tests {
             ("session_retention", include_str!("session_retention.rs")),
         ] {
             let list = source.split("[\n").nth(1).unwrap().split(']').next().unwrap();
-            let listed: BTreeSet<_> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+            let listed: BTreeSet<_> =
+                list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
             let functions = source.split("\npub async fn ").skip(1);
-            let functions: BTreeSet<_> = functions.map(|rest| rest.split('(').next().unwrap()).collect();
+            let functions: BTreeSet<_> =
+                functions.map(|rest| rest.split('(').next().unwrap()).collect();
             assert_eq!(listed, functions, "the list of {suite} and its functions");
             for function in functions {
-                assert!(ports.contains(&format!("`{function}`")), "no port names {function} of {suite}");
+                assert!(
+                    ports.contains(&format!("`{function}`")),
+                    "no port names {function} of {suite}"
+                );
             }
         }
-        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance")).unwrap();
-        assert_eq!(files.count(), 6 + ["mod.rs", "model.rs"].len(), "a suite that is not in this test");
+        let files =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance")).unwrap();
+        assert_eq!(
+            files.count(),
+            6 + ["mod.rs", "model.rs"].len(),
+            "a suite that is not in this test"
+        );
     }
 
     #[test]
@@ -193,14 +223,16 @@ mod tests {
         let hanging = || catch_unwind(|| run_within(limit, "hanging", std::future::pending::<()>));
         let sentence = message(&*hanging().unwrap_err());
         assert!(sentence.contains("a call to the adapter does not return"), "{sentence}");
-        let blocking = || run_within(limit, "blocking", move || async move { std::thread::sleep(limit * 20) });
+        let blocking =
+            || run_within(limit, "blocking", move || async move { std::thread::sleep(limit * 20) });
         assert!(message(&*catch_unwind(blocking).unwrap_err()).contains("does not return"));
         run_within(limit * 100, "working", || async {});
     }
 
     #[test]
     fn failure_of_a_function_is_the_failure_of_its_test() {
-        let failing = || run("failing", || async { panic!("this adapter forgets what it was given") });
+        let failing =
+            || run("failing", || async { panic!("this adapter forgets what it was given") });
         assert!(message(&*catch_unwind(failing).unwrap_err()).contains("forgets"));
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ports::{Insertion, SessionEdit, SessionListing, SessionRepository};
-use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit, SessionStatus, Touch, UserId};
+use domain::{
+    Actor, OnLimit, Revocation, Session, SessionId, SessionLimit, SessionStatus, Touch, UserId,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Handle;
@@ -13,7 +15,8 @@ use uuid::Uuid;
 
 use crate::fixtures;
 
-/// Something that is done to a store. Users and sessions are numbers: users of two, sessions in the order of their creation.
+/// Something that is done to a store. Users and sessions are numbers: users of two, sessions in the
+/// order of their creation.
 #[derive(Clone, Debug)]
 enum Command {
     Create {
@@ -47,15 +50,20 @@ fn command() -> impl Strategy<Value = Command> {
     let user = 0..2_usize;
     let limit = proptest::option::of((1..4_u32, any::<bool>()));
     prop_oneof![
-        4 => (user.clone(), 1..100_i64, proptest::option::of(1..40_i64), any::<bool>(), limit).prop_map(
-            |(user, lifetime, idle, sliding, limit)| Command::Create { user, lifetime, idle, sliding, limit }
-        ),
+        4 => (user.clone(), 1..100_i64, proptest::option::of(1..40_i64), any::<bool>(), limit)
+            .prop_map(|(user, lifetime, idle, sliding, limit)| {
+                Command::Create { user, lifetime, idle, sliding, limit }
+            }),
         2 => session.clone().prop_map(|session| Command::Revoke { session }),
         1 => (user, proptest::option::of(session.clone()))
             .prop_map(|(user, except)| Command::RevokeAll { user, except }),
-        4 => (session.clone(), 0..10_i64).prop_map(|(session, since)| Command::Touch { session, since }),
+        4 => (session.clone(), 0..10_i64)
+            .prop_map(|(session, since)| Command::Touch { session, since }),
         1 => (session, proptest::option::of(".{0,64}"))
-            .prop_map(|(session, name)| Command::Rename { session, name: name.map(|name| name.replace('\0', "")) }),
+            .prop_map(|(session, name)| {
+                let name = name.map(|name| name.replace('\0', ""));
+                Command::Rename { session, name }
+            }),
         3 => (0..50_i64).prop_map(Command::Wait),
     ]
 }
@@ -109,7 +117,9 @@ impl Model<'_> {
             Command::Create { user, lifetime, idle, sliding, limit } => {
                 let renewal = sliding.then_some(lifetime);
                 // Ascending, as a server's are.
-                let id = SessionId(Uuid::from_u128(self.users[0].0.as_u128() + self.sessions.len() as u128));
+                let id = SessionId(Uuid::from_u128(
+                    self.users[0].0.as_u128() + self.sessions.len() as u128,
+                ));
                 let session = Session {
                     id,
                     user_id: self.users[user],
@@ -120,10 +130,12 @@ impl Model<'_> {
                     renewal: renewal.map(TimeDelta::seconds),
                     ..fixtures::bare_session()
                 };
-                let is_live =
-                    |other: &&mut ModelSession| other.user == user && other.status(now) == SessionStatus::Live;
+                let is_live = |other: &&mut ModelSession| {
+                    other.user == user && other.status(now) == SessionStatus::Live
+                };
                 let mut live: Vec<_> = self.sessions.iter_mut().filter(is_live).collect();
-                let too_many = limit.map_or(0, |(max, _)| (live.len() + 1).saturating_sub(max as usize));
+                let too_many =
+                    limit.map_or(0, |(max, _)| (live.len() + 1).saturating_sub(max as usize));
                 let port_limit = limit.map(|(max, deny)| SessionLimit {
                     max: NonZeroU32::new(max).expect("at least one"),
                     on_limit: if deny { OnLimit::Deny } else { OnLimit::EvictOldest },
@@ -203,14 +215,29 @@ impl Model<'_> {
     async fn check(&self) {
         for expected in &self.sessions {
             let found = crate::find_session(self.repo, expected.id).await.unwrap();
-            assert_eq!(found.status(time(self.now)), expected.status(self.now), "{expected:?} {found:?}");
-            assert_eq!((found.last_activity_at, found.expires_at), (time(expected.used), time(expected.expires)));
+            assert_eq!(
+                found.status(time(self.now)),
+                expected.status(self.now),
+                "{expected:?} {found:?}"
+            );
+            assert_eq!(
+                (found.last_activity_at, found.expires_at),
+                (time(expected.used), time(expected.expires))
+            );
             assert_eq!(found.name.as_deref(), expected.name.as_deref());
-            let why = found.revocation.map(|revocation| (revocation.at, revocation.reason.unwrap_or_default()));
+            let why = found
+                .revocation
+                .map(|revocation| (revocation.at, revocation.reason.unwrap_or_default()));
             assert_eq!(why, expected.revoked.map(|(at, why)| (time(at), why.to_owned())));
         }
         for (user, user_id) in self.users.into_iter().enumerate() {
-            let listing = SessionListing { user_id, now: time(self.now), active_only: true, limit: 100, after: None };
+            let listing = SessionListing {
+                user_id,
+                now: time(self.now),
+                active_only: true,
+                limit: 100,
+                after: None,
+            };
             let page = self.repo.list_by_user(&listing).await.unwrap();
             let own = || self.sessions.iter().filter(|session| session.user == user);
             let live = own().filter(|session| session.status(self.now) == SessionStatus::Live);
@@ -218,8 +245,14 @@ impl Model<'_> {
             expected.sort();
             expected.reverse();
             let expected: Vec<_> = expected.into_iter().map(|(_, id)| id).collect();
-            assert_eq!(page.sessions.iter().map(|session| session.id).collect::<Vec<_>>(), expected);
-            assert_eq!((page.total_count, page.active_count), (own().count() as u64, expected.len() as u64));
+            assert_eq!(
+                page.sessions.iter().map(|session| session.id).collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(
+                (page.total_count, page.active_count),
+                (own().count() as u64, expected.len() as u64)
+            );
         }
     }
 }
@@ -227,7 +260,8 @@ impl Model<'_> {
 /// Runs random commands on the store and on the model. Needs a runtime of several threads.
 pub(super) fn compare(repo: &dyn SessionRepository) {
     // A failure is made smaller for seconds, not for as long as it takes.
-    let config = Config { cases: 40, failure_persistence: None, max_shrink_time: 5000, ..Config::default() };
+    let config =
+        Config { cases: 40, failure_persistence: None, max_shrink_time: 5000, ..Config::default() };
     let commands = proptest::collection::vec(command(), 1..25);
     let cases = AtomicU64::new(0);
     let run = |commands: Vec<Command>| {

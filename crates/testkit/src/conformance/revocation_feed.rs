@@ -36,7 +36,8 @@ macro_rules! revocation_feed_contract {
 
 pub(super) const MAX_STALENESS: Duration = Duration::from_millis(500);
 
-/// Polls until a row of pages is complete. Returns all entries as one page, and where the node is then.
+/// Polls until a row of pages is complete. Returns all entries as one page, and where the node is
+/// then.
 pub(super) async fn poll(feed: &dyn RevocationFeed, position: Option<&LogPosition>) -> Poll {
     let turns = Turns::until_done("reading the log of revocations");
     let mut whole: Option<Poll> = None;
@@ -47,7 +48,10 @@ pub(super) async fn poll(feed: &dyn RevocationFeed, position: Option<&LogPositio
         whole = Some(match whole {
             None => poll,
             Some(mut whole) => {
-                assert_eq!(poll.page.snapshot, whole.page.snapshot, "the snapshot of the first page of the row");
+                assert_eq!(
+                    poll.page.snapshot, whole.page.snapshot,
+                    "the snapshot of the first page of the row"
+                );
                 whole.page.entries.extend(poll.page.entries);
                 whole.page.is_last = is_last;
                 whole.position = poll.position;
@@ -62,33 +66,46 @@ pub(super) async fn poll(feed: &dyn RevocationFeed, position: Option<&LogPositio
 }
 
 pub(super) fn revocation() -> Revocation {
-    Revocation { at: fixtures::now() + TimeDelta::seconds(1), reason: None, actor: Some(Actor::Service) }
+    Revocation {
+        at: fixtures::now() + TimeDelta::seconds(1),
+        reason: None,
+        actor: Some(Actor::Service),
+    }
 }
 
 /// Whether these entries are about the session.
 pub(super) fn is_covered(entries: &[RevocationEntry], id: SessionId, user_id: UserId) -> bool {
-    let covers = |scope| scope == Scope::Session(id) || scope == Scope::User(user_id) || scope == Scope::AllUsers;
+    let covers = |scope| {
+        scope == Scope::Session(id) || scope == Scope::User(user_id) || scope == Scope::AllUsers
+    };
     entries.iter().any(|entry| covers(entry.scope))
 }
 
-/// However a session ends before its time, and nothing else that happens to it. (Rows that are deleted or shortened by direct SQL
-/// have tests of their own, in the adapters that have SQL.)
+/// However a session ends before its time, and nothing else that happens to it. (Rows that are
+/// deleted or shortened by direct SQL have tests of their own, in the adapters that have SQL.)
 pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
     let user = |n: u128| UserId(Uuid::from_u128(n));
-    let sessions: Vec<_> =
-        (1..=6).map(|n| Session { user_id: user(u128::from(n)), ..fixtures::session_number(n) }).collect();
+    let sessions: Vec<_> = (1..=6)
+        .map(|n| Session { user_id: user(u128::from(n)), ..fixtures::session_number(n) })
+        .collect();
     for session in &sessions {
         stores.sessions.insert(session, None).await.unwrap();
     }
-    let many: Vec<_> = (10..30).map(|n| Session { user_id: user(99), ..fixtures::session_number(n) }).collect();
+    let many: Vec<_> =
+        (10..30).map(|n| Session { user_id: user(99), ..fixtures::session_number(n) }).collect();
     for session in &many {
         stores.sessions.insert(session, None).await.unwrap();
     }
     let before = poll(&*stores.feed, None).await;
 
     let active_at = fixtures::now() + TimeDelta::seconds(1);
-    let touch = domain::Touch { session_id: sessions[0].id, first_at: active_at, last_at: active_at, ip_address: None };
+    let touch = domain::Touch {
+        session_id: sessions[0].id,
+        first_at: active_at,
+        last_at: active_at,
+        ip_address: None,
+    };
     stores.sessions.touch(&[touch]).await.unwrap();
     stores
         .sessions
@@ -97,7 +114,11 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
         .unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
     stores.sessions.revoke(&[sessions[1].id], &revocation()).await.unwrap();
-    stores.sessions.revoke_all_of_user(user(99), Some(many[0].id), 1000, &revocation()).await.unwrap();
+    stores
+        .sessions
+        .revoke_all_of_user(user(99), Some(many[0].id), 1000, &revocation())
+        .await
+        .unwrap();
     let imported = Session { revocation: Some(revocation().into()), ..sessions[2].clone() };
     stores.sessions.import(&[imported]).await.unwrap();
     let newest = Session { user_id: sessions[4].user_id, ..fixtures::session_number(40) };
@@ -106,8 +127,16 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
 
     let Poll { page, position } = poll(&*stores.feed, Some(&before.position)).await;
     assert_eq!((page.incarnation, page.starts_over), (before.page.incarnation, None), "it goes on");
-    assert!(page.entries.iter().all(|entry| !before.page.snapshot.sees(entry.sequence)), "{:?}", page.entries);
-    assert!(page.entries.iter().all(|entry| page.snapshot.sees(entry.sequence)), "{:?}", page.entries);
+    assert!(
+        page.entries.iter().all(|entry| !before.page.snapshot.sees(entry.sequence)),
+        "{:?}",
+        page.entries
+    );
+    assert!(
+        page.entries.iter().all(|entry| page.snapshot.sees(entry.sequence)),
+        "{:?}",
+        page.entries
+    );
     let covered = |session: &Session| is_covered(&page.entries, session.id, session.user_id);
     assert!(covered(&sessions[1]), "revoked");
     assert!(covered(&sessions[2]), "imported as revoked");
@@ -119,7 +148,10 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
 
     stores.sessions.revoke_all_sessions(None, 1000, &revocation()).await.unwrap();
     let page = poll(&*stores.feed, Some(&again.position)).await.page;
-    assert!(is_covered(&page.entries, sessions[3].id, sessions[3].user_id), "all users' were revoked");
+    assert!(
+        is_covered(&page.entries, sessions[3].id, sessions[3].user_id),
+        "all users' were revoked"
+    );
 }
 
 /// Caches may hold sessions that the store does not have, after a restore.
@@ -128,11 +160,16 @@ pub async fn revocation_that_matches_no_session_is_in_the_next_poll(stores: &Sto
     let (user, other) = (fixtures::session().user_id, fixtures::another_user());
     let gone = fixtures::session_number(404).id;
     let before = poll(&*stores.feed, None).await;
-    let revoked = stores.sessions.revoke_all_of_user(user, None, 1000, &revocation()).await.unwrap();
+    let revoked =
+        stores.sessions.revoke_all_of_user(user, None, 1000, &revocation()).await.unwrap();
     assert_eq!(revoked, []);
     let one = poll(&*stores.feed, Some(&before.position)).await;
     assert!(is_covered(&one.page.entries, gone, user), "all of a user's: {:?}", one.page.entries);
-    assert!(!is_covered(&one.page.entries, gone, other), "all of a user's only: {:?}", one.page.entries);
+    assert!(
+        !is_covered(&one.page.entries, gone, other),
+        "all of a user's only: {:?}",
+        one.page.entries
+    );
     let revoked = stores.sessions.revoke_all_sessions(None, 1000, &revocation()).await.unwrap();
     assert_eq!(revoked, []);
     let all = poll(&*stores.feed, Some(&one.position)).await.page.entries;
@@ -142,7 +179,10 @@ pub async fn revocation_that_matches_no_session_is_in_the_next_poll(stores: &Sto
 /// Concurrent writers, and a reader that goes on from poll to poll: nothing is missed.
 pub async fn poll_goes_on_from_the_one_before(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
-    let session = |n: u64| Session { user_id: UserId(Uuid::from_u128(u128::from(n))), ..fixtures::session_number(n) };
+    let session = |n: u64| Session {
+        user_id: UserId(Uuid::from_u128(u128::from(n))),
+        ..fixtures::session_number(n)
+    };
     for n in 1..=100 {
         stores.sessions.insert(&session(n), None).await.unwrap();
     }
@@ -150,7 +190,8 @@ pub async fn poll_goes_on_from_the_one_before(stores: &Stores) {
     let done = AtomicBool::new(false);
     let writers = async {
         let revoke = async |n| {
-            let (session, turns) = (session(n), Turns::until_done("revoking 100 sessions concurrently"));
+            let (session, turns) =
+                (session(n), Turns::until_done("revoking 100 sessions concurrently"));
             while let Err(error) = stores.sessions.revoke(&[session.id], &revocation()).await {
                 turns.next(&error).await;
             }
@@ -183,8 +224,8 @@ pub async fn poll_goes_on_from_the_one_before(stores: &Stores) {
     }
 }
 
-/// So a node that starts can serve what is in the shared cache. A store whose life begins with each process may have nothing to
-/// bring; it then has to say that everything before is missing.
+/// So a node that starts can serve what is in the shared cache. A store whose life begins with each
+/// process may have nothing to bring; it then has to say that everything before is missing.
 pub async fn first_poll_brings_what_the_log_still_has(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
     let session = fixtures::session();
@@ -195,7 +236,10 @@ pub async fn first_poll_brings_what_the_log_still_has(stores: &Stores) {
     let page = poll(&*stores.feed, None).await.page;
     let horizon = page.starts_over.expect("a first poll starts over");
     let has_entry = is_covered(&page.entries, session.id, session.user_id);
-    assert!(has_entry || !version.snapshot.covers(&horizon), "a read from before the revocation could be served");
+    assert!(
+        has_entry || !version.snapshot.covers(&horizon),
+        "a read from before the revocation could be served"
+    );
     let unknown = LogPosition("of another store".to_owned());
     let page = poll(&*stores.feed, Some(&unknown)).await.page;
     assert!(page.starts_over.is_some(), "a position that means nothing");

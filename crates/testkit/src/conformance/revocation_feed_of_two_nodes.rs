@@ -104,11 +104,20 @@ pub async fn peers_are_returned_as_soon_as_all_are_caught_up(nodes: &TwoNodes) {
     stores.sessions.revoke(&[session.id], &revocation()).await.unwrap();
     let started = Instant::now();
     let lagging = stores.feed.peers(Duration::from_millis(50)).await.unwrap();
-    assert!(!lagging.peers[0].is_caught_up && started.elapsed() < Duration::from_secs(4), "{lagging:?}");
+    assert!(
+        !lagging.peers[0].is_caught_up && started.elapsed() < Duration::from_secs(4),
+        "{lagging:?}"
+    );
 
     let late = report(&**other, &first.position).await;
-    let (caught_up, _) = tokio::join!(stores.feed.peers(Duration::from_secs(5)), report(&**other, &late.position));
+    let (caught_up, _) =
+        tokio::join!(stores.feed.peers(Duration::from_secs(5)), report(&**other, &late.position));
     // A store may have asked for the peers before the report: then the caller asks again.
-    let caught_up = caught_up.unwrap().peers[0].is_caught_up || peers(&*stores.feed).await.peers[0].is_caught_up;
-    assert!(caught_up && started.elapsed() < Duration::from_secs(4), "after {:?}", started.elapsed());
+    let caught_up = caught_up.unwrap().peers[0].is_caught_up
+        || peers(&*stores.feed).await.peers[0].is_caught_up;
+    assert!(
+        caught_up && started.elapsed() < Duration::from_secs(4),
+        "after {:?}",
+        started.elapsed()
+    );
 }

@@ -41,15 +41,19 @@ async fn set(cache: &dyn SessionCache, session: &Session) {
 
 /// Every field comes back, but those that caches leave out.
 pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
-    for (n, template) in [fixtures::session(), fixtures::bare_session(), fixtures::session()].into_iter().enumerate() {
+    for (n, template) in
+        [fixtures::session(), fixtures::bare_session(), fixtures::session()].into_iter().enumerate()
+    {
         let renewal = (n == 1).then_some(TimeDelta::hours(1));
-        let session = Session { id: fixtures::session_number(n as u64 + 1).id, renewal, ..template };
+        let session =
+            Session { id: fixtures::session_number(n as u64 + 1).id, renewal, ..template };
         set(cache, &session).await;
         assert_eq!(get(cache, &session).await, Some(session.for_cache()));
     }
 }
 
-/// The read version comes back as it was set, whatever is in it: every field, and every transaction in progress.
+/// The read version comes back as it was set, whatever is in it: every field, and every transaction
+/// in progress.
 pub async fn set_then_get_returns_the_read_version(cache: &dyn SessionCache) {
     let Incarnation { system, database, life } = fixtures::read_version().incarnation;
     let snapshots = [
@@ -61,7 +65,8 @@ pub async fn set_then_get_returns_the_read_version(cache: &dyn SessionCache) {
         let version = ReadVersion { incarnation: Incarnation { system, database, life }, snapshot };
         let session = fixtures::session_number(n as u64 + 1);
         cache.set(&Arc::new(session.clone()), &version).await;
-        let cached = cache.get(session.id, session.user_id).await.expect("the session that was set");
+        let cached =
+            cache.get(session.id, session.user_id).await.expect("the session that was set");
         assert_eq!(cached.version, version, "the read version that was set");
     }
 }
@@ -86,7 +91,10 @@ pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
     let second = Session { name: Some("renamed".into()), ..first.clone() };
     set(cache, &first).await;
     set(cache, &second).await;
-    assert_eq!(get(cache, &first).await.and_then(|session| session.name).as_deref(), Some("renamed"));
+    assert_eq!(
+        get(cache, &first).await.and_then(|session| session.name).as_deref(),
+        Some("renamed")
+    );
 }
 
 /// A revoked session is not remembered.
@@ -114,7 +122,8 @@ pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
     }
 }
 
-/// What seems to be over, by its lifetime or by rest, is not answered: the database may know of later use.
+/// What seems to be over, by its lifetime or by rest, is not answered: the database may know of
+/// later use.
 pub async fn session_over_by_time_is_a_miss(cache: &dyn SessionCache) {
     let now = fixtures::now();
     let resting = |since| Session {

@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::ports::{
-    EditableFields, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing,
-    SessionRepository,
+    EditableFields, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit, SessionKey,
+    SessionListing, SessionRepository,
 };
-use domain::{Actor, IdempotencyKey, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch};
+use domain::{
+    Actor, IdempotencyKey, Metadata, OnLimit, Revocation, Session, SessionId, SessionLimit, Touch,
+};
 
 use futures_util::future::join_all;
 
@@ -91,17 +93,24 @@ pub async fn absent_fields_stay_absent(repo: &dyn SessionRepository) {
 pub async fn revoked_session_is_found_revoked(repo: &dyn SessionRepository) {
     let at = fixtures::now() + TimeDelta::microseconds(1);
     let user = Some(Actor::User(fixtures::another_user()));
-    let ends = [(None, None), (Some("lost phone".to_owned()), user), (Some(String::new()), Some(Actor::Service))];
+    let ends = [
+        (None, None),
+        (Some("lost phone".to_owned()), user),
+        (Some(String::new()), Some(Actor::Service)),
+    ];
     for (n, (reason, actor)) in ends.into_iter().enumerate() {
         let revocation = Some(Revocation { at, reason, actor }.into());
-        assert_round_trip(repo, Session { revocation, ..fixtures::session_number(n as u64 + 1) }).await;
+        assert_round_trip(repo, Session { revocation, ..fixtures::session_number(n as u64 + 1) })
+            .await;
     }
 }
 
 /// Quotes, emoji, line breaks and the empty text are data.
 pub async fn text_is_kept_verbatim(repo: &dyn SessionRepository) {
     for (n, text) in
-        ["'; DROP TABLE sessions; --", "📱 Anaïs' phone", "two\r\nlines", "$1 ? %s {}", ""].iter().enumerate()
+        ["'; DROP TABLE sessions; --", "📱 Anaïs' phone", "two\r\nlines", "$1 ? %s {}", ""]
+            .iter()
+            .enumerate()
     {
         let session = Session {
             name: Some((*text).into()),
@@ -121,7 +130,10 @@ pub async fn parallel_inserts_of_one_id_leave_one_row(repo: &dyn SessionReposito
     let results = tokio::join!(insert(), insert(), insert(), insert(), insert(), insert());
     let results = [results.0, results.1, results.2, results.3, results.4, results.5];
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(PortError::Conflict(_)))), "{results:?}");
+    assert!(
+        results.iter().all(|result| matches!(result, Ok(_) | Err(PortError::Conflict(_)))),
+        "{results:?}"
+    );
 }
 
 fn listing() -> SessionListing {
@@ -172,8 +184,13 @@ pub async fn sessions_are_listed_newest_first_page_by_page(repo: &dyn SessionRep
         let turns = Turns::at_most(10, "reading a list of nine page by page");
         loop {
             turns.next(&after).await;
-            let page = repo.list_by_user(&SessionListing { limit, after, ..listing() }).await.unwrap();
-            assert_eq!((page.total_count, page.active_count), (9, 9), "the counts are not the page's");
+            let page =
+                repo.list_by_user(&SessionListing { limit, after, ..listing() }).await.unwrap();
+            assert_eq!(
+                (page.total_count, page.active_count),
+                (9, 9),
+                "the counts are not the page's"
+            );
             let Some(last) = page.sessions.last() else { break };
             after = Some(ListPosition { created_at: last.created_at, id: last.id });
             assert!(page.sessions.len() <= limit as usize);
@@ -195,7 +212,8 @@ pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRep
 
     let all = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((all.sessions.len(), all.total_count, all.active_count), (3, 3, 1));
-    let active = repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
+    let active =
+        repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
     assert_eq!((active.sessions, active.total_count, active.active_count), (vec![live], 3, 1));
 }
 
@@ -212,7 +230,8 @@ pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
     let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
     insert_all(repo, &sessions).await;
     let unknown = fixtures::session_number(404).id;
-    let ids: Vec<SessionId> = sessions[..2].iter().map(|session| session.id).chain([unknown]).collect();
+    let ids: Vec<SessionId> =
+        sessions[..2].iter().map(|session| session.id).chain([unknown]).collect();
 
     let first = repo.revoke(&ids, &revocation("first")).await.unwrap();
     assert_eq!(sorted(first), [ended(&sessions[0]), ended(&sessions[1])]);
@@ -226,7 +245,8 @@ pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
 pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let session = fixtures::session();
     repo.insert(&session, None).await.unwrap();
-    let first = Revocation { actor: Some(Actor::User(session.user_id)), ..revocation("lost phone") };
+    let first =
+        Revocation { actor: Some(Actor::User(session.user_id)), ..revocation("lost phone") };
     repo.revoke(&[session.id], &first).await.unwrap();
 
     let again = Revocation { at: first.at + TimeDelta::hours(1), ..revocation("again") };
@@ -244,13 +264,18 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     let user_id = own[0].user_id;
 
     // In batches, until one is not full.
-    let mut ended_now = repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap();
+    let mut ended_now =
+        repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap();
     assert_eq!(ended_now.len(), 3);
-    ended_now.extend(repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap());
-    let expected: Vec<_> = own.iter().filter(|session| session.id != own[2].id).map(ended).collect();
+    ended_now.extend(
+        repo.revoke_all_of_user(user_id, Some(own[2].id), 3, &revocation("others")).await.unwrap(),
+    );
+    let expected: Vec<_> =
+        own.iter().filter(|session| session.id != own[2].id).map(ended).collect();
     assert_eq!(sorted(ended_now), expected);
     // Somebody else's session as the exception spares nothing.
-    let rest = repo.revoke_all_of_user(user_id, Some(strangers.id), 10, &revocation("all")).await.unwrap();
+    let rest =
+        repo.revoke_all_of_user(user_id, Some(strangers.id), 10, &revocation("all")).await.unwrap();
     assert_eq!(rest, [ended(&own[2])]);
     assert!(!crate::find_session(repo, strangers.id).await.unwrap().is_revoked());
 }
@@ -259,7 +284,8 @@ fn limit(max: u32, on_limit: OnLimit) -> Option<SessionLimit> {
     Some(SessionLimit { max: NonZeroU32::new(max).expect("a limit of at least one"), on_limit })
 }
 
-/// Sessions of one user, made a second apart, of which the first is revoked and the second has expired by then.
+/// Sessions of one user, made a second apart, of which the first is revoked and the second has
+/// expired by then.
 async fn two_over_and_three_live(repo: &dyn SessionRepository) -> Vec<Session> {
     let session = |n: u64| Session {
         created_at: fixtures::now() - TimeDelta::seconds(100 - n as i64),
@@ -277,11 +303,15 @@ async fn two_over_and_three_live(repo: &dyn SessionRepository) -> Vec<Session> {
 /// The oldest live ones are ended, exactly as many as it takes; what is over counts for nothing.
 pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository) {
     let sessions = two_over_and_three_live(repo).await;
-    let insert =
-        async |n, max| repo.insert(&fixtures::session_number(n), limit(max, OnLimit::EvictOldest)).await.unwrap();
+    let insert = async |n, max| {
+        repo.insert(&fixtures::session_number(n), limit(max, OnLimit::EvictOldest)).await.unwrap()
+    };
 
     assert_eq!(insert(10, 4).await, Insertion::Stored { evicted: Vec::new() });
-    assert_eq!(insert(11, 3).await, Insertion::Stored { evicted: vec![ended(&sessions[2]), ended(&sessions[3])] });
+    assert_eq!(
+        insert(11, 3).await,
+        Insertion::Stored { evicted: vec![ended(&sessions[2]), ended(&sessions[3])] }
+    );
     let evicted = crate::find_session(repo, sessions[2].id).await.unwrap().revocation;
     assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now()).into()));
     assert_eq!(crate::find_session(repo, sessions[1].id).await.unwrap().revocation, None);
@@ -296,7 +326,9 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
 /// At the limit nothing is stored and nobody is ended; below it, all is as without.
 pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
     two_over_and_three_live(repo).await;
-    let insert = async |n, max| repo.insert(&fixtures::session_number(n), limit(max, OnLimit::Deny)).await.unwrap();
+    let insert = async |n, max| {
+        repo.insert(&fixtures::session_number(n), limit(max, OnLimit::Deny)).await.unwrap()
+    };
 
     assert_eq!(insert(10, 3).await, Insertion::LimitReached);
     assert_eq!(insert(10, 1).await, Insertion::LimitReached);
@@ -305,7 +337,8 @@ pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
     assert_eq!(repo.list_by_user(&listing()).await.unwrap().active_count, 4);
 }
 
-/// Sixty sign-ins at once at a limit of two: nobody who looks ever sees more than two live ones, and two are left.
+/// Sixty sign-ins at once at a limit of two: nobody who looks ever sees more than two live ones,
+/// and two are left.
 pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionRepository) {
     let done = AtomicBool::new(false);
     let sign_in = async |n: u64| {
@@ -313,7 +346,8 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
         loop {
             match repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await {
                 Ok(Insertion::Stored { evicted }) => return evicted.len(),
-                // So many at once may have to wait for longer than a call may take; then nothing has happened, or all.
+                // So many at once may have to wait for longer than a call may take; then nothing
+                // has happened, or all.
                 Err(error @ PortError::Unavailable(_)) => turns.next(&error).await,
                 Err(PortError::Conflict(_)) => return 0,
                 other => panic!("{other:?}"),
@@ -360,7 +394,8 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
         batches.push(batch);
     }
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [4, 2]);
-    let expected: Vec<_> = sessions.iter().filter(|session| !session.is_revoked()).map(ended).collect();
+    let expected: Vec<_> =
+        sessions.iter().filter(|session| !session.is_revoked()).map(ended).collect();
     assert_eq!(batches.concat(), expected);
     for session in &sessions {
         let expected = session.revocation.clone().unwrap_or(everybody.clone());
@@ -369,7 +404,9 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
 }
 
 /// Rest ends a session as its lifetime does, to the microsecond.
-pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(repo: &dyn SessionRepository) {
+pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(
+    repo: &dyn SessionRepository,
+) {
     let (now, hour) = (fixtures::now(), Some(TimeDelta::hours(1)));
     let rested = |n, since| Session {
         created_at: now - TimeDelta::hours(2),
@@ -384,7 +421,9 @@ pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(repo: &d
     assert_eq!((page.total_count, page.active_count), (2, 1));
     assert_eq!(page.sessions, std::slice::from_ref(&last_moment));
 
-    let insert = async |n| repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await.unwrap();
+    let insert = async |n| {
+        repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await.unwrap()
+    };
     assert_eq!(insert(3).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![ended(&last_moment)] });
     assert!(!crate::find_session(repo, over.id).await.unwrap().is_revoked());
@@ -407,14 +446,19 @@ async fn assert_touched(repo: &dyn SessionRepository, sessions: &mut [Session], 
     }
 }
 
-/// Later use counts, earlier use that arrives late does not, and an address stays until there is another.
+/// Later use counts, earlier use that arrives late does not, and an address stays until there is
+/// another.
 pub async fn touches_move_activity_and_never_back(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=3).map(fixtures::session_number).collect();
     sessions[2] = Session { id: sessions[2].id, ..fixtures::bare_session() };
     insert_all(repo, &sessions).await;
     let [a, b, c] = [sessions[0].clone(), sessions[1].clone(), sessions[2].clone()];
     for touches in [
-        vec![touch(&a, 10, 20, Some("198.51.100.1")), touch(&b, 5, 5, None), touch(&c, 7, 7, Some("2001:db8::9"))],
+        vec![
+            touch(&a, 10, 20, Some("198.51.100.1")),
+            touch(&b, 5, 5, None),
+            touch(&c, 7, 7, Some("2001:db8::9")),
+        ],
         vec![touch(&a, 15, 15, Some("198.51.100.2")), touch(&b, 30, 30, Some("198.51.100.3"))],
         vec![touch(&a, 20, 20, Some("198.51.100.4"))],
         vec![touch(&fixtures::session_number(404), 40, 40, None), touch(&c, 40, 50, None)],
@@ -425,7 +469,8 @@ pub async fn touches_move_activity_and_never_back(repo: &dyn SessionRepository) 
     assert_eq!(sessions[0].last_activity_at, fixtures::now() + TimeDelta::seconds(20));
 }
 
-/// Neither revoked nor expired nor idle sessions are used any more; what was used in time goes on, however late the news.
+/// Neither revoked nor expired nor idle sessions are used any more; what was used in time goes on,
+/// however late the news.
 pub async fn touches_do_not_wake_what_is_over(repo: &dyn SessionRepository) {
     let minute = Some(TimeDelta::minutes(1));
     let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
@@ -483,23 +528,36 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
         (Some(Some("both")), Some(Some(Metadata::new()))),
         (Some(None), Some(None)),
     ] {
-        let edit = SessionEdit { name: name.map(|name| name.map(str::to_owned)), metadata: data, only_if: None };
+        let edit = SessionEdit {
+            name: name.map(|name| name.map(str::to_owned)),
+            metadata: data,
+            only_if: None,
+        };
         session.name = name.map_or(session.name, |name| name.map(Into::into));
-        session.metadata = edit.metadata.clone().map_or(session.metadata, |metadata| metadata.map(Into::into));
+        session.metadata =
+            edit.metadata.clone().map_or(session.metadata, |metadata| metadata.map(Into::into));
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
         assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&session));
     }
-    let nobodys = repo.edit(fixtures::session_number(404).id, &SessionEdit::default()).await.unwrap();
+    let nobodys =
+        repo.edit(fixtures::session_number(404).id, &SessionEdit::default()).await.unwrap();
     assert_eq!(nobodys, None);
     assert_eq!(crate::find_session(repo, other.id).await, Some(other));
 }
 
 /// An edit that expects what is no longer there changes nothing, and of parallel ones one wins.
-pub async fn conditional_edits_change_what_they_expect_and_nothing_else(repo: &dyn SessionRepository) {
+pub async fn conditional_edits_change_what_they_expect_and_nothing_else(
+    repo: &dyn SessionRepository,
+) {
     let session = fixtures::session();
     let metadata = Metadata::from_iter([("n".to_owned(), 1.into()), ("a".to_owned(), "é".into())]);
-    repo.insert(&Session { metadata: Some(metadata.clone().into()), ..session.clone() }, None).await.unwrap();
-    let present = EditableFields { name: session.name.as_deref().map(str::to_owned), metadata: Some(metadata) };
+    repo.insert(&Session { metadata: Some(metadata.clone().into()), ..session.clone() }, None)
+        .await
+        .unwrap();
+    let present = EditableFields {
+        name: session.name.as_deref().map(str::to_owned),
+        metadata: Some(metadata),
+    };
     let rename = |to: &str, only_if: &EditableFields| SessionEdit {
         name: Some(Some(to.to_owned())),
         metadata: None,
@@ -514,8 +572,11 @@ pub async fn conditional_edits_change_what_they_expect_and_nothing_else(repo: &d
         assert_eq!(repo.edit(session.id, &rename("x", &other)).await.unwrap(), None, "{other:?}");
     }
     let edits = [rename("first", &present), rename("second", &present)];
-    let (first, second) =
-        futures_util::future::join(repo.edit(session.id, &edits[0]), repo.edit(session.id, &edits[1])).await;
+    let (first, second) = futures_util::future::join(
+        repo.edit(session.id, &edits[0]),
+        repo.edit(session.id, &edits[1]),
+    )
+    .await;
     let winners: Vec<_> = [first.unwrap(), second.unwrap()].into_iter().flatten().collect();
     assert_eq!(winners.len(), 1, "{winners:?}");
     assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&winners[0]));
@@ -556,12 +617,19 @@ pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionReposi
     // Even where the limit has ended the session that the key made.
     let again = repo.insert(&with_key(4, "a key"), limit(1, OnLimit::EvictOldest)).await;
     assert!(matches!(again, Err(PortError::Conflict(_))), "{again:?}");
-    assert_eq!(crate::find_session(repo, first.id).await.as_ref(), Some(&first), "a conflict changes nothing");
+    assert_eq!(
+        crate::find_session(repo, first.id).await.as_ref(),
+        Some(&first),
+        "a conflict changes nothing"
+    );
     let found = repo.find_by_idempotency_key(first.user_id, "a key").await.unwrap();
     assert_eq!(found, Some(first));
     let found = repo.find_by_idempotency_key(strangers.user_id, "a key").await.unwrap();
     assert_eq!(found, Some(strangers));
-    assert_eq!(repo.find_by_idempotency_key(fixtures::another_user(), "another").await.unwrap(), None);
+    assert_eq!(
+        repo.find_by_idempotency_key(fixtures::another_user(), "another").await.unwrap(),
+        None
+    );
 }
 
 /// Once and again: what is here stays, but for a revocation that is news.
@@ -578,7 +646,11 @@ pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn S
     }
 
     let renamed = Session { name: Some("there".into()), ..sessions[0].clone() };
-    let revoked = Session { revocation: Some(revocation("meanwhile").into()), name: None, ..sessions[2].clone() };
+    let revoked = Session {
+        revocation: Some(revocation("meanwhile").into()),
+        name: None,
+        ..sessions[2].clone()
+    };
     let again = Session { revocation: Some(revocation("again").into()), ..sessions[1].clone() };
     assert_eq!(repo.import(&[renamed, revoked.clone(), again]).await.unwrap(), 0);
     let find = async |n: usize| crate::find_session(repo, sessions[n].id).await.unwrap();

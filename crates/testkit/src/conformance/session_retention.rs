@@ -34,7 +34,8 @@ fn at(seconds: i64) -> DateTime<Utc> {
 /// A live one, one that is revoked at 10 s, one that expires at 20 s, and one that is idle at 30 s.
 async fn four(stores: &Stores) -> [Session; 4] {
     let [live, mut revoked, mut expired, mut idle] = [1, 2, 3, 4].map(fixtures::session_number);
-    revoked.revocation = Some(Revocation { at: at(10), reason: None, actor: Some(Actor::Service) }.into());
+    revoked.revocation =
+        Some(Revocation { at: at(10), reason: None, actor: Some(Actor::Service) }.into());
     revoked.expires_at = at(15);
     expired.expires_at = at(20);
     idle.idle_timeout = Some(TimeDelta::seconds(30));
@@ -54,11 +55,12 @@ async fn are_there(stores: &Stores, sessions: &[Session]) -> Vec<bool> {
     there
 }
 
-/// A session of another system that was revoked here, and deleted before its lifetime had passed: importing it again must not
-/// bring it back to life.
+/// A session of another system that was revoked here, and deleted before its lifetime had passed:
+/// importing it again must not bring it back to life.
 pub async fn what_was_revoked_and_deleted_is_imported_no_more(stores: &Stores) {
     let far = fixtures::now() + TimeDelta::days(36_500);
-    let [revoked, live] = [1, 2].map(|n| Session { expires_at: far, ..fixtures::session_number(n) });
+    let [revoked, live] =
+        [1, 2].map(|n| Session { expires_at: far, ..fixtures::session_number(n) });
     let both = [revoked.clone(), live.clone()];
     assert_eq!(stores.sessions.import(&both).await.unwrap(), 2);
     let revocation = Revocation { at: at(10), reason: None, actor: Some(Actor::Service) };
@@ -98,7 +100,8 @@ pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
     assert_eq!(delete(at(30)).await, 1);
     assert_eq!(are_there(stores, &sessions).await, [true, false, false, false]);
     // What happened to them is still told.
-    let events = stores.events.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
+    let events =
+        stores.events.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
     assert_eq!(events.len(), 7);
 }
 
@@ -106,8 +109,13 @@ pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
 pub async fn old_events_are_deleted_and_positions_are_not_used_again(stores: &Stores) {
     four(stores).await;
     let (long_ago, later) = (at(-1_000_000_000), at(1_000_000_000));
-    let read =
-        async |after| stores.events.events(&EventQuery { after, limit: 100, ..EventQuery::default() }).await.unwrap();
+    let read = async |after| {
+        stores
+            .events
+            .events(&EventQuery { after, limit: 100, ..EventQuery::default() })
+            .await
+            .unwrap()
+    };
     let before = read(0).await;
     assert_eq!(stores.retention.delete_events(long_ago, 100).await.unwrap(), 0);
     assert_eq!(stores.retention.delete_events(later, 2).await.unwrap(), 2);
@@ -156,6 +164,7 @@ pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
     };
     let (a, b, c) = tokio::join!(clean(), clean(), clean());
     assert_eq!((a.0 + b.0 + c.0, a.1 + b.1 + c.1), (200, 200));
-    let events = stores.events.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap();
+    let events =
+        stores.events.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap();
     assert_eq!(events.len(), 400);
 }

@@ -1,4 +1,5 @@
-//! Servers of a test's own: started on demand, stopped and removed with the test process, however that ends.
+//! Servers of a test's own: started on demand, stopped and removed with the test process, however
+//! that ends.
 
 mod pgbouncer;
 mod postgres;

@@ -16,7 +16,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one with this `pool_mode`, `session` or `transaction`, and so many server connections.
+    /// Starts one with this `pool_mode`, `session` or `transaction`, and so many server
+    /// connections.
     ///
     /// # Panics
     /// If there is no `pgbouncer`: a test that lacks its server fails.
@@ -24,13 +25,15 @@ impl PgBouncer {
         let (dir, port) = (owned_dir("pgbouncer"), free_port());
         let url = database.url();
         // postgres://postgres@localhost:PORT/NAME?host=DIRECTORY
-        let (address, socket_dir) = url.split_once("?host=").expect("a database that is reached by its socket");
+        let (address, socket_dir) =
+            url.split_once("?host=").expect("a database that is reached by its socket");
         let (address, name) = address.rsplit_once('/').expect("a database's name");
         let server_port = address.rsplit(':').next().expect("a port");
         let config = dir.join("pgbouncer.ini");
         let text = format!(
             "[databases]\n{name} = host={socket_dir} port={server_port} user=postgres\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir \
+             =\nauth_type = any\n\
              pool_mode = {pool_mode}\ndefault_pool_size = {pool_size}\n"
         );
         std::fs::write(&config, text).expect("a configuration file");
@@ -38,10 +41,19 @@ impl PgBouncer {
             .into_iter()
             .find(|path| std::fs::exists(path).is_ok_and(|is| is));
         let program = program.expect("pgbouncer (Debian: apt-get install pgbouncer)");
-        let process = Supervised::start(dir, unprivileged_owner(), "INT", &[program, &config.display().to_string()]);
+        let process = Supervised::start(
+            dir,
+            unprivileged_owner(),
+            "INT",
+            &[program, &config.display().to_string()],
+        );
         let started = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < START_TIMEOUT, "pgbouncer did not start: {}", process.log());
+            assert!(
+                started.elapsed() < START_TIMEOUT,
+                "pgbouncer did not start: {}",
+                process.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { _process: process, port, database: name.to_owned() }

@@ -1,3 +1,5 @@
+//! Private PostgreSQL servers, and databases on them.
+
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,11 +33,12 @@ pub struct TestDatabase {
 }
 
 impl PostgresServer {
-    /// The server that the tests of this process share. Statics are never dropped; its supervisor stops it when the process
-    /// ends.
+    /// The server that the tests of this process share. Statics are never dropped; its supervisor
+    /// stops it when the process ends.
     ///
     /// # Panics
-    /// If there is neither `DATABASE_URL` nor a PostgreSQL installation: a test that lacks its server fails.
+    /// If there is neither `DATABASE_URL` nor a PostgreSQL installation: a test that lacks its
+    /// server fails.
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<PostgresServer>> = OnceLock::new();
         let start = || match std::env::var("DATABASE_URL") {
@@ -52,21 +55,26 @@ impl PostgresServer {
         std::fs::write(&password_file, PASSWORD).expect("a password file");
         let mut initdb = as_owner("initdb");
         initdb.args(["--no-sync", "--no-locale", "--encoding=UTF8", "--username=postgres"]);
-        initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile"]).arg(&password_file);
+        initdb
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile"])
+            .arg(&password_file);
         run(initdb.arg("--pgdata").arg(dir.join("data")));
         Self::launch(dir)
     }
 
-    /// A standby with all that this private server has now, which hears what is new through this TCP port.
+    /// A standby with all that this private server has now, which hears what is new through this
+    /// TCP port.
     pub fn standby(&self, through: u16) -> Self {
         let dir = owned_dir("postgres");
         let data = dir.join("data");
         let mut copy = as_owner("pg_basebackup");
-        copy.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--dbname"]).arg(&self.admin_url);
+        copy.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--dbname"])
+            .arg(&self.admin_url);
         run(copy.arg("--pgdata").arg(&data));
         let primary = format!("host=127.0.0.1 port={through} user=postgres password={PASSWORD}");
         let settings = data.join("postgresql.auto.conf");
-        std::fs::write(settings, format!("primary_conninfo = '{primary}'\n")).expect("the standby's settings");
+        std::fs::write(settings, format!("primary_conninfo = '{primary}'\n"))
+            .expect("the standby's settings");
         std::fs::write(data.join("standby.signal"), "").expect("a file that makes it a standby");
         Self::launch(dir)
     }
@@ -107,14 +115,23 @@ impl PostgresServer {
 
     /// Makes a standby the primary, with a history of its own from here on.
     pub fn promote(&self) {
-        assert_eq!(self.psql("SELECT pg_promote(true, 20)").as_deref(), Ok("t"), "the standby was not promoted");
+        assert_eq!(
+            self.psql("SELECT pg_promote(true, 20)").as_deref(),
+            Ok("t"),
+            "the standby was not promoted"
+        );
     }
 
     /// An empty database.
     pub fn database(self: &Arc<Self>) -> TestDatabase {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sessiond_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        self.psql(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).expect("a leftover to be dropped");
+        let name = format!(
+            "sessiond_test_{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        self.psql(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .expect("a leftover to be dropped");
         self.psql(&format!("CREATE DATABASE {name}")).expect("a role that may create databases");
         TestDatabase { server: self.clone(), name }
     }
@@ -124,12 +141,18 @@ impl PostgresServer {
         self.port
     }
 
-    /// Sends every process of a private server a signal: the postmaster and, for `STOP` and `CONT`, its children too.
+    /// Sends every process of a private server a signal: the postmaster and, for `STOP` and `CONT`,
+    /// its children too.
     pub fn signal(&self, name: &str) {
-        let process = self.process.as_ref().expect("a private server: only its own may a test stop");
+        let process =
+            self.process.as_ref().expect("a private server: only its own may a test stop");
         process.signal(name);
         if name != "KILL" {
-            let _ = Command::new("pkill").arg(format!("-{name}")).arg("-P").arg(process.pid().to_string()).status();
+            let _ = Command::new("pkill")
+                .arg(format!("-{name}"))
+                .arg("-P")
+                .arg(process.pid().to_string())
+                .status();
         }
     }
 
@@ -141,7 +164,8 @@ impl PostgresServer {
 impl TestDatabase {
     /// Where the database is.
     pub fn url(&self) -> String {
-        let (base, query) = self.server.admin_url.split_once('?').unwrap_or((&self.server.admin_url, ""));
+        let (base, query) =
+            self.server.admin_url.split_once('?').unwrap_or((&self.server.admin_url, ""));
         let base = base.rsplit_once('/').map_or(base, |(base, _)| base);
         let separator = if query.is_empty() { "" } else { "?" };
         format!("{base}/{}{separator}{query}", self.name)
@@ -185,14 +209,24 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         // A private server's databases go with its directory.
         if self.server.process.is_none() {
-            let _ = self.server.psql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+            let _ =
+                self.server.psql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
     }
 }
 
 fn psql(bin: &Path, url: &str, sql: &str) -> Result<String, String> {
     let output = Command::new(bin.join("psql"))
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "-c", sql, url])
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+            "-c",
+            sql,
+            url,
+        ])
         .env("PGCONNECT_TIMEOUT", "10")
         .output()
         .expect("psql to run");
@@ -227,25 +261,35 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or wherever `PATH` has it.
+/// The folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or wherever `PATH`
+/// has it.
 fn folder_of(program: &str) -> PathBuf {
     if let Some(bin) = std::env::var_os("PG_BIN") {
         return bin.into();
     }
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<_> = debian.filter(|path| path.join("bin").join(program).is_file()).collect();
+    let debian = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut found: Vec<_> =
+        debian.filter(|path| path.join("bin").join(program).is_file()).collect();
     found.sort_by_key(|path| version(path));
     if let Some(newest) = found.pop() {
         return newest.join("bin");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).find(|dir| dir.join(program).is_file()).unwrap_or_else(|| {
-        panic!("this test needs {program}: install PostgreSQL (Debian: apt-get install postgresql), or set PG_BIN or DATABASE_URL")
+        panic!(
+            "this test needs {program}: install PostgreSQL (Debian: apt-get install \
+            postgresql), or set PG_BIN or DATABASE_URL"
+        )
     })
 }
 
-/// PostgreSQL refuses to run as root: the user and group of `postgres`, or of `nobody`, where the caller is root.
+/// PostgreSQL refuses to run as root: the user and group of `postgres`, or of `nobody`, where the
+/// caller is root.
 pub(super) fn unprivileged_owner() -> Option<(u32, u32)> {
     let me = std::fs::metadata("/proc/self").map(|meta| meta.uid()).unwrap_or(1);
     if me != 0 {
@@ -253,7 +297,8 @@ pub(super) fn unprivileged_owner() -> Option<(u32, u32)> {
     }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |user: &str| {
-        let mut fields = passwd.lines().find(|line| line.split(':').next() == Some(user))?.split(':').skip(2);
+        let mut fields =
+            passwd.lines().find(|line| line.split(':').next() == Some(user))?.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
     ids("postgres").or_else(|| ids("nobody"))

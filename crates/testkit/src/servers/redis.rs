@@ -1,3 +1,5 @@
+//! Private Redis servers, Sentinels and clusters.
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
@@ -45,7 +47,8 @@ impl RedisServer {
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let dir = temporary_dir("redis");
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
-        let mut command = vec!["redis-server", "--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
+        let mut command =
+            vec!["redis-server", "--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
         command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.extend(settings);
         let process = Supervised::start(dir, None, "TERM", &command);
@@ -84,7 +87,8 @@ impl RedisSentinel {
         let text = format!("port {port}\nbind 127.0.0.1\ndir {}\n{monitor}\n", dir.display());
         std::fs::write(&config, text).expect("a configuration file");
         let config = config.display().to_string();
-        let sentinel = Supervised::start(dir, None, "TERM", &["redis-server", &config, "--sentinel"]);
+        let sentinel =
+            Supervised::start(dir, None, "TERM", &["redis-server", &config, "--sentinel"]);
         wait_until_it_answers(&sentinel, port);
         Self { master, _sentinel: sentinel, port }
     }
@@ -104,10 +108,17 @@ impl RedisCluster {
     /// A new, empty cluster that is ready to serve.
     pub fn start() -> Self {
         let nodes: Vec<_> = (0..3)
-            .map(|_| RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]))
+            .map(|_| {
+                RedisServer::start_with(&[
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    &free_port().to_string(),
+                ])
+            })
             .collect();
-        // The servers know each other by explicit bus ports, so they are introduced by hand: `redis-cli --cluster create`
-        // takes the bus port to be the port plus 10000.
+        // The servers know each other by explicit bus ports, so they are introduced by hand:
+        // `redis-cli --cluster create` takes the bus port to be the port plus 10000.
         let slots = ["0 5460", "5461 10922", "10923 16383"];
         for (node, range) in nodes.iter().zip(slots) {
             let (first, last) = range.split_once(' ').expect("two numbers");
@@ -119,7 +130,8 @@ impl RedisCluster {
             nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), bus]);
         }
         let started = Instant::now();
-        while !nodes.iter().all(|node| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+        while !nodes.iter().all(|node| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        {
             assert!(started.elapsed() < START_TIMEOUT, "the Redis cluster did not form");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -143,7 +155,8 @@ fn wait_until_it_answers(process: &Supervised, port: u16) {
         let log = process.log();
         assert!(
             !log.contains("not found"),
-            "this test needs Redis: install it (Debian: apt-get install redis-server), or set REDIS_URL: {log}"
+            "this test needs Redis: install it (Debian: apt-get install redis-server), or set \
+                REDIS_URL: {log}"
         );
         assert!(started.elapsed() < START_TIMEOUT, "Redis did not start: {log}");
         std::thread::sleep(Duration::from_millis(10));
@@ -152,7 +165,9 @@ fn wait_until_it_answers(process: &Supervised, port: u16) {
 
 fn answers_ping(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
+        return false;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
     let mut answer = [0; 5];
     // A server that asks for a password is up too.
@@ -163,6 +178,10 @@ fn answers_ping(port: u16) -> bool {
 
 fn redis_cli(arguments: &[&str]) -> String {
     let output = Command::new("redis-cli").args(arguments).output().expect("redis-cli to run");
-    assert!(output.status.success(), "redis-cli {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "redis-cli {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -1,14 +1,17 @@
+//! Processes that end with the test process that started them.
+
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// Runs the server, prints its pid, waits until its own standard input ends (this process dropped it, or died), then stops
-/// the server and removes its directory. A shell, because a test process that was killed cannot clean up after itself.
+/// Runs the server, prints its pid, waits until its own standard input ends (this process dropped
+/// it, or died), then stops the server and removes its directory. A shell, because a test process
+/// that was killed cannot clean up after itself.
 ///
-/// The signal is repeated, because a server that is still starting may not have installed its handler, and a stopped one
-/// (SIGSTOP) has to be continued first.
+/// The signal is repeated, because a server that is still starting may not have installed its
+/// handler, and a stopped one (SIGSTOP) has to be continued first.
 const SUPERVISOR: &str = r#"
 dir=$1; stop=$2; shift 2
 trap '' INT TERM HUP
@@ -28,8 +31,8 @@ done
 rm -rf "$dir"
 "#;
 
-/// A server process with a directory of its own, under a supervisor that outlives this process for as long as it takes to
-/// stop the one and remove the other.
+/// A server process with a directory of its own, under a supervisor that outlives this process for
+/// as long as it takes to stop the one and remove the other.
 pub struct Supervised {
     supervisor: Child,
     pid: u32,
@@ -37,8 +40,14 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts `command` in the background. `stop_signal` is the one that makes this server stop fast and in order.
-    pub fn start(dir: PathBuf, owner: Option<(u32, u32)>, stop_signal: &str, command: &[&str]) -> Self {
+    /// Starts `command` in the background. `stop_signal` is the one that makes this server stop
+    /// fast and in order.
+    pub fn start(
+        dir: PathBuf,
+        owner: Option<(u32, u32)>,
+        stop_signal: &str,
+        command: &[&str],
+    ) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", SUPERVISOR, "supervisor"]).arg(&dir).arg(stop_signal).args(command);
         // A group of its own: Ctrl-C in the terminal must not end it before it has cleaned up.
@@ -80,7 +89,11 @@ impl Drop for Supervised {
 
 /// Sends a process a signal.
 pub(super) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill(1)");
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status()
+        .expect("kill(1)");
     assert!(status.success(), "no process {pid} to send {name} to");
 }
 

@@ -1,3 +1,5 @@
+//! Tests of token verification, with a corpus of forged and broken tokens.
+
 use chrono::TimeDelta;
 use jsonwebtoken::{EncodingKey, encode};
 use serde_json::json;
@@ -69,7 +71,8 @@ async fn a_good_token_names_user_and_session() {
 #[tokio::test]
 async fn a_token_that_was_accepted_lends_nothing_to_any_other_nor_to_itself_once_it_is_over() {
     let clock = Arc::new(FixedClock::at(fixtures::now()));
-    let verifier = TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], clock.clone());
+    let verifier =
+        TokenVerifier::new(vec![Issuer::new(rules()).with_secret(SECRET)], clock.clone());
     let token = hs256(&claims());
     for _ in 0..2 {
         assert!(verifier.verify(&token).await.is_ok());
@@ -110,8 +113,12 @@ async fn claims_have_to_be_there_and_to_be_ids() {
         claims.as_object_mut().unwrap().remove(name);
         assert!(refused(&verifier(), &hs256(&claims)).await, "without {name}");
     }
-    for (name, value) in [("sub", json!("alice")), ("sub", json!(7)), ("sid", json!("' OR 1=1")), ("sid", json!(null))]
-    {
+    for (name, value) in [
+        ("sub", json!("alice")),
+        ("sub", json!(7)),
+        ("sid", json!("' OR 1=1")),
+        ("sid", json!(null)),
+    ] {
         assert!(refused(&verifier(), &hs256(&with(name, value.clone()))).await, "{name} = {value}");
     }
 }
@@ -120,13 +127,22 @@ async fn claims_have_to_be_there_and_to_be_ids() {
 async fn the_session_claim_is_configurable() {
     let rules = TokenRules { session_claim: "session_id".into(), ..rules() };
     let verifier = with_rules(rules);
-    assert!(verifier.verify(&hs256(&with("session_id", json!(fixtures::session().id.to_string())))).await.is_ok());
+    assert!(
+        verifier
+            .verify(&hs256(&with("session_id", json!(fixtures::session().id.to_string()))))
+            .await
+            .is_ok()
+    );
     assert!(refused(&verifier, &hs256(&claims())).await);
 }
 
 #[tokio::test]
 async fn issuer_and_audience_are_required_where_they_are_configured() {
-    let rules = TokenRules { issuer: Some("https://id".into()), audiences: vec!["a".into(), "b".into()], ..rules() };
+    let rules = TokenRules {
+        issuer: Some("https://id".into()),
+        audiences: vec!["a".into(), "b".into()],
+        ..rules()
+    };
     let strict = with_rules(rules);
     let token = |iss: Value, aud: Value| {
         let mut claims = claims();
@@ -151,8 +167,9 @@ async fn issuer_and_audience_are_required_where_they_are_configured() {
 
 #[tokio::test]
 async fn types_are_an_allow_list() {
-    let typed =
-        |typ: Option<&str>| sign(&Header { typ: typ.map(str::to_owned), ..Header::new(Algorithm::HS256) }, &claims());
+    let typed = |typ: Option<&str>| {
+        sign(&Header { typ: typ.map(str::to_owned), ..Header::new(Algorithm::HS256) }, &claims())
+    };
     for typ in [None, Some("JWT"), Some("at+jwt"), Some("application/at+JWT")] {
         assert!(verifier().verify(&typed(typ)).await.is_ok(), "{typ:?}");
     }
@@ -168,7 +185,9 @@ async fn types_are_an_allow_list() {
 #[tokio::test]
 async fn forged_tokens_are_refused() {
     let good = hs256(&claims());
-    let [header, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let [header, body, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("three parts")
+    };
     let other_body = hs256(&with("sub", json!(fixtures::another_user().to_string())));
     let other_body = other_body.split('.').nth(1).unwrap();
     let none = |alg: &str| {
@@ -178,7 +197,8 @@ async fn forged_tokens_are_refused() {
         let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = String::new();
         for chunk in json.as_bytes().chunks(3) {
-            let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+                << (8 * (3 - chunk.len()));
             for i in 0..=chunk.len() {
                 write!(text, "{}", alphabet[(bits >> (18 - 6 * i) & 63) as usize] as char).unwrap();
             }
@@ -198,15 +218,27 @@ async fn forged_tokens_are_refused() {
         format!("{}.{body}.", none("None")),
         format!("{}.{body}.{signature}", none("HS384")),
         format!("{}.{body}.{signature}", none("RS256")),
-        encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"another secret")).unwrap(),
-        encode(&Header::new(Algorithm::HS512), &claims(), &EncodingKey::from_secret(SECRET)).unwrap(),
-        sign(&Header { crit: Some(vec!["exp".into()]), ..Header::new(Algorithm::HS256) }, &claims()),
+        encode(
+            &Header::new(Algorithm::HS256),
+            &claims(),
+            &EncodingKey::from_secret(b"another secret"),
+        )
+        .unwrap(),
+        encode(&Header::new(Algorithm::HS512), &claims(), &EncodingKey::from_secret(SECRET))
+            .unwrap(),
+        sign(
+            &Header { crit: Some(vec!["exp".into()]), ..Header::new(Algorithm::HS256) },
+            &claims(),
+        ),
         hs256(&with("padding", json!("x".repeat(MAX_TOKEN_BYTES)))),
     ];
     for token in tokens {
         assert!(refused(&verifier(), &token).await, "{token}");
     }
-    assert!(refused(&TokenVerifier::new(Vec::new(), fixtures::clock()), &good).await, "without any issuer");
+    assert!(
+        refused(&TokenVerifier::new(Vec::new(), fixtures::clock()), &good).await,
+        "without any issuer"
+    );
 }
 
 #[test]
@@ -219,7 +251,8 @@ fn a_claim_that_occurs_twice_is_refused() {
 /// The commonest mistakes of a first installation, each under its own name.
 #[tokio::test]
 async fn refusal_says_what_is_wrong() {
-    let rules = TokenRules { issuer: Some("https://id/".into()), audiences: vec!["app".into()], ..rules() };
+    let rules =
+        TokenRules { issuer: Some("https://id/".into()), audiences: vec!["app".into()], ..rules() };
     let verifier = with_rules(rules);
     let good = || {
         let mut claims = claims();
@@ -256,7 +289,8 @@ async fn refusal_says_what_is_wrong() {
         (without("sid"), Refusal::SessionClaim),
         (encode(&Header::new(Algorithm::HS256), &good(), &other_key).unwrap(), Refusal::Signature),
         (
-            encode(&Header::new(Algorithm::HS512), &good(), &EncodingKey::from_secret(SECRET)).unwrap(),
+            encode(&Header::new(Algorithm::HS512), &good(), &EncodingKey::from_secret(SECRET))
+                .unwrap(),
             Refusal::Algorithm,
         ),
         (sign(&typed, &good()), Refusal::Type),
@@ -293,17 +327,24 @@ async fn keys_of_one_issuer_do_not_sign_for_another() {
         ("https://c/", SECRET, false),
     ] {
         let claims = with("iss", json!(issuer));
-        let token = encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret)).unwrap();
+        let token =
+            encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))
+                .unwrap();
         assert_eq!(verifier.verify(&token).await.is_ok(), accepted, "{issuer}");
     }
 }
 
 #[tokio::test]
 async fn subject_that_is_no_uuid_is_a_user_of_its_issuer() {
-    let rules = TokenRules { issuer: Some("https://id/".into()), subject: Subject::Uuid5, ..rules() };
+    let rules =
+        TokenRules { issuer: Some("https://id/".into()), subject: Subject::Uuid5, ..rules() };
     let verifier = with_rules(rules);
     let mut claims = with("iss", json!("https://id/"));
-    for subject in ["auth0|5f7c8ec7c33c6c004bbafe82", "110169484474386276334", &fixtures::another_user().to_string()] {
+    for subject in [
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+        "110169484474386276334",
+        &fixtures::another_user().to_string(),
+    ] {
         claims["sub"] = json!(subject);
         let verified = verifier.verify(&hs256(&claims)).await.unwrap();
         assert_eq!(verified.user_id, UserId::of_subject("https://id/", subject));
@@ -319,7 +360,8 @@ fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - chunk.len()));
         for i in 0..=chunk.len() {
             text.push(ALPHABET[(bits >> (18 - 6 * i) & 63) as usize] as char);
         }
@@ -327,7 +369,8 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// A token of this header and these claims, as they are written, signed well with the secret as HS256.
+/// A token of this header and these claims, as they are written, signed well with the secret as
+/// HS256.
 fn signed(header: &str, claims: &str) -> String {
     let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
     let key = EncodingKey::from_secret(SECRET);
@@ -430,7 +473,9 @@ async fn corpus_of_forged_and_broken_tokens_is_refused() {
     }
     // The text of a good token, changed.
     let token = signed(header, &good);
-    let [head, body, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let [head, body, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+        panic!("three parts")
+    };
     corpus.extend([
         format!("{head}.{body}"),
         format!("{head}.{body}."),

@@ -102,7 +102,10 @@ impl Reader<'_> {
         let (development, mut issuers) = (development?, issuers?);
         if development.has_keys() {
             if !issuers.is_empty() {
-                return self.fail(JWKS_URL, "auth.jwt.* has keys beside tables [[auth.issuers]]; use one of the two");
+                return self.fail(
+                    JWKS_URL,
+                    "auth.jwt.* has keys beside tables [[auth.issuers]]; use one of the two",
+                );
             }
             issuers.push(development.clone());
         }
@@ -112,14 +115,20 @@ impl Reader<'_> {
     /// The tables `[[auth.issuers]]`.
     fn issuers(&self, values: &Values) -> Option<Vec<IssuerSettings>> {
         let read = |(index, section): (usize, &Section)| {
-            let reader = Reader { section, label: Some(format!("auth.issuers[{index}]")), errors: self.errors };
+            let reader = Reader {
+                section,
+                label: Some(format!("auth.issuers[{index}]")),
+                errors: self.errors,
+            };
             let issuer = reader.issuer()?;
             if issuer.issuer.is_none() {
                 return reader.fail("auth.jwt.issuer", "is missing: tokens find their keys by it");
             }
             if !issuer.has_keys() {
-                return reader
-                    .fail("auth.jwt.issuer", "has no key: set jwks_url, jwks_file, public_key_file or hs256_secret");
+                return reader.fail(
+                    "auth.jwt.issuer",
+                    "has no key: set jwks_url, jwks_file, public_key_file or hs256_secret",
+                );
             }
             Some(issuer)
         };
@@ -129,7 +138,10 @@ impl Reader<'_> {
         let mut seen = BTreeSet::new();
         for (index, issuer) in issuers.iter().enumerate() {
             if !seen.insert(&issuer.issuer) {
-                return self.fail(&format!("auth.issuers[{index}].issuer"), "is the issuer of another table too");
+                return self.fail(
+                    &format!("auth.issuers[{index}].issuer"),
+                    "is the issuer of another table too",
+                );
             }
         }
         Some(issuers)
@@ -141,31 +153,38 @@ impl Reader<'_> {
         const ISSUER_KEY: &str = "auth.jwt.issuer";
         let hs256_secret = self.secret(SECRET);
         let jwks_url = self.jwks_url();
-        let subject =
-            self.one_of("auth.jwt.subject", &[("uuid", SubjectMapping::Uuid), ("uuid5", SubjectMapping::Uuid5)]);
-        let session_claim =
-            self.checked("auth.jwt.session_claim", "must be the name of a claim, such as sid", |claim| {
-                !["sub", "exp", "nbf", "iss", "aud"].contains(&claim)
-            });
-        let types: Vec<_> = self.list("auth.jwt.types").iter().map(|name| name.to_lowercase()).collect();
+        let subject = self.one_of(
+            "auth.jwt.subject",
+            &[("uuid", SubjectMapping::Uuid), ("uuid5", SubjectMapping::Uuid5)],
+        );
+        let session_claim = self.checked(
+            "auth.jwt.session_claim",
+            "must be the name of a claim, such as sid",
+            |claim| !["sub", "exp", "nbf", "iss", "aud"].contains(&claim),
+        );
+        let types: Vec<_> =
+            self.list("auth.jwt.types").iter().map(|name| name.to_lowercase()).collect();
         if types.is_empty() {
             self.fail::<()>("auth.jwt.types", "must name at least one type, such as at+jwt");
         }
         let issuers = self.list(ISSUER_KEY);
         if issuers.len() > 1 {
-            const PROBLEM: &str =
-                "must be one issuer: the keys of one must not sign for another; use a table [[auth.issuers]] for each";
+            const PROBLEM: &str = "must be one issuer: the keys of one must not sign for another; \
+                use a table [[auth.issuers]] for each";
             return self.fail(ISSUER_KEY, PROBLEM);
         }
         let (hs256_secret, subject) = (hs256_secret?, subject?);
         // RFC 7518 section 3.2: a key of the hash's size or larger MUST be used.
         if hs256_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 32) {
-            const PROBLEM: &str =
-                "must have at least 32 bytes (RFC 7518 section 3.2); make one with: openssl rand -hex 32";
+            const PROBLEM: &str = "must have at least 32 bytes (RFC 7518 section 3.2); make one \
+                with: openssl rand -hex 32";
             return self.fail(SECRET, PROBLEM);
         }
         if subject == SubjectMapping::Uuid5 && issuers.is_empty() {
-            return self.fail("auth.jwt.subject", "needs the issuer: users are named by issuer and subject");
+            return self.fail(
+                "auth.jwt.subject",
+                "needs the issuer: users are named by issuer and subject",
+            );
         }
         Some(IssuerSettings {
             issuer: issuers.into_iter().next(),
@@ -183,34 +202,56 @@ impl Reader<'_> {
     /// Keys fetched over plain HTTP could be anybody's.
     fn jwks_url(&self) -> Option<Option<String>> {
         let Some(text) = self.text(JWKS_URL) else { return Some(None) };
-        let Ok(url) = reqwest::Url::parse(&text) else { return self.fail(JWKS_URL, "must be a URL") };
+        let Ok(url) = reqwest::Url::parse(&text) else {
+            return self.fail(JWKS_URL, "must be a URL");
+        };
         match url.scheme() {
             "https" => Some(Some(text)),
             "http" if is_loopback(&url) => Some(Some(text)),
-            _ => self.fail(JWKS_URL, "must start with https:// (http:// is accepted on loopback only)"),
+            _ => self
+                .fail(JWKS_URL, "must start with https:// (http:// is accepted on loopback only)"),
         }
     }
 
     fn service_keys(&self) -> Option<Vec<ServiceKeySettings>> {
-        const HASH: &str = "must be a SHA-256 hash of 64 hexadecimal digits; make one with: printf %s \"$KEY\" | sha256sum | cut -d' ' -f1";
+        const HASH: &str = "must be a SHA-256 hash of 64 hexadecimal digits; make one with: \
+            printf %s \"$KEY\" | sha256sum | cut -d' ' -f1";
         let unnamed = self.list(SERVICE_KEY_HASHES).into_iter().map(|text| {
             let sha256 = sha256(&text).or_else(|| self.fail(SERVICE_KEY_HASHES, HASH))?;
-            Some(ServiceKeySettings { name: None, sha256, scopes: Scopes { read: true, write: true, operate: true } })
+            Some(ServiceKeySettings {
+                name: None,
+                sha256,
+                scopes: Scopes { read: true, write: true, operate: true },
+            })
         });
         // By its number: who mixes up the order may have a key where the name should be.
         let named = self.list(SERVICE_KEYS).into_iter().zip(1..).map(|(text, number)| {
             let mut parts = text.splitn(3, ':').map(str::trim);
-            let (name, hash, scopes) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+            let (name, hash, scopes) =
+                (parts.next().unwrap_or_default(), parts.next(), parts.next());
+            let is_plain = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
+            };
             if !(1..=SERVICE_NAME_MAX_BYTES).contains(&name.len()) || !name.bytes().all(is_plain) {
                 let problem = format!(
-                    "the name of key {number} must be 1 to {SERVICE_NAME_MAX_BYTES} of the characters a-z, 0-9, '.', '_', '-'"
+                    "the name of key {number} must be 1 to {SERVICE_NAME_MAX_BYTES} of the \
+                        characters a-z, 0-9, '.', '_', '-'"
                 );
                 return self.fail(SERVICE_KEYS, problem);
             }
-            let sha256 = hash.and_then(sha256).or_else(|| self.fail(SERVICE_KEYS, format!("the hash of key {number} {HASH}")))?;
-            let Some(scopes) = scopes.map_or(Some(Scopes { read: true, write: true, operate: true }), scopes_of) else {
-                return self.fail(SERVICE_KEYS, format!("the scopes of key {number} must be read, write or operate"));
+            let sha256 = hash
+                .and_then(sha256)
+                .or_else(|| self.fail(SERVICE_KEYS, format!("the hash of key {number} {HASH}")))?;
+            let Some(scopes) =
+                scopes.map_or(Some(Scopes { read: true, write: true, operate: true }), scopes_of)
+            else {
+                return self.fail(
+                    SERVICE_KEYS,
+                    format!(
+                        "the scopes of key {number} must be read, \
+                    write or operate"
+                    ),
+                );
             };
             Some(ServiceKeySettings { name: Some(name.to_owned()), sha256, scopes })
         });

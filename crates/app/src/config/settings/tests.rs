@@ -9,7 +9,8 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, String> {
     let path = dir.path().join("sessiond.toml");
     std::fs::write(&path, file).unwrap();
     let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
-    let values = Values::from_sources(Some(path), environment).map_err(|error| error.to_string())?;
+    let values =
+        Values::from_sources(Some(path), environment).map_err(|error| error.to_string())?;
     Settings::from_values(&values).map_err(|error| error.to_string())
 }
 
@@ -20,7 +21,11 @@ fn errors(file: &str) -> Vec<String> {
 #[test]
 fn defaults_are_a_configuration() {
     let settings = load("", &[]).unwrap();
-    assert!(!settings.auth.has_token_keys() && settings.auth.service_keys.is_empty() && settings.prepared);
+    assert!(
+        !settings.auth.has_token_keys()
+            && settings.auth.service_keys.is_empty()
+            && settings.prepared
+    );
     assert_eq!(settings.idle_timeout, Duration::from_secs(75));
 }
 
@@ -77,9 +82,11 @@ fn secret_file_is_trimmed_and_an_empty_one_is_an_error() {
         load("", &[("SESSIOND_AUTH__JWT__HS256_SECRET_FILE", &shown)])
     };
     let secret = "0123456789abcdef0123456789abcdef";
-    for text in [format!("{secret}\n"), format!("\u{FEFF}{secret}\r\n"), format!("  {secret} \n\n")] {
+    for text in [format!("{secret}\n"), format!("\u{FEFF}{secret}\r\n"), format!("  {secret} \n\n")]
+    {
         let settings = with(&text).unwrap();
-        let found = settings.auth.issuers[0].hs256_secret.as_ref().unwrap().expose_secret().to_owned();
+        let found =
+            settings.auth.issuers[0].hs256_secret.as_ref().unwrap().expose_secret().to_owned();
         assert_eq!(found, secret, "{text:?}");
     }
     for text in ["", "\n", " \u{FEFF}\n"] {
@@ -91,7 +98,8 @@ fn secret_file_is_trimmed_and_an_empty_one_is_an_error() {
 #[test]
 fn empty_value_is_an_absent_one() {
     let file = "[cache]\nurl = \"\"\n[auth.jwt]\nissuer = \"  \"\naudience = []";
-    let settings = load(file, &[("SESSIOND_STORE__URL", ""), ("SESSIOND_SERVER__LISTEN", " ")]).unwrap();
+    let settings =
+        load(file, &[("SESSIOND_STORE__URL", ""), ("SESSIOND_SERVER__LISTEN", " ")]).unwrap();
     assert!(settings.cache.url.is_none() && settings.auth.development.issuer.is_none());
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
     assert!(matches!(settings.store_url, StoreUrl::Sqlite(url) if url == "sqlite://sessiond.db"));
@@ -111,8 +119,10 @@ fn service_keys_have_names_and_scopes_in_both_forms() {
 
     let text = format!("billing:{HASH}:read, ops:{}", HASH.to_uppercase());
     let hashes = format!("{HASH}  -");
-    let environment =
-        [("SESSIOND_AUTH__SERVICE_KEYS", text.as_str()), ("SESSIOND_AUTH__SERVICE_KEY_HASHES", hashes.as_str())];
+    let environment = [
+        ("SESSIOND_AUTH__SERVICE_KEYS", text.as_str()),
+        ("SESSIOND_AUTH__SERVICE_KEY_HASHES", hashes.as_str()),
+    ];
     let both = load("", &environment).unwrap().auth.service_keys;
     assert_eq!(both[..2], keys[..]);
     assert_eq!(both[2], ServiceKeySettings { name: None, ..keys[1].clone() });
@@ -130,7 +140,8 @@ fn service_keys_have_names_and_scopes_in_both_forms() {
         let error = load("", &[("SESSIOND_AUTH__SERVICE_KEYS", &text)]).err().unwrap();
         assert!(error.contains("auth.service_keys") && error.contains(wanted), "{text}: {error}");
     }
-    let table = format!("[[auth.service_keys]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscope = \"read\"");
+    let table =
+        format!("[[auth.service_keys]]\nname = \"a\"\nsha256 = \"{HASH}\"\nscope = \"read\"");
     assert!(load(&table, &[]).err().unwrap().contains("auth.service_keys"));
 }
 
@@ -151,14 +162,23 @@ fn issuers_are_tables_with_keys_of_their_own() {
     let issuers = load(file, &[]).unwrap().auth.issuers;
     assert_eq!(issuers.len(), 2);
     assert_eq!(issuers[0].audiences, ["x", "y"]);
-    assert_eq!((issuers[0].subject, issuers[1].subject), (SubjectMapping::Uuid5, SubjectMapping::Uuid));
-    assert_eq!((issuers[0].session_claim.as_str(), issuers[1].session_claim.as_str()), ("sid", "session"));
+    assert_eq!(
+        (issuers[0].subject, issuers[1].subject),
+        (SubjectMapping::Uuid5, SubjectMapping::Uuid)
+    );
+    assert_eq!(
+        (issuers[0].session_claim.as_str(), issuers[1].session_claim.as_str()),
+        ("sid", "session")
+    );
     assert_eq!((issuers[0].types.len(), issuers[1].types.len()), (2, 1));
     let environment = [
         ("SESSIOND_AUTH__ISSUERS__0__ISSUER", "https://a/"),
         ("SESSIOND_AUTH__ISSUERS__0__JWKS_URL", "https://a/jwks"),
     ];
-    assert_eq!(load("", &environment).unwrap().auth.issuers[0].issuer.as_deref(), Some("https://a/"));
+    assert_eq!(
+        load("", &environment).unwrap().auth.issuers[0].issuer.as_deref(),
+        Some("https://a/")
+    );
 
     let one = "[[auth.issuers]]\nissuer = \"https://a/\"\njwks_url = \"https://a/jwks\"\n";
     for (file, wanted) in [
@@ -182,7 +202,10 @@ fn network_in_ipv4_mapped_spelling_is_ipv4() {
         let proxies = load("", &[("SESSIOND_SERVER__TRUSTED_PROXIES", text)])?.trusted_proxies;
         Ok::<_, String>(proxies.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
-    assert_eq!(networks("::ffff:127.0.0.0/104, ::ffff:10.0.0.1").unwrap(), ["127.0.0.0/8", "10.0.0.1/32"]);
+    assert_eq!(
+        networks("::ffff:127.0.0.0/104, ::ffff:10.0.0.1").unwrap(),
+        ["127.0.0.0/8", "10.0.0.1/32"]
+    );
     assert_eq!(networks("10.0.0.0/8,2001:db8::/32").unwrap(), ["10.0.0.0/8", "2001:db8::/32"]);
     for text in ["10.0.0.0/33", "*", "localhost", "::ffff:10.0.0.0/95", "10.0.0.0/8 192.0.2.0/24"] {
         assert!(networks(text).err().unwrap().contains("server.trusted_proxies"), "{text}");

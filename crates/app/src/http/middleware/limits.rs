@@ -1,5 +1,5 @@
-//! What one caller may ask of a node: requests per user, failed authentications per address, and work in
-//! flight.
+//! What one caller may ask of a node: requests per user, failed authentications per address, and
+//! work in flight.
 
 use std::fmt;
 use std::hash::Hash;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use domain::UserId;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use metrics::Counter;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
@@ -42,7 +43,8 @@ impl Limits {
     pub fn new(settings: &LimitSettings) -> Self {
         Self {
             users: quota(settings.user_rate, settings.user_burst).map(RateLimiter::keyed),
-            peers: quota(settings.peer_failure_rate, settings.peer_failure_burst).map(RateLimiter::keyed),
+            peers: quota(settings.peer_failure_rate, settings.peer_failure_burst)
+                .map(RateLimiter::keyed),
             blocked: Cache::new(MAX_BLOCKED),
             in_flight: settings.in_flight,
             log: RateLimiter::direct(Quota::per_second(LOG_RATE)),
@@ -60,7 +62,9 @@ impl Limits {
     /// # Errors
     /// 429 with `Retry-After` if the user has made too many.
     pub(crate) fn admit_user(&self, user_id: UserId) -> Result<(), Problem> {
-        let Some(wait) = self.users.as_ref().and_then(|users| self.wait(users, &user_id)) else { return Ok(()) };
+        let Some(wait) = self.users.as_ref().and_then(|users| self.wait(users, &user_id)) else {
+            return Ok(());
+        };
         metrics::counter!("sessiond_rate_limited_total", "limit" => "user").increment(1);
         Err(Problem::too_many_requests(wait))
     }
@@ -75,19 +79,22 @@ impl Limits {
         wait.map_or(Ok(()), |wait| Err(Problem::too_many_requests(wait)))
     }
 
-    /// Counts and logs a failed authentication, and returns what to answer: `problem`, or 429 if there were
-    /// too many from this address.
+    /// Counts and logs a failed authentication, and returns what to answer: `problem`, or 429 if
+    /// there were too many from this address.
     pub(crate) fn record_failure(&self, failure: &AuthFailure<'_>, problem: Problem) -> Problem {
         let AuthFailure { listener, reason, peer, route } = *failure;
-        metrics::counter!("sessiond_auth_failures_total", "listener" => listener, "reason" => reason).increment(1);
+        auth_failures(listener, reason).increment(1);
         // Tokens and sessions that are over are everyday life; the others are mistakes or attacks.
-        let is_everyday = [MISSING_CREDENTIALS, SESSION_ENDED, Refusal::Expired.as_str()].contains(&reason);
+        let is_everyday =
+            [MISSING_CREDENTIALS, SESSION_ENDED, Refusal::Expired.as_str()].contains(&reason);
         if !is_everyday && self.log.check().is_ok() {
             let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
             tracing::warn!(listener, reason, peer, route, "authentication failed");
         }
         let Some(peer) = peer.map(network) else { return problem };
-        let Some(wait) = self.peers.as_ref().and_then(|peers| self.wait(peers, &peer)) else { return problem };
+        let Some(wait) = self.peers.as_ref().and_then(|peers| self.wait(peers, &peer)) else {
+            return problem;
+        };
         self.blocked.insert(peer, Instant::now() + wait);
         metrics::counter!("sessiond_rate_limited_total", "limit" => "peer").increment(1);
         Problem::too_many_requests(wait)
@@ -109,7 +116,11 @@ impl Limits {
     }
 
     /// Takes from a bucket; returns how long to wait if it is empty.
-    fn wait<K: Hash + Eq + Clone>(&self, buckets: &DefaultKeyedRateLimiter<K>, key: &K) -> Option<Duration> {
+    fn wait<K: Hash + Eq + Clone>(
+        &self,
+        buckets: &DefaultKeyedRateLimiter<K>,
+        key: &K,
+    ) -> Option<Duration> {
         buckets.check_key(key).err().map(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
@@ -135,22 +146,35 @@ pub(crate) const MISSING_SCOPE: &str = "missing_scope";
 /// See [`MISSING_CREDENTIALS`].
 pub(crate) const SESSION_ENDED: &str = "session_ended";
 
-/// A session that is unknown or another user's: which of the two, the caller must not learn from how long
-/// the answer takes either.
+/// A session that is unknown or another user's: which of the two, the caller must not learn from
+/// how long the answer takes either.
 pub(crate) const NOT_OWN_SESSION: &str = "not_own_session";
 
-/// Makes the metrics of this file appear before anything has happened: alerts on rates see nothing else.
+/// Makes the metrics of this file appear before anything has happened: alerts on rates see nothing
+/// else.
 pub fn initialise_metrics() {
     for limit in ["user", "peer", "in_flight"] {
         metrics::counter!("sessiond_rate_limited_total", "limit" => limit).increment(0);
     }
-    let public =
-        Refusal::ALL.map(Refusal::as_str).into_iter().chain([MISSING_CREDENTIALS, SESSION_ENDED, NOT_OWN_SESSION]);
+    let public = Refusal::ALL.map(Refusal::as_str).into_iter().chain([
+        MISSING_CREDENTIALS,
+        SESSION_ENDED,
+        NOT_OWN_SESSION,
+    ]);
     let service = [MISSING_CREDENTIALS, UNKNOWN_KEY, MISSING_SCOPE];
-    let all = public.map(|reason| ("public", reason)).chain(service.map(|reason| ("service", reason)));
+    let all =
+        public.map(|reason| ("public", reason)).chain(service.map(|reason| ("service", reason)));
     for (listener, reason) in all {
-        metrics::counter!("sessiond_auth_failures_total", "listener" => listener, "reason" => reason).increment(0);
+        auth_failures(listener, reason).increment(0);
     }
+}
+
+fn auth_failures(listener: &'static str, reason: &'static str) -> Counter {
+    metrics::counter!(
+        "sessiond_auth_failures_total",
+        "listener" => listener,
+        "reason" => reason
+    )
 }
 
 fn quota(rate: u32, burst: u32) -> Option<Quota> {
@@ -195,7 +219,12 @@ mod tests {
         let limits = Limits::new(&SETTINGS);
         let peer = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         let fail = |text: &str| {
-            let failure = AuthFailure { listener: "public", reason: "signature", peer: peer(text), route: "/" };
+            let failure = AuthFailure {
+                listener: "public",
+                reason: "signature",
+                peer: peer(text),
+                route: "/",
+            };
             limits.record_failure(&failure, Problem::unauthenticated()).status().as_u16()
         };
         assert_eq!([1, 2, 3].map(|n| fail(&format!("2001:db8:1:1::{n}"))), [401, 401, 429]);

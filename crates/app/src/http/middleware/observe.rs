@@ -36,15 +36,16 @@ pub(crate) enum RequestIds {
     OfProxies(Arc<[IpNetwork]>),
 }
 
-/// Gives every request an id, a span and its place in the metrics, turns a panic into a 500, and keeps every
-/// answer out of caches.
+/// Gives every request an id, a span and its place in the metrics, turns a panic into a 500, and
+/// keeps every answer out of caches.
 pub(crate) fn layer(router: Router, listener: &'static str, request_ids: RequestIds) -> Router {
-    let observer = Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, request_ids });
+    let observer =
+        Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, request_ids });
     router.layer(layer_fn(move |route| Observed { route, observer: observer.clone() }))
 }
 
-/// A route under observation. A service, because what `axum::middleware::from_fn` makes of a function allocates several times in each
-/// request.
+/// A route under observation. A service, because what `axum::middleware::from_fn` makes of a
+/// function allocates several times in each request.
 #[derive(Clone)]
 struct Observed {
     route: Route,
@@ -67,7 +68,10 @@ impl Service<Request> for Observed {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let info = RequestInfo::new(&request, &self.observer.request_ids);
-        let serving = self.route.call(request).map(|answered| answered.unwrap_or_else(|never| match never {}));
+        let serving = self
+            .route
+            .call(request)
+            .map(|answered| answered.unwrap_or_else(|never| match never {}));
         Box::pin(self.observer.clone().observe(info, serving).map(Ok))
     }
 }
@@ -84,7 +88,12 @@ struct RequestInfo {
 impl RequestInfo {
     fn new(request: &Request, ids: &RequestIds) -> Self {
         let path = request.extensions().get::<MatchedPath>().cloned();
-        Self { at: Instant::now(), id: request_id(request, ids), method: known_method(request.method()), path }
+        Self {
+            at: Instant::now(),
+            id: request_id(request, ids),
+            method: known_method(request.method()),
+            path,
+        }
     }
 }
 
@@ -95,7 +104,8 @@ impl Observer {
         serving: impl Future<Output = Response> + Send,
     ) -> Response {
         let route = path.as_ref().map_or("none", MatchedPath::as_str);
-        // A span allocates, and writes its fields out, whether anything is logged in it or not. So at the usual level only changes have one.
+        // A span allocates, and writes its fields out, whether anything is logged in it or not. So
+        // at the usual level only changes have one.
         let span = if matches!(method, "GET" | "HEAD") {
             tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route)
         } else {
@@ -107,7 +117,9 @@ impl Observer {
         let mut response = served.unwrap_or_else(|_| Problem::internal_error().into_response());
 
         let (took, status) = (at.elapsed(), response.status());
-        span.in_scope(|| tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered"));
+        span.in_scope(|| {
+            tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered")
+        });
         self.series.count(method, route, status, took);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
@@ -117,8 +129,8 @@ impl Observer {
     }
 }
 
-/// Returns the caller's own id if it is trusted, short and plain, so that it can be followed through logs;
-/// else a new one.
+/// Returns the caller's own id if it is trusted, short and plain, so that it can be followed
+/// through logs; else a new one.
 fn request_id(request: &Request, ids: &RequestIds) -> HeaderValue {
     let plain = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -150,8 +162,9 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// The metrics of one listener's requests. Looking one up by its labels each time costs more than counting, so those that are in use are
-/// kept: one for each route of the router, known method and status.
+/// The metrics of one listener's requests. Looking one up by its labels each time costs more than
+/// counting, so those that are in use are kept: one for each route of the router, known method and
+/// status.
 struct Series {
     listener: &'static str,
     routes: RwLock<HashMap<String, Vec<OfRoute>>>,
@@ -167,7 +180,9 @@ struct OfRoute {
 impl Series {
     fn count(&self, method: &'static str, route: &str, status: StatusCode, took: Duration) {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let found = routes.get(route).and_then(|of_route| of_route.iter().find(|one| one.is(method, status)));
+        let found = routes
+            .get(route)
+            .and_then(|of_route| of_route.iter().find(|one| one.is(method, status)));
         if let Some(one) = found {
             return one.count(took);
         }
@@ -186,10 +201,19 @@ impl Series {
 impl OfRoute {
     fn new(listener: &'static str, method: &'static str, route: &str, status: StatusCode) -> Self {
         let (route, code) = (route.to_owned(), status.as_str().to_owned());
-        let requests = metrics::counter!("sessiond_http_requests_total", "listener" => listener, "method" => method,
-            "route" => route.clone(), "status" => code);
-        let duration = metrics::histogram!("sessiond_http_request_duration_seconds", "listener" => listener,
-            "method" => method, "route" => route);
+        let requests = metrics::counter!(
+            "sessiond_http_requests_total",
+            "listener" => listener,
+            "method" => method,
+            "route" => route.clone(),
+            "status" => code
+        );
+        let duration = metrics::histogram!(
+            "sessiond_http_request_duration_seconds",
+            "listener" => listener,
+            "method" => method,
+            "route" => route
+        );
         Self { method, status, requests, duration }
     }
 
@@ -217,7 +241,8 @@ mod tests {
         async fn panics() -> &'static str {
             panic!("a bug")
         }
-        let router = Router::new().route("/panics", get(panics)).route("/", get(|| async { "fine" }));
+        let router =
+            Router::new().route("/panics", get(panics)).route("/", get(|| async { "fine" }));
         let router = layer(router, "test", RequestIds::OfCallers);
         let send = async |path: &str| {
             let request = Request::get(path).body(Body::empty()).unwrap();
@@ -226,7 +251,10 @@ mod tests {
         };
         let (parts, body) = send("/panics").await;
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((parts.status.as_u16(), &body["code"]), (500, &serde_json::json!("internal_error")));
+        assert_eq!(
+            (parts.status.as_u16(), &body["code"]),
+            (500, &serde_json::json!("internal_error"))
+        );
         assert_eq!(parts.headers["content-type"], "application/problem+json");
         assert!(parts.headers.contains_key("x-request-id") && !body.to_string().contains("a bug"));
         assert_eq!(send("/").await.1, "fine");

@@ -1,5 +1,5 @@
-//! What happens to a request between its route and its handler: who is calling, the body, a place to work
-//! in, and a deadline.
+//! What happens to a request between its route and its handler: who is calling, the body, a place
+//! to work in, and a deadline.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -36,8 +36,8 @@ pub(crate) trait Audience: Clone + Send + Sync + 'static {
     /// `public` or `service`, for metrics.
     const LISTENER: &'static str;
 
-    /// Authenticates the caller without waiting and puts who it is among the request's extensions. Returns
-    /// whether that was possible; if not, `authenticate` is asked.
+    /// Authenticates the caller without waiting and puts who it is among the request's extensions.
+    /// Returns whether that was possible; if not, `authenticate` is asked.
     fn recall(&self, parts: &mut Parts) -> bool;
 
     /// Authenticates the caller, and puts who it is among the request's extensions.
@@ -53,8 +53,8 @@ pub(crate) trait Audience: Clone + Send + Sync + 'static {
     fn places(&self) -> Option<Arc<Semaphore>>;
 }
 
-/// Puts each of the routes behind authentication, a bounded number of places, and a deadline. Paths and
-/// methods that do not exist stay what they are.
+/// Puts each of the routes behind authentication, a bounded number of places, and a deadline. Paths
+/// and methods that do not exist stay what they are.
 pub(crate) fn layer<A: Audience>(router: Router<A>, audience: A) -> Router<A> {
     let shared = Arc::new(Shared { places: audience.places(), audience });
     router.route_layer(layer_fn(move |route| Work { route, shared: shared.clone() }))
@@ -94,7 +94,8 @@ impl<A: Audience> Service<Request> for Work<A> {
     fn call(&mut self, request: Request) -> Self::Future {
         let shared = self.shared.clone();
         let (mut parts, body) = request.into_parts();
-        // Most requests read, with a token that was verified before. They need no second copy of the route.
+        // Most requests read, with a token that was verified before. They need no second copy of
+        // the route.
         if body.is_end_stream() && shared.audience.recall(&mut parts) {
             let call = Call::of(&parts);
             return match shared.place() {
@@ -110,7 +111,8 @@ impl<A: Audience> Service<Request> for Work<A> {
             let served = async {
                 shared.audience.authenticate(&mut parts).await?;
                 let call = Call::of(&parts);
-                let request = with_body_read(Request::from_parts(parts, body), call.max_body_bytes).await?;
+                let request =
+                    with_body_read(Request::from_parts(parts, body), call.max_body_bytes).await?;
                 let working = hold(shared.place()?, route.call(request));
                 Ok::<_, Problem>(shared.finish(call, working).await)
             };
@@ -144,7 +146,11 @@ impl<A: Audience> Shared<A> {
     }
 
     /// Waits for the work, but not for ever.
-    async fn finish(&self, call: Call, working: impl Future<Output = Response> + Send + 'static) -> Response {
+    async fn finish(
+        &self,
+        call: Call,
+        working: impl Future<Output = Response> + Send + 'static,
+    ) -> Response {
         if call.is_read {
             within(DEADLINE, working, Problem::dependency_unavailable, A::LISTENER).await
         } else if call.is_bounded {
@@ -192,8 +198,8 @@ async fn within(
     })
 }
 
-/// Runs in a task of its own: what has begun to change something is finished, caches and all, though its
-/// client may go away. The place that it has taken is given back when it is done.
+/// Runs in a task of its own: what has begun to change something is finished, caches and all,
+/// though its client may go away. The place that it has taken is given back when it is done.
 async fn detached(working: impl Future<Output = Response> + Send + 'static) -> Response {
     match tokio::spawn(working.in_current_span()).await {
         Ok(response) => response,
@@ -214,7 +220,10 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = take_place(Some(&places)).unwrap();
         let refused = take_place(Some(&places)).unwrap_err().into_response();
-        assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+        assert_eq!(
+            (refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()),
+            (503, &b"1"[..])
+        );
         // The place is given back by the work itself, though its request may be gone.
         let response = hold(place, async { Ok(().into_response()) }).await;
         assert!(response.status().is_success() && take_place(Some(&places)).is_ok());

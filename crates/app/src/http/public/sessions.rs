@@ -20,7 +20,10 @@ use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{SessionBody, revoked_count_response, revoked_response};
 use crate::http::wire::session_list::{ListParameters, list_response};
 
-pub(super) async fn get_current_session(State(state): State<PublicState>, caller: LiveCaller) -> Response {
+pub(super) async fn get_current_session(
+    State(state): State<PublicState>,
+    caller: LiveCaller,
+) -> Response {
     SessionBody::new(&caller.own.session, state.clock.now(), true).into_read(caller.own.layer)
 }
 

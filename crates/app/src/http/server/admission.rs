@@ -1,4 +1,5 @@
-//! The connections of one listener: how many there may be, whose, and which of them are closed first.
+//! The connections of one listener: how many there may be, whose, and which of them are closed
+//! first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::client_address::{is_trusted, network};
 
-/// The share of connections that are closed at once where there is no room for another, as a divisor: a scan
-/// of all of them is then paid for by many.
+/// The share of connections that are closed at once where there is no room for another, as a
+/// divisor: a scan of all of them is then paid for by many.
 const EVICTED_SHARE: usize = 100;
 
 /// The bounds of one listener's connections.
@@ -37,7 +38,8 @@ pub(crate) struct Activity(Arc<Shared>);
 struct Shared {
     /// All times are relative to it.
     origin: Instant,
-    /// Since when nothing is being answered, in milliseconds after `origin`; [`BUSY`] while something is.
+    /// Since when nothing is being answered, in milliseconds after `origin`; [`BUSY`] while
+    /// something is.
     idle_since: AtomicU64,
     /// Whether a head had a line that ends with LF alone.
     has_bare_line_feed: AtomicBool,
@@ -128,8 +130,11 @@ impl Connections {
     /// No connections yet. `name` tells the listeners apart in metrics.
     pub(crate) fn new(name: &'static str, settings: ConnectionSettings) -> Self {
         let closed = |reason: &'static str| {
-            let counter =
-                metrics::counter!("sessiond_http_connections_closed_total", "listener" => name, "reason" => reason);
+            let counter = metrics::counter!(
+                "sessiond_http_connections_closed_total",
+                "listener" => name,
+                "reason" => reason
+            );
             counter.increment(0);
             counter
         };
@@ -154,12 +159,14 @@ impl Connections {
         self.count.load(Ordering::Relaxed) >= self.settings.max - self.settings.max / 10
     }
 
-    /// Makes room for a connection from this address: where there is none, those that have been idle for
-    /// longest are closed. Returns `None` if all are busy.
+    /// Makes room for a connection from this address: where there is none, those that have been
+    /// idle for longest are closed. Returns `None` if all are busy.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let address = (!is_trusted(peer.to_canonical(), &self.settings.trusted_proxies)).then(|| network(peer));
+        let address = (!is_trusted(peer.to_canonical(), &self.settings.trusted_proxies))
+            .then(|| network(peer));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = address.and_then(|address| open.by_address.get(&address).copied()).unwrap_or_default();
+        let of_address =
+            address.and_then(|address| open.by_address.get(&address).copied()).unwrap_or_default();
         let mut evicted = 0;
         if of_address >= self.settings.max_per_address {
             let surplus = 1 + of_address / EVICTED_SHARE;
@@ -169,8 +176,11 @@ impl Connections {
             evicted += open.evict(surplus, |_| true);
         }
         self.evicted.increment(evicted as u64);
-        let of_address = address.and_then(|address| open.by_address.get(&address).copied()).unwrap_or_default();
-        if of_address >= self.settings.max_per_address || open.connections.len() >= self.settings.max {
+        let of_address =
+            address.and_then(|address| open.by_address.get(&address).copied()).unwrap_or_default();
+        if of_address >= self.settings.max_per_address
+            || open.connections.len() >= self.settings.max
+        {
             self.report(&open);
             self.refused.increment(1);
             return None;
@@ -178,7 +188,10 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         let (activity, close) = (Activity::new(self.origin), CancellationToken::new());
-        open.connections.insert(number, Connection { address, activity: activity.clone(), close: close.clone() });
+        open.connections.insert(
+            number,
+            Connection { address, activity: activity.clone(), close: close.clone() },
+        );
         if let Some(address) = address {
             *open.by_address.entry(address).or_default() += 1;
         }
@@ -193,12 +206,14 @@ impl Connections {
 }
 
 impl Open {
-    /// Closes at most `surplus` idle connections of those that are wanted, the longest idle first, and returns
-    /// how many that were. They do not count any more, though they may take a moment to go.
+    /// Closes at most `surplus` idle connections of those that are wanted, the longest idle first,
+    /// and returns how many that were. They do not count any more, though they may take a moment to
+    /// go.
     fn evict(&mut self, surplus: usize, is_wanted: impl Fn(&Connection) -> bool) -> usize {
         let wanted = self.connections.iter().filter(|(_, connection)| is_wanted(connection));
-        let mut idle: Vec<_> =
-            wanted.filter_map(|(number, connection)| Some((connection.activity.idle_since()?, *number))).collect();
+        let mut idle: Vec<_> = wanted
+            .filter_map(|(number, connection)| Some((connection.activity.idle_since()?, *number)))
+            .collect();
         idle.sort_unstable();
         idle.truncate(surplus);
         for (_, number) in &idle {
@@ -238,7 +253,10 @@ mod tests {
     fn connections(max: usize, max_per_address: usize) -> Arc<Connections> {
         let idle_timeout = Duration::from_secs(75);
         let trusted_proxies = Arc::new(["10.0.0.0/8".parse().unwrap()]);
-        Arc::new(Connections::new("test", ConnectionSettings { max, max_per_address, idle_timeout, trusted_proxies }))
+        Arc::new(Connections::new(
+            "test",
+            ConnectionSettings { max, max_per_address, idle_timeout, trusted_proxies },
+        ))
     }
 
     fn address(n: usize) -> IpAddr {
@@ -286,7 +304,8 @@ mod tests {
             place.activity.head_arrived();
         }
         assert!(connections.admit(address(1)).is_none());
-        let proxied: Vec<_> = (0..50).map(|_| connections.admit("10.1.2.3".parse().unwrap()).unwrap()).collect();
+        let proxied: Vec<_> =
+            (0..50).map(|_| connections.admit("10.1.2.3".parse().unwrap()).unwrap()).collect();
         assert!(proxied.iter().all(|place| !place.close.is_cancelled()));
     }
 

@@ -14,9 +14,11 @@ pub struct PeerAddress(
     pub IpAddr,
 );
 
-/// The client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in `X-Forwarded-For` that is none.
+/// The client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in
+/// `X-Forwarded-For` that is none.
 ///
-/// Each proxy appends whom it heard from, so only what trusted ones appended is believed: the header is read from its end.
+/// Each proxy appends whom it heard from, so only what trusted ones appended is believed: the
+/// header is read from its end.
 pub(crate) fn client_address(parts: &Parts, trusted: &[IpNetwork]) -> Option<IpAddr> {
     let peer = parts.extensions.get::<PeerAddress>()?.0.to_canonical();
     Some(behind_proxies(peer, &parts.headers, trusted))
@@ -48,8 +50,8 @@ fn behind_proxies(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNetwork]) -> I
     nearest
 }
 
-/// Returns the network of a customer: the address of IPv4, the /64 of IPv6, of which one customer has
-/// 2^64 addresses and more.
+/// Returns the network of a customer: the address of IPv4, the /64 of IPv6, of which one customer
+/// has 2^64 addresses and more.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

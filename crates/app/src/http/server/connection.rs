@@ -12,12 +12,14 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::admission::Activity;
 
-/// How long the head of a request may take to arrive, from its first byte, or from the connection for the first request.
+/// How long the head of a request may take to arrive, from its first byte, or from the connection
+/// for the first request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to accept a part of an answer.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of an answer that is a stream: the request is being answered until it ends, or its reader goes away.
+/// The body of an answer that is a stream: the request is being answered until it ends, or its
+/// reader goes away.
 pub(crate) struct Answering {
     body: Body,
     activity: Activity,
@@ -52,8 +54,8 @@ impl Drop for Answering {
     }
 }
 
-/// A stream that ends with an error when its peer is too slow (slowloris) or silent for too long. A TCP stream in
-/// production; tests use one in memory, so that they can pause the time.
+/// A stream that ends with an error when its peer is too slow (slowloris) or silent for too long. A
+/// TCP stream in production; tests use one in memory, so that they can pause the time.
 pub(crate) struct TimedStream<S> {
     stream: S,
     activity: Activity,
@@ -63,7 +65,8 @@ pub(crate) struct TimedStream<S> {
     waiting_for: Option<Waiting>,
     /// Until when.
     deadline: Instant,
-    /// Never set to later than `deadline`, and often to earlier: setting a timer costs more than asking it once more.
+    /// Never set to later than `deadline`, and often to earlier: setting a timer costs more than
+    /// asking it once more.
     alarm: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
@@ -76,8 +79,8 @@ enum Waiting {
     Request,
 }
 
-/// Watches how the lines of a head end. The parser takes LF alone for the end of a line, where a proxy in
-/// front may not: the two could then differ on where a request ends.
+/// Watches how the lines of a head end. The parser takes LF alone for the end of a line, where a
+/// proxy in front may not: the two could then differ on where a request ends.
 #[derive(Default)]
 struct Lines {
     /// Bytes of the present line.
@@ -120,7 +123,8 @@ impl<S> TimedStream<S> {
     fn wait_for(&mut self, what: Waiting) {
         if self.waiting_for != Some(what) {
             self.waiting_for = Some(what);
-            self.deadline = Instant::now() + if what == Waiting::Head { HEAD_TIMEOUT } else { self.idle_timeout };
+            self.deadline = Instant::now()
+                + if what == Waiting::Head { HEAD_TIMEOUT } else { self.idle_timeout };
         }
     }
 
@@ -138,7 +142,11 @@ impl<S> TimedStream<S> {
         }
     }
 
-    fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn poll_written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.writing = None;
             if !self.activity.is_answering() {
@@ -148,13 +156,19 @@ impl<S> TimedStream<S> {
             }
             return written;
         }
-        ready!(self.writing.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))).as_mut().poll(cx));
+        ready!(
+            self.writing.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT))).as_mut().poll(cx)
+        );
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if self.activity.is_answering() {
@@ -181,7 +195,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.poll_written(cx, written)
     }
@@ -224,7 +242,8 @@ mod tests {
         ] {
             for size in [1, 3, text.len()] {
                 let mut lines = Lines::default();
-                let found = text.as_bytes().chunks(size).any(|part| lines.have_bare_line_feed(part));
+                let found =
+                    text.as_bytes().chunks(size).any(|part| lines.have_bare_line_feed(part));
                 assert_eq!(found, expected, "{text:?} in parts of {size}");
             }
         }

@@ -32,11 +32,12 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
-/// The pause after an error of `accept`, such as "too many open files", which would come again at once.
+/// The pause after an error of `accept`, such as "too many open files", which would come again at
+/// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The two steps in which a node stops, so that no request is lost: a client that keeps a connection open learns from an
-/// answer that it is the last one, before connections are closed.
+/// The two steps in which a node stops, so that no request is lost: a client that keeps a
+/// connection open learns from an answer that it is the last one, before connections are closed.
 #[derive(Clone, Default)]
 pub struct Lifecycle {
     /// The node is about to stop: it serves on, and closes each connection with the next answer.
@@ -47,9 +48,11 @@ pub struct Lifecycle {
     pub abort: CancellationToken,
 }
 
-/// Serves the router until `lifecycle.shutdown` is cancelled, then lets open requests finish, [`DRAIN_TIMEOUT`] at most.
+/// Serves the router until `lifecycle.shutdown` is cancelled, then lets open requests finish,
+/// [`DRAIN_TIMEOUT`] at most.
 ///
-/// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is our own.
+/// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is
+/// our own.
 ///
 /// `name` tells the listeners apart in metrics.
 pub async fn serve(
@@ -75,7 +78,13 @@ pub async fn serve(
         };
         let Some(place) = connections.admit(peer) else { continue };
         let _ = stream.set_nodelay(true);
-        tasks.spawn(serve_connection((stream, peer), place, connections.clone(), router.clone(), lifecycle.clone()));
+        tasks.spawn(serve_connection(
+            (stream, peer),
+            place,
+            connections.clone(),
+            router.clone(),
+            lifecycle.clone(),
+        ));
     }
     drop(listener);
     tasks.close();
@@ -83,7 +92,8 @@ pub async fn serve(
         () = tasks.wait() => {}
         () = lifecycle.abort.cancelled() => {}
         () = tokio::time::sleep(DRAIN_TIMEOUT) => {
-            tracing::warn!(listener = name, connections = tasks.len(), "gave up waiting for open connections");
+            tracing::warn!(listener = name, connections = tasks.len(), "gave up waiting for open \
+                connections");
         }
     }
 }
@@ -114,14 +124,17 @@ async fn serve_connection<S>(
                 }
             };
             if stopping.is_cancelled() || connections.are_crowded() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(Answering::watch(response, activity))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // TimedStream has the time-outs: hyper's own would also end a connection that is merely idle.
+        // TimedStream has the time-outs: hyper's own would also end a connection that is merely
+        // idle.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -133,7 +146,8 @@ async fn serve_connection<S>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        // It was idle a moment ago: nothing is lost, or what any client repeats that keeps connections.
+        // It was idle a moment ago: nothing is lost, or what any client repeats that keeps
+        // connections.
         () = place.close.cancelled(), if !place.activity.is_answering() => return,
     };
     if let Err(error) = ended {
@@ -141,8 +155,9 @@ async fn serve_connection<S>(
     }
 }
 
-/// Returns what is wrong with a head that hyper accepts, and RFC 9112 does not: sections 2.2 (lines end with
-/// CRLF) and 3.2 (exactly one `Host`, with a host in it). A proxy in front may read such a request otherwise.
+/// Returns what is wrong with a head that hyper accepts, and RFC 9112 does not: sections 2.2 (lines
+/// end with CRLF) and 3.2 (exactly one `Host`, with a host in it). A proxy in front may read such a
+/// request otherwise.
 fn malformed_head(request: &Request<Incoming>, has_bare_line_feed: bool) -> Option<Problem> {
     if has_bare_line_feed {
         return Some(Problem::malformed_head("head", "a line ends without CR"));
@@ -188,7 +203,8 @@ mod tests {
 
     fn connect_with(bytes: usize, lifecycle: Lifecycle) -> (DuplexStream, JoinHandle<()>) {
         let quiet = || async {
-            Sse::new(stream::pending::<Result<_, Infallible>>()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+            Sse::new(stream::pending::<Result<_, Infallible>>())
+                .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         };
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
@@ -204,11 +220,17 @@ mod tests {
         };
         let connections = Arc::new(Connections::new("test", settings));
         let place = connections.admit(peer).unwrap();
-        (client, tokio::spawn(serve_connection((server, peer), place, connections, router, lifecycle)))
+        (
+            client,
+            tokio::spawn(serve_connection((server, peer), place, connections, router, lifecycle)),
+        )
     }
 
     async fn send(client: &mut DuplexStream, path: &str) {
-        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        client
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
     }
 
     /// Reads until this text has come.
@@ -230,7 +252,10 @@ mod tests {
 
     /// The time-outs are whole seconds; the timer's resolution is a millisecond.
     fn assert_took(took: Duration, expected: Duration) {
-        assert!(took >= expected && took < expected + Duration::from_millis(10), "{took:?} instead of {expected:?}");
+        assert!(
+            took >= expected && took < expected + Duration::from_millis(10),
+            "{took:?} instead of {expected:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -247,7 +272,10 @@ mod tests {
         let started = Instant::now();
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
         while !server.is_finished() {
-            assert!(started.elapsed() < 2 * HEAD_TIMEOUT, "a byte every 100 ms keeps the connection open");
+            assert!(
+                started.elapsed() < 2 * HEAD_TIMEOUT,
+                "a byte every 100 ms keeps the connection open"
+            );
             let _ = client.write_all(b"x").await;
             sleep(Duration::from_millis(100)).await;
         }
@@ -324,7 +352,10 @@ mod tests {
         sleep(IDLE_TIMEOUT / 2).await;
         send(&mut client, "/").await;
         let (answer, took) = read_to_end(&mut client).await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"),
+            "{answer}"
+        );
         assert!(answer.ends_with("hello") && took < Duration::from_millis(10), "{answer} {took:?}");
         server.await.unwrap();
     }
@@ -355,7 +386,10 @@ mod tests {
             let (mut client, _server) = connect(1024);
             client.write_all(head.as_bytes()).await.unwrap();
             let (answer, _) = read_to_end(&mut client).await;
-            assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{head:?}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"),
+                "{head:?}: {answer}"
+            );
             assert!(answer.contains("invalid_request"), "{head:?}: {answer}");
         }
         for head in [

@@ -5,7 +5,9 @@ use axum::http::request::Parts;
 
 use super::ServiceState;
 use crate::auth::{Scope, ServiceKey};
-use crate::http::middleware::limits::{AuthFailure, MISSING_CREDENTIALS, MISSING_SCOPE, UNKNOWN_KEY};
+use crate::http::middleware::limits::{
+    AuthFailure, MISSING_CREDENTIALS, MISSING_SCOPE, UNKNOWN_KEY,
+};
 use crate::http::middleware::work::route_of;
 use crate::http::server::client_address::client_address;
 use crate::http::wire::parameters::bearer;
@@ -14,12 +16,19 @@ use crate::http::wire::problem::Problem;
 /// Returns the service key of the request, if it is known and may make this call.
 ///
 /// # Errors
-/// 401 without a key, 403 with an unknown one or without the scope, 429 if the address has failed too often.
-pub(crate) fn authenticate_service(state: &ServiceState, parts: &Parts) -> Result<ServiceKey, Problem> {
+/// 401 without a key, 403 with an unknown one or without the scope, 429 if the address has failed
+/// too often.
+pub(crate) fn authenticate_service(
+    state: &ServiceState,
+    parts: &Parts,
+) -> Result<ServiceKey, Problem> {
     let peer = client_address(parts, &state.trusted_proxies);
-    let failure = |reason| AuthFailure { listener: "service", reason, peer, route: route_of(parts) };
+    let failure =
+        |reason| AuthFailure { listener: "service", reason, peer, route: route_of(parts) };
     let Some(presented) = bearer(&parts.headers) else {
-        return Err(state.limits.record_failure(&failure(MISSING_CREDENTIALS), Problem::unauthenticated()));
+        return Err(state
+            .limits
+            .record_failure(&failure(MISSING_CREDENTIALS), Problem::unauthenticated()));
     };
     let keys = state.service_keys.load();
     let Some(key) = keys.find(presented) else {
@@ -44,6 +53,7 @@ pub(crate) fn require_scope(
         return Ok(());
     }
     let peer = client_address(parts, &state.trusted_proxies);
-    let failure = AuthFailure { listener: "service", reason: MISSING_SCOPE, peer, route: route_of(parts) };
+    let failure =
+        AuthFailure { listener: "service", reason: MISSING_SCOPE, peer, route: route_of(parts) };
     Err(state.limits.record_failure(&failure, Problem::missing_scope(scope.as_str())))
 }

@@ -15,7 +15,9 @@ use uuid::Uuid;
 use super::ServiceState;
 use super::errors::ServiceProblem;
 use crate::http::wire::body::JsonBody;
-use crate::http::wire::fields::{AnyObject, Count, Text, acceptable_metadata, acceptable_text, address};
+use crate::http::wire::fields::{
+    AnyObject, Count, Text, acceptable_metadata, acceptable_text, address,
+};
 use crate::http::wire::parameters::idempotency_key;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{WholeSessionBody, etag};
@@ -41,7 +43,10 @@ impl CreateSessionBody {
     fn user_id(&self) -> Result<UserId, Problem> {
         let bounded = |field, text: &str| match text.len() {
             1..=MAX_SUBJECT_BYTES => Ok(()),
-            _ => Err(Problem::unprocessable(field, format!("must have 1 to {MAX_SUBJECT_BYTES} bytes"))),
+            _ => Err(Problem::unprocessable(
+                field,
+                format!("must have 1 to {MAX_SUBJECT_BYTES} bytes"),
+            )),
         };
         match (self.user_id, &self.issuer, &self.subject) {
             (Some(Text(user_id)), None, None) => Ok(user_id),
@@ -50,9 +55,15 @@ impl CreateSessionBody {
                 bounded("subject", subject)?;
                 Ok(UserId::of_subject(issuer, subject))
             }
-            (None, Some(_), None) => Err(Problem::invalid_request("subject", "is missing beside issuer")),
-            (None, None, Some(_)) => Err(Problem::invalid_request("issuer", "is missing beside subject")),
-            (None, None, None) => Err(Problem::invalid_request("user_id", "is missing; or name issuer and subject")),
+            (None, Some(_), None) => {
+                Err(Problem::invalid_request("subject", "is missing beside issuer"))
+            }
+            (None, None, Some(_)) => {
+                Err(Problem::invalid_request("issuer", "is missing beside subject"))
+            }
+            (None, None, None) => {
+                Err(Problem::invalid_request("user_id", "is missing; or name issuer and subject"))
+            }
             (Some(_), _, _) => Err(Problem::invalid_request(
                 "user_id",
                 "must not stand beside issuer or subject: they name the user too",
@@ -87,7 +98,8 @@ pub(super) async fn create_session(
         expires_at: body.expires_at.map(|Text(at)| at),
         max_sessions: body.max_sessions.map(|Count(count)| count),
         metadata: acceptable_metadata(body.metadata)?,
-        idempotency_key: key.map(|key| IdempotencyKey { text: key.into(), request_hash: request_hash() }),
+        idempotency_key: key
+            .map(|key| IdempotencyKey { text: key.into(), request_hash: request_hash() }),
     };
     let created = state.application.create_session.handle(command).await?;
     let CreatedSession { session, evicted } = &created;

@@ -1,14 +1,16 @@
 //! What backends and operators see of the errors of use cases.
 
-use application::commands::handlers::{CreateSessionError, EditSessionError, RecordActivityError, RevokeSessionError};
+use application::commands::handlers::{
+    CreateSessionError, EditSessionError, RecordActivityError, RevokeSessionError,
+};
 use application::queries::handlers::{GetSessionError, InspectSessionError};
 use axum::response::{IntoResponse, Response};
 use domain::ports::PortError;
 
 use crate::http::wire::problem::Problem;
 
-/// A problem, made of the error of any use case. The seed's two errors are kept apart: this caller may
-/// know that a session exists.
+/// A problem, made of the error of any use case. The seed's two errors are kept apart: this caller
+/// may know that a session exists.
 pub(super) struct ServiceProblem(Problem);
 
 impl IntoResponse for ServiceProblem {
@@ -51,7 +53,9 @@ impl From<InspectSessionError> for ServiceProblem {
 impl From<CreateSessionError> for ServiceProblem {
     fn from(error: CreateSessionError) -> Self {
         Self(match error {
-            CreateSessionError::ExpiresAt(error) => Problem::unprocessable("expires_at", error.to_string()),
+            CreateSessionError::ExpiresAt(error) => {
+                Problem::unprocessable("expires_at", error.to_string())
+            }
             CreateSessionError::LimitReached => Problem::session_limit_reached(),
             CreateSessionError::KeyReused => Problem::idempotency_key_reused(),
             CreateSessionError::SessionEnded => Problem::already_ended(),

@@ -110,10 +110,12 @@ pub(crate) async fn list_events(
     let query = query(parameters.after, limit, parameters.session_id, parameters.user_id);
     let events = state.application.list_events.handle(&query).await?;
     let next_after = events.last().map_or(query.after, |event| event.position);
-    Ok(Json(EventsBody { events: events.iter().map(EventBody::new).collect(), next_after }).into_response())
+    Ok(Json(EventsBody { events: events.iter().map(EventBody::new).collect(), next_after })
+        .into_response())
 }
 
-/// Every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the HTML standard has them).
+/// Every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the HTML
+/// standard has them).
 pub(crate) async fn stream_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<StreamParameters>,
@@ -122,19 +124,27 @@ pub(crate) async fn stream_events(
     let mut query = query(parameters.after, MAX_LIMIT, parameters.session_id, parameters.user_id);
     if let Some(last) = headers.get("last-event-id").filter(|value| !value.is_empty()) {
         let last = last.to_str().ok().and_then(u64::parse);
-        query.after = last.ok_or_else(|| Problem::invalid_request("Last-Event-ID", "must be the id of an event"))?;
+        query.after = last.ok_or_else(|| {
+            Problem::invalid_request("Last-Event-ID", "must be the id of an event")
+        })?;
     }
     let place = state.event_streams.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::too_many_streams())?;
-    let tail =
-        Tail { application: state.application, query, read: VecDeque::new(), shutdown: state.shutdown, _place: place };
+    let tail = Tail {
+        application: state.application,
+        query,
+        read: VecDeque::new(),
+        shutdown: state.shutdown,
+        _place: place,
+    };
     let events = stream::unfold(tail, |mut tail| async {
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))
     });
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // nginx holds back what it proxies until a buffer is full, unless this header forbids it.
-    Ok(([(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))], stream).into_response())
+    Ok(([(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))], stream)
+        .into_response())
 }
 
 /// Where a stream is.

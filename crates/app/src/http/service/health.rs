@@ -16,7 +16,8 @@ use tokio::sync::Mutex;
 
 use super::ServiceState;
 
-/// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load the database.
+/// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load
+/// the database.
 const REMEMBER_FOR: Duration = Duration::from_millis(500);
 
 /// Whether this node can do its work.
@@ -48,7 +49,13 @@ impl Health {
         cache: Option<Arc<dyn HealthCheck>>,
         revocation_state: Arc<RevocationState>,
     ) -> Self {
-        Self { store, cache, revocation_state, stopping: AtomicBool::new(false), last: Mutex::new(None) }
+        Self {
+            store,
+            cache,
+            revocation_state,
+            stopping: AtomicBool::new(false),
+            last: Mutex::new(None),
+        }
     }
 
     /// From now on the node is not ready: it is finishing what it has begun.
@@ -75,7 +82,8 @@ impl Health {
                 None => "none",
                 Some(cache) => match cache.check().await {
                     Ok(()) => "up",
-                    // It answers, and refuses what a node asks of it: `sessiond doctor` names the command.
+                    // It answers, and refuses what a node asks of it: `sessiond doctor` names the
+                    // command.
                     Err(PortError::Corrupt(_)) => "refused",
                     Err(_) => "down",
                 },
@@ -88,7 +96,10 @@ impl Health {
 }
 
 pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Response {
-    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    let content_type = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    )];
     (content_type, state.metrics.render()).into_response()
 }
 

@@ -90,7 +90,10 @@ fn routes() -> [(&'static str, MethodRouter<ServiceState>); 7] {
         ("/service/v1/sessions/{id}/activity", post(record_activity)),
         ("/service/v1/events", get(list_events)),
         ("/service/v1/events/stream", get(stream_events)),
-        ("/service/v1/users/{user_id}/sessions", get(list_user_sessions).delete(revoke_all_user_sessions)),
+        (
+            "/service/v1/users/{user_id}/sessions",
+            get(list_user_sessions).delete(revoke_all_user_sessions),
+        ),
     ]
 }
 
@@ -100,8 +103,8 @@ fn open_routes() -> [(&'static str, MethodRouter<ServiceState>); 3] {
     [("/livez", get(livez)), ("/readyz", get(readyz)), ("/metrics", get(render_metrics))]
 }
 
-/// Returns the paths of the service listener behind a service key, with `{id}` or `{user_id}` where an id
-/// stands.
+/// Returns the paths of the service listener behind a service key, with `{id}` or `{user_id}` where
+/// an id stands.
 pub fn paths() -> Vec<&'static str> {
     routes().map(|(path, _)| path).to_vec()
 }

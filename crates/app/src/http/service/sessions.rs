@@ -1,6 +1,8 @@
 //! One session, and lists of ids, for backends and operators.
 
-use application::commands::{EditSession, RecordActivity, RevokeAllSessions, RevokeSession, RevokeSessions};
+use application::commands::{
+    EditSession, RecordActivity, RevokeAllSessions, RevokeSession, RevokeSessions,
+};
 use application::queries::{GetSession, InspectSession};
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -22,7 +24,8 @@ use crate::http::wire::fields::{
 use crate::http::wire::parameters::{Preference, SessionIdInPath, StrictParameters, if_match};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{
-    SessionBody, WholeSessionBody, entity_tag, etag, revoked_count_response, revoked_response, uncached_response,
+    SessionBody, WholeSessionBody, entity_tag, etag, revoked_count_response, revoked_response,
+    uncached_response,
 };
 
 /// Ids that one call may name.
@@ -40,7 +43,8 @@ pub(super) async fn get_session(
     StrictParameters(parameters): StrictParameters<GetSessionParameters>,
 ) -> Result<Response, ServiceProblem> {
     let Some(Text(user_id)) = parameters.user_id else {
-        let session = state.application.inspect_session.handle(InspectSession { session_id }).await?;
+        let session =
+            state.application.inspect_session.handle(InspectSession { session_id }).await?;
         let body = WholeSessionBody::new(&session, state.clock.now());
         return Ok((etag(&session), uncached_response(body)).into_response());
     };
@@ -70,7 +74,8 @@ pub(super) async fn edit_session(
         only_if: None,
     };
     if let Some(tags) = if_match(&headers) {
-        let session = state.application.inspect_session.handle(InspectSession { session_id }).await?;
+        let session =
+            state.application.inspect_session.handle(InspectSession { session_id }).await?;
         let present = entity_tag(&session);
         // Strong comparison (RFC 9110 section 8.8.3.2): a weak tag matches nothing.
         if !tags.iter().any(|tag| tag.as_bytes() == present.as_bytes()) {
@@ -139,7 +144,9 @@ pub(super) async fn revoke_sessions(
     let (reason, actor) = (acceptable_reason(body.reason)?, key.actor());
     let revoked = match (body.ids, body.all) {
         (Some(ids), false) if ids.len() > MAX_IDS => {
-            return Err(Problem::unprocessable("ids", format!("must be at most {MAX_IDS} ids")).into());
+            return Err(
+                Problem::unprocessable("ids", format!("must be at most {MAX_IDS} ids")).into()
+            );
         }
         (Some(ids), false) => {
             let session_ids = ids.into_iter().map(|Text(id)| id).collect();
@@ -151,8 +158,16 @@ pub(super) async fn revoke_sessions(
             let command = RevokeAllSessions { reason, actor, acknowledge };
             state.application.revoke_all_sessions.handle(command).await?
         }
-        (None, false) => return Err(Problem::invalid_request("ids", "is missing; or say `\"all\": true`").into()),
-        (Some(_), true) => return Err(Problem::invalid_request("all", "must not be true where there are ids").into()),
+        (None, false) => {
+            return Err(
+                Problem::invalid_request("ids", "is missing; or say `\"all\": true`").into()
+            );
+        }
+        (Some(_), true) => {
+            return Err(
+                Problem::invalid_request("all", "must not be true where there are ids").into()
+            );
+        }
     };
     Ok(revoked_count_response(revoked))
 }

@@ -40,8 +40,10 @@ pub(super) async fn revoke_all_user_sessions(
     Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<RevokeAllUserSessionsBody>,
 ) -> Result<Response, Problem> {
-    let (except, reason) = (body.except_session_id.map(|Text(id)| id), acceptable_reason(body.reason)?);
-    let command = RevokeAllUserSessions { user_id, except, reason, actor: key.actor(), acknowledge };
+    let (except, reason) =
+        (body.except_session_id.map(|Text(id)| id), acceptable_reason(body.reason)?);
+    let command =
+        RevokeAllUserSessions { user_id, except, reason, actor: key.actor(), acknowledge };
     let revoked = state.application.revoke_all_user_sessions.handle(command).await?;
     Ok(revoked_count_response(revoked))
 }

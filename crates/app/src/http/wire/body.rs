@@ -11,7 +11,8 @@ use super::problem::Problem;
 
 /// The largest request body, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
-/// The same where ids are listed: room for many more than are allowed, so that the answer can say so.
+/// The same where ids are listed: room for many more than are allowed, so that the answer can say
+/// so.
 pub(crate) const MAX_IDS_BYTES: usize = 64 * 1024;
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,16 +84,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 
 /// Returns whether the body is said to be JSON, and its text, which is in memory already.
 async fn read(request: Request) -> Result<(bool, Bytes), Problem> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    let content_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     let is_plain = !request.headers().contains_key(header::CONTENT_ENCODING);
     let is_json = media_type.eq_ignore_ascii_case("application/json") && is_plain;
-    let text = to_bytes(request.into_body(), MAX_IDS_BYTES).await.map_err(|error| too_large_or_broken(&error))?;
+    let text = to_bytes(request.into_body(), MAX_IDS_BYTES)
+        .await
+        .map_err(|error| too_large_or_broken(&error))?;
     Ok((is_json, text))
 }
 
-/// serde reads a struct from an array too, whose items have no names: order would become part of the
-/// interface, and `deny_unknown_fields` would refuse nothing. So only an object is read at all.
+/// serde reads a struct from an array too, whose items have no names: order would become part of
+/// the interface, and `deny_unknown_fields` would refuse nothing. So only an object is read at all.
 fn parse<T: DeserializeOwned>(is_json: bool, text: &[u8]) -> Result<T, Problem> {
     if !is_json {
         return Err(Problem::unsupported_media_type());
@@ -102,12 +107,15 @@ fn parse<T: DeserializeOwned>(is_json: bool, text: &[u8]) -> Result<T, Problem> 
         return Err(Problem::invalid_request("body", "must be a JSON object"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| invalid_body(&error))?;
-    json.end().map_err(|error| Problem::invalid_request("body", format!("is not JSON: {error}")))?;
+    let value =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| invalid_body(&error))?;
+    json.end()
+        .map_err(|error| Problem::invalid_request("body", format!("is not JSON: {error}")))?;
     Ok(value)
 }
 
-/// Names the field: by its path, or, where it is missing, unknown or there twice, by what serde quotes.
+/// Names the field: by its path, or, where it is missing, unknown or there twice, by what serde
+/// quotes.
 fn invalid_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let source = error.inner();
     if !source.is_data() {
@@ -126,7 +134,8 @@ fn invalid_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
 
 /// Returns the name that serde quotes where a field is missing, unknown or there twice.
 pub(crate) fn quoted_name(message: &str) -> Option<&str> {
-    let is_about_a_name =
-        ["missing field", "unknown field", "duplicate field"].iter().any(|kind| message.starts_with(kind));
+    let is_about_a_name = ["missing field", "unknown field", "duplicate field"]
+        .iter()
+        .any(|kind| message.starts_with(kind));
     message.split('`').nth(1).filter(|_| is_about_a_name)
 }

@@ -8,7 +8,8 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use domain::{
-    METADATA_MAX_BYTES, Metadata, REASON_MAX_CHARS, SessionId, UserId, metadata_text, parse_ip_address, parse_name,
+    METADATA_MAX_BYTES, Metadata, REASON_MAX_CHARS, SessionId, UserId, metadata_text,
+    parse_ip_address, parse_name,
 };
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -79,7 +80,9 @@ impl<'de, T: Notion> Deserialize<'de> for Text<T> {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                T::parse(text).map(Text).ok_or_else(|| E::custom(format_args!("must be {}", T::EXPECTED)))
+                T::parse(text)
+                    .map(Text)
+                    .ok_or_else(|| E::custom(format_args!("must be {}", T::EXPECTED)))
             }
         }
 
@@ -196,7 +199,8 @@ impl<'de> Deserialize<'de> for AnyValue {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<AnyValue, A::Error> {
-                let AnyObject(object) = AnyObject::deserialize(serde::de::value::MapAccessDeserializer::new(fields))?;
+                let AnyObject(object) =
+                    AnyObject::deserialize(serde::de::value::MapAccessDeserializer::new(fields))?;
                 Ok(AnyValue(Value::Object(object)))
             }
         }
@@ -224,9 +228,14 @@ pub(crate) fn address(text: Option<&str>) -> Option<IpAddr> {
 }
 
 /// Returns the text, if every store can keep it.
-pub(crate) fn acceptable_text(field: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
+pub(crate) fn acceptable_text(
+    field: &'static str,
+    text: Option<String>,
+) -> Result<Option<String>, Problem> {
     match &text {
-        Some(nul) if nul.contains('\0') => Err(Problem::unprocessable(field, "must not contain the character U+0000")),
+        Some(nul) if nul.contains('\0') => {
+            Err(Problem::unprocessable(field, "must not contain the character U+0000"))
+        }
         _ => Ok(text),
     }
 }
@@ -234,9 +243,10 @@ pub(crate) fn acceptable_text(field: &'static str, text: Option<String>) -> Resu
 /// Returns the reason, if it is short enough and every store can keep it.
 pub(crate) fn acceptable_reason(reason: Option<String>) -> Result<Option<String>, Problem> {
     match &reason {
-        Some(text) if text.chars().count() > REASON_MAX_CHARS => {
-            Err(Problem::unprocessable("reason", format!("must have at most {REASON_MAX_CHARS} characters")))
-        }
+        Some(text) if text.chars().count() > REASON_MAX_CHARS => Err(Problem::unprocessable(
+            "reason",
+            format!("must have at most {REASON_MAX_CHARS} characters"),
+        )),
         _ => acceptable_text("reason", reason),
     }
 }
@@ -248,7 +258,9 @@ pub(crate) fn acceptable_name(name: Option<String>) -> Result<Option<String>, Pr
 }
 
 /// Returns the metadata, if it is small enough and every store can keep it.
-pub(crate) fn acceptable_metadata(metadata: Option<AnyObject>) -> Result<Option<Metadata>, Problem> {
+pub(crate) fn acceptable_metadata(
+    metadata: Option<AnyObject>,
+) -> Result<Option<Metadata>, Problem> {
     let Some(AnyObject(metadata)) = metadata else { return Ok(None) };
     if metadata_text(&metadata).len() > METADATA_MAX_BYTES {
         let problem = format!("must be at most {METADATA_MAX_BYTES} bytes of JSON");
@@ -264,7 +276,9 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Object(fields) => {
+            fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value))
+        }
         _ => false,
     }
 }
@@ -277,7 +291,10 @@ mod tests {
     fn time_has_one_notation_and_no_leap_second() {
         let read = |text: &str| DateTime::<Utc>::parse(text).map(|at| at.to_rfc3339());
         assert_eq!(read("2026-01-31T12:00:00Z").as_deref(), Some("2026-01-31T12:00:00+00:00"));
-        assert_eq!(read("2026-01-31T12:00:00.1234567+02:00").as_deref(), Some("2026-01-31T10:00:00.123456+00:00"));
+        assert_eq!(
+            read("2026-01-31T12:00:00.1234567+02:00").as_deref(),
+            Some("2026-01-31T10:00:00.123456+00:00")
+        );
         for text in [
             "",
             "tomorrow",
@@ -298,10 +315,18 @@ mod tests {
 
     #[test]
     fn object_with_a_name_twice_is_refused_at_every_depth() {
-        let parse = |text: &str| serde_json::from_str::<AnyObject>(text).map(|AnyObject(object)| object);
+        let parse =
+            |text: &str| serde_json::from_str::<AnyObject>(text).map(|AnyObject(object)| object);
         let text = r#"{"a":[1,-2,0.5,null,true,"é",{"b":{}}],"c":{"a":1}}"#;
         assert_eq!(Value::Object(parse(text).unwrap()).to_string(), text);
-        for text in [r#"{"a":1,"a":1}"#, r#"{"a":{"b":1,"b":2}}"#, r#"{"a":[{"b":1,"b":2}]}"#, "[]", "7", "null"] {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"{"a":[{"b":1,"b":2}]}"#,
+            "[]",
+            "7",
+            "null",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));

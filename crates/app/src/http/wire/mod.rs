@@ -1,4 +1,5 @@
-//! What requests and responses look like: bodies, parameters, problems, and the fields they are made of.
+//! What requests and responses look like: bodies, parameters, problems, and the fields they are
+//! made of.
 
 pub(crate) mod body;
 pub(crate) mod fields;

@@ -35,7 +35,11 @@ impl<S: Send + Sync> FromRequestParts<S> for UserIdInPath {
     }
 }
 
-async fn id_in_path<T: Notion, S: Send + Sync>(parts: &mut Parts, state: &S, field: &str) -> Result<T, Problem> {
+async fn id_in_path<T: Notion, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    field: &str,
+) -> Result<T, Problem> {
     let text = Path::<String>::from_request_parts(parts, state).await.ok();
     let id = text.and_then(|Path(text)| T::parse(&text));
     id.ok_or_else(|| Problem::invalid_request(field, format!("must be {}", T::EXPECTED)))
@@ -49,13 +53,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let has_value = |pair: &&str| pair.split_once('=').is_some_and(|(_, value)| !value.is_empty());
-        let pairs: Vec<_> = parts.uri.query().unwrap_or_default().split('&').filter(has_value).collect();
+        let has_value =
+            |pair: &&str| pair.split_once('=').is_some_and(|(_, value)| !value.is_empty());
+        let pairs: Vec<_> =
+            parts.uri.query().unwrap_or_default().split('&').filter(has_value).collect();
         parse(&pairs.join("&")).map(Self)
     }
 }
 
-/// The same where a parameter without a value is a mistake: with it absent, the request would ask for more.
+/// The same where a parameter without a value is a mistake: with it absent, the request would ask
+/// for more.
 pub(crate) struct StrictParameters<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictParameters<T> {
@@ -97,17 +104,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Preference {
     }
 }
 
-/// Returns the one `Idempotency-Key` header, if there is one: as the structured string that the IETF
-/// draft of that name has, or bare. Both spellings of a key are the same key.
+/// Returns the one `Idempotency-Key` header, if there is one: as the structured string that the
+/// IETF draft of that name has, or bare. Both spellings of a key are the same key.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().ok().filter(|_| values.next().is_none()).and_then(unquoted);
     let is_acceptable = |key: &String| {
-        (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+        (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&key.len())
+            && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    let problem = format!("must be 1 to {IDEMPOTENCY_KEY_MAX_BYTES} visible ASCII characters, once");
-    let key = key.filter(is_acceptable).ok_or_else(|| Problem::invalid_request("Idempotency-Key", problem))?;
+    let problem =
+        format!("must be 1 to {IDEMPOTENCY_KEY_MAX_BYTES} visible ASCII characters, once");
+    let key = key
+        .filter(is_acceptable)
+        .ok_or_else(|| Problem::invalid_request("Idempotency-Key", problem))?;
     Ok(Some(key))
 }
 
@@ -124,8 +135,8 @@ fn unquoted(value: &str) -> Option<String> {
     }
 }
 
-/// Returns what `If-Match` names (RFC 9110 section 13.1.1): `None` if it is absent or `*`, which any
-/// session matches.
+/// Returns what `If-Match` names (RFC 9110 section 13.1.1): `None` if it is absent or `*`, which
+/// any session matches.
 pub(crate) fn if_match(headers: &HeaderMap) -> Option<Vec<String>> {
     let values = headers.get_all("if-match").iter();
     let tags: Vec<_> = values
@@ -151,15 +162,26 @@ mod tests {
     use super::*;
 
     fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
+        values
+            .iter()
+            .map(|value| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     #[test]
     fn one_bearer_token_is_taken_and_nothing_else() {
-        let token = |values: &[&str]| bearer(&headers("authorization", values)).map(ToOwned::to_owned);
+        let token =
+            |values: &[&str]| bearer(&headers("authorization", values)).map(ToOwned::to_owned);
         assert_eq!(token(&["Bearer abc"]).as_deref(), Some("abc"));
         assert_eq!(token(&["bearer  abc "]).as_deref(), Some("abc"));
-        for values in [&[][..], &["Basic abc"], &["Bearer"], &["Bearer "], &["abc"], &["Bearer a", "Bearer a"]] {
+        for values in [
+            &[][..],
+            &["Basic abc"],
+            &["Bearer"],
+            &["Bearer "],
+            &["abc"],
+            &["Bearer a", "Bearer a"],
+        ] {
             assert_eq!(token(values), None, "{values:?}");
         }
     }

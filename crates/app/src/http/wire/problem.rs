@@ -11,7 +11,8 @@ use serde::Serialize;
 /// When it is worth trying again after an outage.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// An error as users see it (RFC 9457): a stable `type` and `code`, and nothing of what is behind it.
+/// An error as users see it (RFC 9457): a stable `type` and `code`, and nothing of what is behind
+/// it.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -44,7 +45,15 @@ struct Body {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
-        Self { status, code, title, errors: Vec::new(), challenge: None, retry_after: None, closes: false }
+        Self {
+            status,
+            code,
+            title,
+            errors: Vec::new(),
+            challenge: None,
+            retry_after: None,
+            closes: false,
+        }
     }
 
     fn with_field(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -54,7 +63,8 @@ impl Problem {
 
     /// 400: the request is malformed.
     pub(crate) fn invalid_request(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request is malformed").with_field(field, message)
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request is malformed")
+            .with_field(field, message)
     }
 
     /// 400: the head of a request breaks RFC 9112, and its connection may be out of step.
@@ -69,7 +79,8 @@ impl Problem {
 
     /// 401: no credentials.
     pub(crate) fn unauthenticated() -> Self {
-        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credentials");
+        let problem =
+            Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid credentials");
         Self { challenge: Some("Bearer"), ..problem }
     }
 
@@ -86,7 +97,8 @@ impl Problem {
 
     /// 403: the service key lacks a scope.
     pub(crate) fn missing_scope(scope: &str) -> Self {
-        let problem = Self::new(StatusCode::FORBIDDEN, "forbidden", "The service key may not do this");
+        let problem =
+            Self::new(StatusCode::FORBIDDEN, "forbidden", "The service key may not do this");
         problem.with_field("scope", format!("the key does not have the scope {scope}"))
     }
 
@@ -117,7 +129,11 @@ impl Problem {
 
     /// 408: the body did not arrive in time.
     pub(crate) fn request_timeout() -> Self {
-        let problem = Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time");
+        let problem = Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The request did not arrive in time",
+        );
         Self { closes: true, ..problem }
     }
 
@@ -128,46 +144,70 @@ impl Problem {
 
     /// 412: the session is no longer what `If-Match` says.
     pub(crate) fn precondition_failed() -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "The session has been changed since")
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "The session has been changed since",
+        )
     }
 
     /// 413: the body is too large.
     pub(crate) fn payload_too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The request body is too large")
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            "The request body is too large",
+        )
     }
 
     /// 415: the body is no JSON.
     pub(crate) fn unsupported_media_type() -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type must be application/json")
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Content-Type must be application/json",
+        )
     }
 
     /// 422: the idempotency key was given for another request.
     pub(crate) fn idempotency_key_reused() -> Self {
-        Self::unprocessable("Idempotency-Key", "was used for another request; a new request needs a new key")
+        Self::unprocessable(
+            "Idempotency-Key",
+            "was used for another request; a new request needs a new key",
+        )
     }
 
     /// 422: well formed, but not to be accepted.
     pub(crate) fn unprocessable(field: impl Into<String>, message: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_content", "A value is not acceptable");
+        let problem = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unprocessable_content",
+            "A value is not acceptable",
+        );
         problem.with_field(field, message)
     }
 
     /// 429: too many from this caller; `wait` says when the next one is answered.
     pub(crate) fn too_many_requests(wait: Duration) -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests");
+        let problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests");
         Self { retry_after: Some(wait), ..problem }
     }
 
     /// 429: as many streams of events as there may be are open.
     pub(crate) fn too_many_streams() -> Self {
-        let problem =
-            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many concurrent event streams");
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "Too many concurrent event streams",
+        );
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
     /// 503: this node has all the work that it can do. Nothing was done.
     pub(crate) fn overloaded() -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The node has too much to do");
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The node has too much to do");
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
@@ -178,15 +218,22 @@ impl Problem {
 
     /// 503: a dependency is down. Never "logged out", never "not found".
     pub(crate) fn dependency_unavailable() -> Self {
-        let problem =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "dependency_unavailable", "A dependency is unavailable");
+        let problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "dependency_unavailable",
+            "A dependency is unavailable",
+        );
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
-    /// 503: a dependency was told, and did not say whether it did it. Trying again is safe, and tells.
+    /// 503: a dependency was told, and did not say whether it did it. Trying again is safe, and
+    /// tells.
     pub(crate) fn outcome_unknown() -> Self {
-        let problem =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", "The outcome is unknown; retrying is safe");
+        let problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "outcome_unknown",
+            "The outcome is unknown; retrying is safe",
+        );
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
@@ -204,7 +251,8 @@ impl Problem {
 }
 
 impl From<PortError> for Problem {
-    /// The one place where a port's failure is logged, with its source, and turned into what a caller may know.
+    /// The one place where a port's failure is logged, with its source, and turned into what a
+    /// caller may know.
     fn from(error: PortError) -> Self {
         match &error {
             PortError::Unavailable(source) => {
@@ -212,7 +260,8 @@ impl From<PortError> for Problem {
                 Self::dependency_unavailable()
             }
             PortError::OutcomeUnknown(source) => {
-                tracing::warn!(error = %source, "a dependency did not say whether it did what it was told");
+                tracing::warn!(error = %source, "a dependency did not say whether it did what it \
+                    was told");
                 Self::outcome_unknown()
             }
             PortError::Corrupt(source) | PortError::Conflict(source) => {

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 
-/// A session as users see it. Every field is always there; what is not known is null. Never a secret, and neither the user
-/// agent nor the metadata.
+/// A session as users see it. Every field is always there; what is not known is null. Never a
+/// secret, and neither the user agent nor the metadata.
 #[derive(Serialize)]
 pub(crate) struct SessionBody<'a> {
     id: Uuid,
@@ -53,7 +53,11 @@ struct DeviceBody<'a> {
 
 impl<'a> DeviceBody<'a> {
     fn new(device: &'a Device) -> Self {
-        Self { browser: device.browser.as_deref(), system: device.system.as_deref(), kind: device.kind.as_str() }
+        Self {
+            browser: device.browser.as_deref(),
+            system: device.system.as_deref(),
+            kind: device.kind.as_str(),
+        }
     }
 }
 
@@ -94,7 +98,10 @@ impl<'a> SessionBody<'a> {
             is_current,
             status: session.status(now).as_str(),
             revoked_at: session.revocation.as_ref().map(|revocation| revocation.at),
-            revoked_reason: session.revocation.as_ref().and_then(|revocation| revocation.reason.as_deref()),
+            revoked_reason: session
+                .revocation
+                .as_ref()
+                .and_then(|revocation| revocation.reason.as_deref()),
             name: session.name.as_deref(),
             last_ip_address: session.last_ip_address,
         }
@@ -108,7 +115,8 @@ impl<'a> SessionBody<'a> {
 
 /// What each layer has answered; looked up once, by the first answer.
 static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
-    ["near", "redis", "database"].map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
+    ["near", "redis", "database"]
+        .map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
 });
 
 /// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
@@ -130,7 +138,8 @@ pub(crate) fn uncached_response(body: impl Serialize) -> Response {
 }
 
 fn response(cache_status: &'static str, body: impl Serialize) -> Response {
-    let cache_status = (HeaderName::from_static("cache-status"), HeaderValue::from_static(cache_status));
+    let cache_status =
+        (HeaderName::from_static("cache-status"), HeaderValue::from_static(cache_status));
     // Most sessions take less.
     let mut json = Vec::with_capacity(1024);
     match serde_json::to_writer(&mut json, &body) {
@@ -147,10 +156,11 @@ pub(crate) fn etag(session: &Session) -> [(HeaderName, HeaderValue); 1] {
     [(header::ETAG, entity_tag(session))]
 }
 
-/// Returns the entity tag of what can be edited of a session (RFC 9110 section 8.8.3): it changes with the
-/// name and the metadata, and not with activity, which would make every condition fail.
+/// Returns the entity tag of what can be edited of a session (RFC 9110 section 8.8.3): it changes
+/// with the name and the metadata, and not with activity, which would make every condition fail.
 pub(crate) fn entity_tag(session: &Session) -> HeaderValue {
-    let editable = serde_json::json!([session.name.as_deref(), session.metadata.as_deref()]).to_string();
+    let editable =
+        serde_json::json!([session.name.as_deref(), session.metadata.as_deref()]).to_string();
     let digest = digest(&SHA256, editable.as_bytes());
     let tag: String = digest.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("\"\""))
@@ -184,7 +194,10 @@ fn rfc3339_micros(at: &DateTime<Utc>) -> [u8; 27] {
     text
 }
 
-fn optional_micros<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_micros<S: Serializer>(
+    at: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => micros(at, serializer),
         None => serializer.serialize_none(),
@@ -208,7 +221,8 @@ pub(crate) fn revoked_response(revoked: Revoked) -> Response {
     }
 }
 
-/// The answer to the end of several: 200 with how many nobody had ended before, or 202 with the moment too.
+/// The answer to the end of several: 200 with how many nobody had ended before, or 202 with the
+/// moment too.
 pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
     let Revoked { count, effective_by } = revoked;
     let body = RevokedBody { revoked_count: Some(count), effective_by };
@@ -216,7 +230,10 @@ pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
 }
 
 fn accepted(body: RevokedBody) -> Response {
-    let applied = [(HeaderName::from_static("preference-applied"), HeaderValue::from_static("respond-async"))];
+    let applied = [(
+        HeaderName::from_static("preference-applied"),
+        HeaderValue::from_static("respond-async"),
+    )];
     (StatusCode::ACCEPTED, applied, Json(body)).into_response()
 }
 
@@ -226,7 +243,15 @@ mod tests {
 
     #[test]
     fn moments_are_written_as_chrono_writes_them() {
-        let micros = [0, 1, -1, 999_999, 1_763_924_170_123_456, -62_167_219_200_000_000, 253_402_300_799_999_999];
+        let micros = [
+            0,
+            1,
+            -1,
+            999_999,
+            1_763_924_170_123_456,
+            -62_167_219_200_000_000,
+            253_402_300_799_999_999,
+        ];
         let far = [-62_167_219_200_000_001, 253_402_300_800_000_000];
         for micros in micros.into_iter().chain(far) {
             let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap();

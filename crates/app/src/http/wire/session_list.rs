@@ -79,8 +79,13 @@ impl Notion for ListPosition {
     }
 }
 
-/// The answer to a list: `current` is the session that it was asked in; `whole`: with user agents and metadata.
-pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>, whole: bool) -> Response {
+/// The answer to a list: `current` is the session that it was asked in; `whole`: with user agents
+/// and metadata.
+pub(crate) fn list_response(
+    listed: &ListedSessions,
+    current: Option<SessionId>,
+    whole: bool,
+) -> Response {
     let sessions = listed.sessions.iter().map(|session| ListedSession {
         session: SessionBody::new(session, listed.now, Some(session.id) == current),
         user_agent: whole.then_some(session.user_agent.as_deref()),
@@ -99,7 +104,8 @@ pub(crate) fn list_response(listed: &ListedSessions, current: Option<SessionId>,
 fn encode_cursor(position: ListPosition) -> String {
     let mut text = String::with_capacity(48);
     // Writing to a String cannot fail.
-    let _ = write!(text, "{:016x}{}", position.created_at.timestamp_micros(), position.id.0.simple());
+    let _ =
+        write!(text, "{:016x}{}", position.created_at.timestamp_micros(), position.id.0.simple());
     text
 }
 
@@ -109,7 +115,8 @@ fn decode_cursor(text: &str) -> Option<ListPosition> {
     }
     let micros = u64::from_str_radix(&text[..16], 16).ok()?;
     let id = u128::from_str_radix(&text[16..], 16).ok()?;
-    // No session is older than 1970 or younger than RFC 3339 can say; databases differ on what lies beyond.
+    // No session is older than 1970 or younger than RFC 3339 can say; databases differ on what lies
+    // beyond.
     let created_at = DateTime::from_timestamp_micros(i64::try_from(micros).ok()?)?;
     if created_at.year() > 9999 {
         return None;
@@ -130,15 +137,29 @@ mod tests {
             let position = ListPosition { created_at, id: fixtures::session().id };
             assert_eq!(decode_cursor(&encode_cursor(position)), Some(position));
         }
-        let good = encode_cursor(ListPosition { created_at: fixtures::now(), id: fixtures::session().id });
-        for text in
-            ["", "nonsense", &good[1..], &format!("{good}0"), &good.replace('0', "g"), &"é".repeat(24), &"f".repeat(47)]
-        {
+        let good =
+            encode_cursor(ListPosition { created_at: fixtures::now(), id: fixtures::session().id });
+        for text in [
+            "",
+            "nonsense",
+            &good[1..],
+            &format!("{good}0"),
+            &good.replace('0', "g"),
+            &"é".repeat(24),
+            &"f".repeat(47),
+        ] {
             assert_eq!(decode_cursor(text), None, "{text}");
         }
         // Whole, but no moment at which a session can have begun.
-        let (past_9999, before_1970) = (format!("{:016x}", 253_402_300_800_000_000_u64), "f".repeat(16));
-        for micros in [past_9999.as_str(), &before_1970, "7fffffffffffffff", "8000000000000000", "fc7f18f46ec48000"] {
+        let (past_9999, before_1970) =
+            (format!("{:016x}", 253_402_300_800_000_000_u64), "f".repeat(16));
+        for micros in [
+            past_9999.as_str(),
+            &before_1970,
+            "7fffffffffffffff",
+            "8000000000000000",
+            "fc7f18f46ec48000",
+        ] {
             assert_eq!(decode_cursor(&format!("{micros}{}", "0".repeat(32))), None, "{micros}");
         }
     }

@@ -46,12 +46,16 @@ pub struct CleanUpHandler {
 
 impl CleanUpHandler {
     /// A handler over its ports, which keeps ended sessions, and events, for that long.
-    pub fn new(retention: Arc<dyn SessionRetention>, clock: Arc<dyn Clock>, keep: TimeDelta) -> Self {
+    pub fn new(
+        retention: Arc<dyn SessionRetention>,
+        clock: Arc<dyn Clock>,
+        keep: TimeDelta,
+    ) -> Self {
         Self { retention, clock, keep }
     }
 
-    /// One step: some sessions noted as over, some deleted, some events deleted. Call it until it [did
-    /// nothing](CleanedUp::is_nothing).
+    /// One step: some sessions noted as over, some deleted, some events deleted. Call it until it
+    /// [did nothing](CleanedUp::is_nothing).
     ///
     /// # Errors
     /// [`PortError`] if the store could not be read or written. Trying again is safe.
@@ -88,7 +92,11 @@ mod tests {
         let (database, clock) = (MemoryDatabase::default(), fixtures::clock());
         let repo = MemorySessionRepository::new(database.clone());
         let keep = TimeDelta::days(30);
-        let handler = CleanUpHandler::new(Arc::new(MemorySessionRetention::new(database.clone())), clock.clone(), keep);
+        let handler = CleanUpHandler::new(
+            Arc::new(MemorySessionRetention::new(database.clone())),
+            clock.clone(),
+            keep,
+        );
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
         let clean_up = async || handler.handle(CleanUp { limit: 10 }).await.unwrap();

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use domain::coherence::Scope;
 use domain::ports::{
-    Clock, DeviceEnricher, IdGenerator, Insertion, LocationEnricher, PortError, SessionKey, SessionListing,
-    SessionRepository,
+    Clock, DeviceEnricher, IdGenerator, Insertion, LocationEnricher, PortError, SessionKey,
+    SessionListing, SessionRepository,
 };
 use domain::{
-    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId, truncated_user_agent,
+    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId,
+    truncated_user_agent,
 };
 use thiserror::Error;
 
@@ -30,7 +31,8 @@ pub enum CreateSessionError {
     /// The idempotency key was given for another request.
     #[error("idempotency_key_reused")]
     KeyReused,
-    /// The request was repeated, and its session is revoked or expired: a sign-in with it would be void.
+    /// The request was repeated, and its session is revoked or expired: a sign-in with it would be
+    /// void.
     #[error("session_ended")]
     SessionEnded,
     /// The store could not be written.
@@ -79,14 +81,19 @@ impl CreateSessionHandler {
         Self { session_repo, revoker, enrichers, clock, ids, policy }
     }
 
-    /// The new session, stored within the limit. Caches learn of it at its first read, and forget whom it evicted.
+    /// The new session, stored within the limit. Caches learn of it at its first read, and forget
+    /// whom it evicted.
     ///
-    /// With an idempotency key that was used before for the same request, the session of that sign-in, as it is now.
+    /// With an idempotency key that was used before for the same request, the session of that
+    /// sign-in, as it is now.
     ///
     /// # Errors
-    /// See [`CreateSessionError`]. After [`PortError::OutcomeUnknown`] all of it has happened or nothing; with an idempotency key it
-    /// can be repeated.
-    pub async fn handle(&self, command: CreateSession) -> Result<CreatedSession, CreateSessionError> {
+    /// See [`CreateSessionError`]. After [`PortError::OutcomeUnknown`] all of it has happened or
+    /// nothing; with an idempotency key it can be repeated.
+    pub async fn handle(
+        &self,
+        command: CreateSession,
+    ) -> Result<CreatedSession, CreateSessionError> {
         if let Some(key) = &command.idempotency_key
             && let Some(repeated) = self.repeated(command.user_id, key).await?
         {
@@ -143,7 +150,10 @@ impl CreateSessionHandler {
             name: None,
             created_at: now,
             last_activity_at: now,
-            expires_at: self.policy.expires_at(command.expires_at, now).map_err(CreateSessionError::ExpiresAt)?,
+            expires_at: self
+                .policy
+                .expires_at(command.expires_at, now)
+                .map_err(CreateSessionError::ExpiresAt)?,
             idle_timeout: self.policy.idle_timeout,
             renewal: self.policy.renewal(command.expires_at),
             metadata: command.metadata.map(Into::into),
@@ -153,11 +163,18 @@ impl CreateSessionHandler {
     }
 
     /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
-    async fn acknowledge_repeated(&self, repeated: CreatedSession) -> Result<CreatedSession, CreateSessionError> {
+    async fn acknowledge_repeated(
+        &self,
+        repeated: CreatedSession,
+    ) -> Result<CreatedSession, CreateSessionError> {
         // Also if it finds none: they may have been deleted since, or be too many to list.
         let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
         pending.committed(&repeated.evicted, Acknowledge::Effective).await;
-        if repeated.session.is_live(self.clock.now()) { Ok(repeated) } else { Err(CreateSessionError::SessionEnded) }
+        if repeated.session.is_live(self.clock.now()) {
+            Ok(repeated)
+        } else {
+            Err(CreateSessionError::SessionEnded)
+        }
     }
 
     /// What came of the sign-in with this key, if there was one.
@@ -169,13 +186,19 @@ impl CreateSessionHandler {
         let found = self.session_repo.find_by_idempotency_key(user_id, &key.text).await?;
         let Some(session) = found else { return Ok(None) };
         // A session from before hashes were kept has none.
-        if session.idempotency_key.as_ref().is_some_and(|first| first.request_hash != key.request_hash) {
+        if session
+            .idempotency_key
+            .as_ref()
+            .is_some_and(|first| first.request_hash != key.request_hash)
+        {
             return Err(CreateSessionError::KeyReused);
         }
         let now = self.clock.now();
-        let listing = SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
+        let listing =
+            SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
-        // It ended them at the moment of its own creation. The oldest first, as the first answer had them.
+        // It ended them at the moment of its own creation. The oldest first, as the first answer
+        // had them.
         let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
         let evicted = page.iter().rev().map(|other| SessionKey { id: other.id, user_id });
@@ -202,7 +225,11 @@ mod tests {
     impl DeviceEnricher for Known {
         fn device(&self, user_agent: &str) -> Option<Device> {
             let kind = DeviceKind::Other;
-            (user_agent == "curl/8.0").then(|| Device { browser: Some("curl".into()), system: None, kind })
+            (user_agent == "curl/8.0").then(|| Device {
+                browser: Some("curl".into()),
+                system: None,
+                kind,
+            })
         }
     }
 
@@ -234,7 +261,14 @@ mod tests {
         let ids = Arc::new(SequentialIds::default());
         let revoker = test_support::revoker(cache.clone());
         let enrichers = Enrichers { device: Arc::new(Known), location: Some(Arc::new(Known)) };
-        let handler = CreateSessionHandler::new(repo.clone(), revoker, enrichers, fixtures::clock(), ids, policy);
+        let handler = CreateSessionHandler::new(
+            repo.clone(),
+            revoker,
+            enrichers,
+            fixtures::clock(),
+            ids,
+            policy,
+        );
         Setting { database, repo, cache, handler }
     }
 
@@ -261,7 +295,10 @@ mod tests {
         assert_eq!(session.last_activity_at, fixtures::now());
         assert_eq!(session.expires_at, fixtures::now() + TimeDelta::days(30));
         assert_eq!(session.ip_address, session.last_ip_address);
-        assert_eq!((session.idle_timeout, session.renewal), (Some(TimeDelta::days(1)), Some(TimeDelta::days(30))));
+        assert_eq!(
+            (session.idle_timeout, session.renewal),
+            (Some(TimeDelta::days(1)), Some(TimeDelta::days(30)))
+        );
         assert_eq!(session.metadata.as_deref(), Some(&fixtures::metadata()));
     }
 
@@ -269,8 +306,15 @@ mod tests {
     async fn device_and_place_are_filled_in_where_they_are_known() {
         let s = setting(0, OnLimit::EvictOldest);
         let session = s.handler.handle(command()).await.unwrap().session;
-        assert_eq!((session.device_info.as_deref(), session.location.as_deref()), (Some("curl"), Some("Berlin, DE")));
-        let unknown = CreateSession { user_agent: Some("x".into()), ip_address: "::1".parse().ok(), ..command() };
+        assert_eq!(
+            (session.device_info.as_deref(), session.location.as_deref()),
+            (Some("curl"), Some("Berlin, DE"))
+        );
+        let unknown = CreateSession {
+            user_agent: Some("x".into()),
+            ip_address: "::1".parse().ok(),
+            ..command()
+        };
         let session = s.handler.handle(unknown).await.unwrap().session;
         assert_eq!((session.device_info, session.device, session.location), (None, None, None));
     }
@@ -279,7 +323,12 @@ mod tests {
     async fn an_end_that_was_asked_for_is_not_renewed() {
         let s = setting(0, OnLimit::EvictOldest);
         let tomorrow = Some(fixtures::now() + TimeDelta::days(1));
-        let session = s.handler.handle(CreateSession { expires_at: tomorrow, ..command() }).await.unwrap().session;
+        let session = s
+            .handler
+            .handle(CreateSession { expires_at: tomorrow, ..command() })
+            .await
+            .unwrap()
+            .session;
         assert_eq!((Some(session.expires_at), session.renewal), (tomorrow, None));
     }
 
@@ -287,7 +336,10 @@ mod tests {
     async fn the_same_key_again_is_the_same_sign_in_again() {
         let s = setting(1, OnLimit::EvictOldest);
         s.handler.handle(command()).await.unwrap();
-        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
+        let with_key = CreateSession {
+            idempotency_key: Some(fixtures::idempotency_key("a key")),
+            ..command()
+        };
         let first = s.handler.handle(with_key.clone()).await.unwrap();
         assert_eq!(first.evicted.len(), 1);
         assert_eq!(s.handler.handle(with_key.clone()).await.unwrap(), first);
@@ -299,9 +351,13 @@ mod tests {
     #[tokio::test]
     async fn same_key_for_another_request_is_refused_and_stores_nothing() {
         let s = setting(0, OnLimit::EvictOldest);
-        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
+        let with_key = CreateSession {
+            idempotency_key: Some(fixtures::idempotency_key("a key")),
+            ..command()
+        };
         s.handler.handle(with_key.clone()).await.unwrap();
-        let another = IdempotencyKey { request_hash: [8; 32], ..fixtures::idempotency_key("a key") };
+        let another =
+            IdempotencyKey { request_hash: [8; 32], ..fixtures::idempotency_key("a key") };
         let another = CreateSession { idempotency_key: Some(another), ..with_key };
         assert!(matches!(s.handler.handle(another).await, Err(CreateSessionError::KeyReused)));
         assert_eq!(s.database.session_count(), 1);
@@ -310,7 +366,10 @@ mod tests {
     #[tokio::test]
     async fn repeated_sign_in_whose_session_is_terminated_signs_nobody_in() {
         let s = setting(1, OnLimit::EvictOldest);
-        let with_key = CreateSession { idempotency_key: Some(fixtures::idempotency_key("a key")), ..command() };
+        let with_key = CreateSession {
+            idempotency_key: Some(fixtures::idempotency_key("a key")),
+            ..command()
+        };
         s.handler.handle(with_key.clone()).await.unwrap();
         // It takes the place of the first one.
         s.handler.handle(command()).await.unwrap();
@@ -361,7 +420,10 @@ mod tests {
         s.handler.handle(more.clone()).await.unwrap();
         s.handler.handle(more.clone()).await.unwrap();
         for command in [more, command()] {
-            assert!(matches!(s.handler.handle(command).await, Err(CreateSessionError::LimitReached)));
+            assert!(matches!(
+                s.handler.handle(command).await,
+                Err(CreateSessionError::LimitReached)
+            ));
         }
         assert_eq!(s.database.session_count(), 2);
     }

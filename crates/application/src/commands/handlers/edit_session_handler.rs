@@ -33,14 +33,19 @@ pub struct EditSessionHandler {
 
 impl EditSessionHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, session_cache: Arc<dyn SessionCache>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        session_cache: Arc<dyn SessionCache>,
+    ) -> Self {
         Self { session_repo, session_cache }
     }
 
-    /// The session as it is afterwards. One that has ended can be changed too: its owner may look at an old device.
+    /// The session as it is afterwards. One that has ended can be changed too: its owner may look
+    /// at an old device.
     ///
     /// # Errors
-    /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed; trying again is safe.
+    /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed;
+    /// trying again is safe.
     pub async fn handle(&self, command: EditSession) -> Result<Session, EditSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(EditSessionError::SessionNotFound)?.session;
@@ -75,7 +80,8 @@ mod tests {
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
         cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
-        let edit = SessionEdit { name: Some(Some("kitchen".into())), metadata: None, only_if: None };
+        let edit =
+            SessionEdit { name: Some(Some("kitchen".into())), metadata: None, only_if: None };
         let command = |owner| EditSession { session_id: session.id, owner, edit: edit.clone() };
 
         let stranger = handler.handle(command(Some(fixtures::another_user()))).await;

@@ -68,12 +68,20 @@ impl ImportSessionsHandler {
         self.source.count().await.map_err(ImportSessionsError::Source)
     }
 
-    /// One step. Sessions that are here already stay as they are, but what was revoked there is revoked here too.
+    /// One step. Sessions that are here already stay as they are, but what was revoked there is
+    /// revoked here too.
     ///
     /// # Errors
     /// See [`ImportSessionsError`]. Trying again is safe.
-    pub async fn handle(&self, command: ImportSessions) -> Result<ImportedSessions, ImportSessionsError> {
-        let batch = self.source.batch(command.after, command.limit).await.map_err(ImportSessionsError::Source)?;
+    pub async fn handle(
+        &self,
+        command: ImportSessions,
+    ) -> Result<ImportedSessions, ImportSessionsError> {
+        let batch = self
+            .source
+            .batch(command.after, command.limit)
+            .await
+            .map_err(ImportSessionsError::Source)?;
         let mut imported = ImportedSessions {
             read: batch.len() as u64,
             never_expired: batch.iter().filter(|source| source.never_expired).count() as u64,
@@ -82,13 +90,15 @@ impl ImportSessionsHandler {
         };
         let mut sessions: Vec<Session> = batch.into_iter().map(|source| source.session).collect();
         for session in &mut sessions {
-            session.user_agent = session.user_agent.as_deref().map(|text| truncated_user_agent(text).into());
+            session.user_agent =
+                session.user_agent.as_deref().map(|text| truncated_user_agent(text).into());
             if session.expires_at <= session.created_at {
                 session.expires_at = session.created_at + TimeDelta::microseconds(1);
                 imported.over_at_birth += 1;
             }
         }
-        imported.new = self.session_repo.import(&sessions).await.map_err(ImportSessionsError::Store)?;
+        imported.new =
+            self.session_repo.import(&sessions).await.map_err(ImportSessionsError::Store)?;
         Ok(imported)
     }
 }
@@ -110,13 +120,20 @@ mod tests {
             Ok(5)
         }
 
-        async fn batch(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<SourceSession>, PortError> {
+        async fn batch(
+            &self,
+            after: Option<SessionId>,
+            limit: u32,
+        ) -> Result<Vec<SourceSession>, PortError> {
             let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
             sessions[1].user_agent = Some("x".repeat(600).into());
             sessions[2].expires_at = sessions[2].created_at;
-            let rest = sessions.into_iter().filter(|session| after.is_none_or(|after| session.id > after));
+            let rest =
+                sessions.into_iter().filter(|session| after.is_none_or(|after| session.id > after));
             let rest = rest.take(limit as usize);
-            Ok(rest.map(|session| SourceSession { never_expired: session.name.is_none(), session }).collect())
+            Ok(rest
+                .map(|session| SourceSession { never_expired: session.name.is_none(), session })
+                .collect())
         }
     }
 
@@ -128,13 +145,17 @@ mod tests {
         for new in [5, 0] {
             let mut all = ImportedSessions::default();
             loop {
-                let step = handler.handle(ImportSessions { after: all.last, limit: 2 }).await.unwrap();
+                let step =
+                    handler.handle(ImportSessions { after: all.last, limit: 2 }).await.unwrap();
                 all = all.and(step);
                 if step.last.is_none() {
                     break;
                 }
             }
-            assert_eq!(all, ImportedSessions { read: 5, new, never_expired: 0, over_at_birth: 1, last: None });
+            assert_eq!(
+                all,
+                ImportedSessions { read: 5, new, never_expired: 0, over_at_birth: 1, last: None }
+            );
         }
         assert_eq!(database.session_count(), 5);
         let cut = testkit::find_session(&*repo, fixtures::session_number(2).id).await.unwrap();

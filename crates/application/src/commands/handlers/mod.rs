@@ -11,7 +11,9 @@ mod revoke_session_handler;
 mod revoke_sessions_handler;
 
 pub use clean_up_handler::{CleanUpHandler, CleanedUp};
-pub use create_session_handler::{CreateSessionError, CreateSessionHandler, CreatedSession, Enrichers};
+pub use create_session_handler::{
+    CreateSessionError, CreateSessionHandler, CreatedSession, Enrichers,
+};
 pub use edit_session_handler::{EditSessionError, EditSessionHandler};
 pub use import_sessions_handler::{ImportSessionsError, ImportSessionsHandler, ImportedSessions};
 pub use record_activity_handler::{RecordActivityError, RecordActivityHandler};

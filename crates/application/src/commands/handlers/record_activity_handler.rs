@@ -45,22 +45,26 @@ impl RecordActivityHandler {
         Self { session_repo, clock, buffer, state }
     }
 
-    /// Records that a session is active now. The store is asked about it where the buffer does not have it, and where what the buffer
-    /// has is not servable: it may have been revoked since, or the node cannot know.
+    /// Records that a session is active now. The store is asked about it where the buffer does not
+    /// have it, and where what the buffer has is not servable: it may have been revoked since, or
+    /// the node cannot know.
     ///
     /// # Errors
     /// See [`RecordActivityError`].
     pub async fn handle(&self, command: RecordActivity) -> Result<(), RecordActivityError> {
         let now = self.clock.now();
         let id = command.session_id;
-        let is_servable = |user_id, version: &ReadVersion| self.state.is_servable(id, user_id, version);
+        let is_servable =
+            |user_id, version: &ReadVersion| self.state.is_servable(id, user_id, version);
         if self.buffer.record_if_buffered(id, command.ip_address, now, is_servable) {
             return Ok(());
         }
-        let read = self.session_repo.find_by_id(id).await?.ok_or(RecordActivityError::SessionNotFound)?;
+        let read =
+            self.session_repo.find_by_id(id).await?.ok_or(RecordActivityError::SessionNotFound)?;
         let session = self.buffer.with_pending_activity(read.session);
         if !session.is_live(now) {
-            // Activity that is not written of a session that has expired is still news for the store; of one that is revoked it is not.
+            // Activity that is not written of a session that has expired is still news for the
+            // store; of one that is revoked it is not.
             if session.is_revoked() {
                 self.buffer.remove(&[SessionKey { id, user_id: session.user_id }]);
             }
@@ -70,8 +74,14 @@ impl RecordActivityHandler {
         Ok(())
     }
 
-    /// Records activity of a session that the caller has just found live, by a read with this version.
-    pub fn record_live(&self, session: &Session, version: Option<&ReadVersion>, ip_address: Option<IpAddr>) {
+    /// Records activity of a session that the caller has just found live, by a read with this
+    /// version.
+    pub fn record_live(
+        &self,
+        session: &Session,
+        version: Option<&ReadVersion>,
+        ip_address: Option<IpAddr>,
+    ) {
         self.buffer.record(session, version, ip_address, self.clock.now());
     }
 }
@@ -92,7 +102,12 @@ mod tests {
         let monotonic_clock = Arc::new(SteppingClock::default());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), monotonic_clock.clone()));
         let writer = ActivityWriter::new(repo.clone(), buffer.clone());
-        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer, test_support::revocation_state());
+        let handler = RecordActivityHandler::new(
+            repo.clone(),
+            clock.clone(),
+            buffer,
+            test_support::revocation_state(),
+        );
         let session = fixtures::session();
         repo.insert(&session, None).await.unwrap();
         let record = async || {
@@ -122,10 +137,17 @@ mod tests {
         let monotonic_clock = Arc::new(SteppingClock::default());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), monotonic_clock.clone()));
         let writer = ActivityWriter::new(repo.clone(), buffer.clone());
-        let handler = RecordActivityHandler::new(repo.clone(), clock.clone(), buffer, test_support::revocation_state());
+        let handler = RecordActivityHandler::new(
+            repo.clone(),
+            clock.clone(),
+            buffer,
+            test_support::revocation_state(),
+        );
         let session = Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() };
         repo.insert(&session, None).await.unwrap();
-        let record = async |session_id| handler.handle(RecordActivity { session_id, ip_address: None }).await;
+        let record = async |session_id| {
+            handler.handle(RecordActivity { session_id, ip_address: None }).await
+        };
 
         let unknown = record(fixtures::session_number(404).id).await;
         assert!(matches!(unknown, Err(RecordActivityError::SessionNotFound)));

@@ -21,21 +21,27 @@ pub struct RevokeAllSessionsHandler {
 
 impl RevokeAllSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        revoker: Arc<SessionRevoker>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { session_repo, revoker, clock }
     }
 
-    /// Ends them batch by batch, and answers how many nobody had ended before. Whatever was there when it began is ended;
-    /// of sessions that are made meanwhile, some are.
+    /// Ends them batch by batch, and answers how many nobody had ended before. Whatever was there
+    /// when it began is ended; of sessions that are made meanwhile, some are.
     ///
     /// # Errors
     /// [`PortError`] from the store. Some may be ended by then; trying again is safe.
     pub async fn handle(&self, command: RevokeAllSessions) -> Result<Revoked, PortError> {
-        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let revocation =
+            Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::AllUsers]);
         let (mut after, mut count) = (None, 0);
         loop {
-            let ended = match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await {
+            let ended = match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await
+            {
                 Ok(ended) => ended,
                 Err(error) => return Err(pending.failed(error)),
             };
@@ -76,7 +82,8 @@ mod tests {
         cache.set(&Arc::new(one.clone()), &fixtures::read_version()).await;
 
         let acknowledge = Acknowledge::Effective;
-        let command = RevokeAllSessions { reason: Some("breach".into()), actor: Actor::Service, acknowledge };
+        let command =
+            RevokeAllSessions { reason: Some("breach".into()), actor: Actor::Service, acknowledge };
         assert_eq!(handler.handle(command.clone()).await.unwrap().count, count);
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         assert!(cache.get(one.id, one.user_id).await.is_none());

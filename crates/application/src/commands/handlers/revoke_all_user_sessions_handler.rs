@@ -9,7 +9,8 @@ use domain::ports::{Clock, PortError, SessionRepository};
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllUserSessions;
 
-/// Sessions that one statement ends: nearly always all of them, and so many as a store can end within its time-out.
+/// Sessions that one statement ends: nearly always all of them, and so many as a store can end
+/// within its time-out.
 const BATCH: u32 = 10_000;
 
 /// Ends all of a user's sessions but one that is excepted.
@@ -21,20 +22,29 @@ pub struct RevokeAllUserSessionsHandler {
 
 impl RevokeAllUserSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        revoker: Arc<SessionRevoker>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { session_repo, revoker, clock }
     }
 
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be
+    /// ended; trying again is safe.
     pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, PortError> {
-        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let revocation =
+            Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::User(command.user_id)]);
         let mut count = 0;
         loop {
-            let ended = self.session_repo.revoke_all_of_user(command.user_id, command.except, BATCH, &revocation).await;
+            let ended = self
+                .session_repo
+                .revoke_all_of_user(command.user_id, command.except, BATCH, &revocation)
+                .await;
             let ended = match ended {
                 Ok(ended) => ended,
                 Err(error) => return Err(pending.failed(error)),
@@ -83,7 +93,10 @@ mod tests {
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
-            assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(), n != 3);
+            assert_eq!(
+                testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(),
+                n != 3
+            );
         }
     }
 }

@@ -33,21 +33,27 @@ pub struct RevokeSessionHandler {
 
 impl RevokeSessionHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        revoker: Arc<SessionRevoker>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { session_repo, revoker, clock }
     }
 
     /// Ends the session. Ending it again is no error and changes nothing.
     ///
     /// # Errors
-    /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended; trying again is safe, and tells.
+    /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended;
+    /// trying again is safe, and tells.
     pub async fn handle(&self, command: RevokeSession) -> Result<Revoked, RevokeSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(RevokeSessionError::SessionNotFound)?.session;
         if command.owner.is_some_and(|owner| owner != session.user_id) {
             return Err(RevokeSessionError::NotOwner);
         }
-        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let revocation =
+            Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin_sessions(&[session.id]);
         match self.session_repo.revoke(&[session.id], &revocation).await {
             Err(error) => Err(pending.failed(error).into()),
@@ -105,8 +111,12 @@ mod tests {
         handler.handle(command(&session)).await.unwrap();
 
         let reason = Some("lost phone".to_owned());
-        let expected = Revocation { at: fixtures::now(), reason, actor: Some(Actor::User(session.user_id)) };
-        assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().revocation, Some(expected.into()));
+        let expected =
+            Revocation { at: fixtures::now(), reason, actor: Some(Actor::User(session.user_id)) };
+        assert_eq!(
+            testkit::find_session(&*repo, session.id).await.unwrap().revocation,
+            Some(expected.into())
+        );
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
 
@@ -118,7 +128,10 @@ mod tests {
         let first = testkit::find_session(&*repo, session.id).await;
 
         cache.set(&Arc::new(session.clone()), &fixtures::read_version()).await;
-        handler.handle(RevokeSession { reason: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
+        handler
+            .handle(RevokeSession { reason: None, actor: Actor::Service, ..command(&session) })
+            .await
+            .unwrap();
         assert_eq!(testkit::find_session(&*repo, session.id).await, first);
         assert!(cache.get(session.id, session.user_id).await.is_none());
     }
@@ -132,7 +145,8 @@ mod tests {
         assert!(!testkit::find_session(&*repo, session.id).await.unwrap().is_revoked());
         assert!(cache.get(session.id, session.user_id).await.is_some());
 
-        let unknown = RevokeSession { session_id: fixtures::session_number(404).id, ..command(&session) };
+        let unknown =
+            RevokeSession { session_id: fixtures::session_number(404).id, ..command(&session) };
         assert!(matches!(handler.handle(unknown).await, Err(RevokeSessionError::SessionNotFound)));
     }
 
@@ -140,7 +154,10 @@ mod tests {
     async fn without_an_owner_anybodys_session_is_ended() {
         let session = fixtures::session();
         let (repo, _, handler) = setting(&session).await;
-        handler.handle(RevokeSession { owner: None, actor: Actor::Service, ..command(&session) }).await.unwrap();
+        handler
+            .handle(RevokeSession { owner: None, actor: Actor::Service, ..command(&session) })
+            .await
+            .unwrap();
         assert!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked());
     }
 }

@@ -17,16 +17,22 @@ pub struct RevokeSessionsHandler {
 
 impl RevokeSessionsHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, revoker: Arc<SessionRevoker>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        revoker: Arc<SessionRevoker>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { session_repo, revoker, clock }
     }
 
     /// Ends them, and answers how many nobody had ended before.
     ///
     /// # Errors
-    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be ended; trying again is safe.
+    /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be
+    /// ended; trying again is safe.
     pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, PortError> {
-        let revocation = Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
+        let revocation =
+            Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin_sessions(&command.session_ids);
         match self.session_repo.revoke(&command.session_ids, &revocation).await {
             Err(error) => Err(pending.failed(error)),
@@ -70,7 +76,10 @@ mod tests {
         assert_eq!(handler.handle(command).await.unwrap().count, 0);
         for (n, session) in sessions.iter().enumerate() {
             assert_eq!(cache.get(session.id, session.user_id).await.is_some(), n == 3);
-            assert_eq!(testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(), n != 3);
+            assert_eq!(
+                testkit::find_session(&*repo, session.id).await.unwrap().is_revoked(),
+                n != 3
+            );
         }
     }
 }

@@ -54,7 +54,8 @@ pub struct SessionResult {
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When it is over, at the latest.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whether somebody has ended it. An ended session is an answer too: an owner may look at an old device.
+    /// Whether somebody has ended it. An ended session is an answer too: an owner may look at an
+    /// old device.
     pub is_revoked: bool,
     /// Whether it is the one the question was asked in. The caller sets this.
     pub is_current: bool,
@@ -63,7 +64,8 @@ pub struct SessionResult {
 /// A session that its owner may see, with the layer that had it.
 #[derive(Clone, Debug)]
 pub struct FoundSession {
-    /// The session, with the activity that only this node has yet. Its user agent is only there if the database answered.
+    /// The session, with the activity that only this node has yet. Its user agent is only there if
+    /// the database answered.
     pub session: Arc<Session>,
     /// What the read that found it had seen, if that is known.
     pub version: Option<ReadVersion>,
@@ -71,7 +73,8 @@ pub struct FoundSession {
     pub layer: Layer,
 }
 
-/// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on a miss.
+/// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on
+/// a miss.
 pub struct GetSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
     session_cache: Arc<dyn SessionCache>,
@@ -80,7 +83,10 @@ pub struct GetSessionHandler {
 
 impl GetSessionHandler {
     /// A handler over its ports.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, session_cache: Arc<dyn SessionCache>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        session_cache: Arc<dyn SessionCache>,
+    ) -> Self {
         Self { session_repo, session_cache, pending_activity: None }
     }
 
@@ -99,13 +105,14 @@ impl GetSessionHandler {
         Ok(SessionResult::from(&*found.session))
     }
 
-    /// The steps of [`handle`](Self::handle), answering the entity, whose rules (`status`, `is_live`) the caller may want to
-    /// ask, and the layer that had it.
+    /// The steps of [`handle`](Self::handle), answering the entity, whose rules (`status`,
+    /// `is_live`) the caller may want to ask, and the layer that had it.
     ///
     /// # Errors
     /// As for [`handle`](Self::handle).
     pub async fn find(&self, query: GetSession) -> Result<FoundSession, GetSessionError> {
-        // Step 1: try the cache first. It is looked up by session and user, so a hit is the owner's.
+        // Step 1: try the cache first. It is looked up by session and user, so a hit is the
+        // owner's.
         let cached = self.session_cache.get(query.session_id, query.user_id).await;
         if let Some(CachedSession { session, version, layer }) = cached {
             return Ok(self.found(session, Some(version), layer));
@@ -115,14 +122,17 @@ impl GetSessionHandler {
         let read = self.session_repo.find_by_id(query.session_id).await?;
 
         // Step 3: check found
-        let Some(SessionRead { session, version }) = read else { return Err(GetSessionError::SessionNotFound) };
+        let Some(SessionRead { session, version }) = read else {
+            return Err(GetSessionError::SessionNotFound);
+        };
 
         // Step 4: check ownership
         if session.user_id != query.user_id {
             return Err(GetSessionError::NotOwner);
         }
 
-        // Populate the cache on a miss (if found and not revoked); after the owner check, so that a stranger leaves no trace
+        // Populate the cache on a miss (if found and not revoked); after the owner check, so that a
+        // stranger leaves no trace
         if let Some(version) = version.as_ref().filter(|_| !session.is_revoked()) {
             self.session_cache.set(&session, version).await;
         }
@@ -131,7 +141,12 @@ impl GetSessionHandler {
         Ok(self.found(session, version, Layer::Database))
     }
 
-    fn found(&self, session: Arc<Session>, version: Option<ReadVersion>, layer: Layer) -> FoundSession {
+    fn found(
+        &self,
+        session: Arc<Session>,
+        version: Option<ReadVersion>,
+        layer: Layer,
+    ) -> FoundSession {
         let session = match &self.pending_activity {
             Some(activity) => activity.with_pending_activity(session),
             None => session,
@@ -250,8 +265,10 @@ mod tests {
     #[tokio::test]
     async fn a_revoked_session_is_answered_as_data_and_never_cached() {
         let mut session = fixtures::session();
-        session.revocation =
-            Some(Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None }.into());
+        session.revocation = Some(
+            Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None }
+                .into(),
+        );
         let s = setting(&[&session]).await;
 
         for _ in 0..2 {

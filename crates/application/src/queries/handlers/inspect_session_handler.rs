@@ -20,8 +20,8 @@ pub enum InspectSessionError {
     Port(#[from] PortError),
 }
 
-/// Answers [`InspectSession`] from the database alone: caches are looked up by session *and* user, and an operator names no
-/// user.
+/// Answers [`InspectSession`] from the database alone: caches are looked up by session *and* user,
+/// and an operator names no user.
 pub struct InspectSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
     activity: Arc<ActivityBuffer>,
@@ -59,13 +59,18 @@ mod tests {
         repo.insert(&session, None).await.unwrap();
         let handler = InspectSessionHandler::new(repo, test_support::activity());
 
-        assert_eq!(*handler.handle(InspectSession { session_id: session.id }).await.unwrap(), session);
+        assert_eq!(
+            *handler.handle(InspectSession { session_id: session.id }).await.unwrap(),
+            session
+        );
     }
 
     #[tokio::test]
     async fn an_unknown_session_is_not_found() {
-        let handler =
-            InspectSessionHandler::new(Arc::new(MemorySessionRepository::default()), test_support::activity());
+        let handler = InspectSessionHandler::new(
+            Arc::new(MemorySessionRepository::default()),
+            test_support::activity(),
+        );
         let query = InspectSession { session_id: fixtures::session().id };
         assert!(matches!(handler.handle(query).await, Err(InspectSessionError::SessionNotFound)));
     }

@@ -33,7 +33,11 @@ pub struct ListUserSessionsHandler {
 
 impl ListUserSessionsHandler {
     /// A handler over its ports, which adds the activity that `activity` has not written yet.
-    pub fn new(session_repo: Arc<dyn SessionRepository>, clock: Arc<dyn Clock>, activity: Arc<ActivityBuffer>) -> Self {
+    pub fn new(
+        session_repo: Arc<dyn SessionRepository>,
+        clock: Arc<dyn Clock>,
+        activity: Arc<ActivityBuffer>,
+    ) -> Self {
         Self { session_repo, clock, activity }
     }
 
@@ -58,7 +62,8 @@ impl ListUserSessionsHandler {
         let position = |last: &Session| ListPosition { created_at: last.created_at, id: last.id };
         let next = page.sessions.last().filter(|_| more).map(position);
         let (total_count, active_count) = (page.total_count, page.active_count);
-        let refresh = |session| Arc::unwrap_or_clone(self.activity.with_pending_activity(Arc::new(session)));
+        let refresh =
+            |session| Arc::unwrap_or_clone(self.activity.with_pending_activity(Arc::new(session)));
         let sessions = page.sessions.into_iter().map(refresh).collect();
         Ok(ListedSessions { sessions, total_count, active_count, next, now })
     }
@@ -78,8 +83,14 @@ mod tests {
         for n in 1..=5 {
             repo.insert(&fixtures::session_number(n), None).await.unwrap();
         }
-        let handler = ListUserSessionsHandler::new(repo, fixtures::clock(), test_support::activity());
-        let first = ListUserSessions { user_id: fixtures::session().user_id, active_only: true, limit: 3, after: None };
+        let handler =
+            ListUserSessionsHandler::new(repo, fixtures::clock(), test_support::activity());
+        let first = ListUserSessions {
+            user_id: fixtures::session().user_id,
+            active_only: true,
+            limit: 3,
+            after: None,
+        };
         let page = handler.handle(first).await.unwrap();
         assert_eq!((page.sessions.len(), page.total_count, page.active_count), (3, 5, 5));
         let page = handler.handle(ListUserSessions { after: page.next, ..first }).await.unwrap();
