@@ -27,7 +27,7 @@ async fn wait_for_address(database: &TestDatabase, address: &str) {
 }
 
 #[tokio::test]
-async fn the_first_use_is_written_at_once_and_the_rest_in_the_end_at_the_latest() {
+async fn first_activity_is_written_at_once_and_the_last_at_shutdown() {
     let database = PostgresServer::shared().database();
     let mut node = Node::start(&[("SESSIOND_STORE__URL", &database.url())]).await;
     let session = node.create(ALICE).await;
@@ -48,7 +48,7 @@ async fn the_first_use_is_written_at_once_and_the_rest_in_the_end_at_the_latest(
 
 /// Whatever keeps the database from taking it, use is tried again until it does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn use_is_kept_while_the_database_does_not_take_it() {
+async fn activity_is_kept_while_the_database_does_not_take_it() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let node = Node::start(&[("SESSIOND_STORE__URL", &database.url())]).await;
@@ -76,7 +76,7 @@ async fn use_is_kept_while_the_database_does_not_take_it() {
 
 /// Use on one node is use on the other; and when it stops, both say so.
 #[tokio::test]
-async fn nobody_is_idle_on_another_node_while_they_are_about() {
+async fn activity_on_one_node_keeps_a_session_from_being_idle_on_another() {
     let database = PostgresServer::shared().database();
     let url = database.url();
     let settings =

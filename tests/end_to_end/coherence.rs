@@ -40,7 +40,7 @@ async fn status_of(node: &Node, session: &str) -> String {
 /// Both nodes have it in the process and in Redis; whoever ends it, the other one's next read
 /// knows.
 #[tokio::test]
-async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
+async fn no_node_serves_a_revoked_session_as_live_after_the_acknowledgement() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let (mut hits, mut fast) = (0, 0);
@@ -65,7 +65,7 @@ async fn no_node_answers_an_ended_session_as_live_once_that_is_acknowledged() {
 /// ended the session, and puts what it has read into its caches. A thousand sessions, each of them
 /// being read at a random moment when the node is paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_slept_through_an_end_does_not_answer_what_it_had_read() {
+async fn paused_node_does_not_serve_what_it_read_before_a_revocation() {
     const PAUSES: u64 = 25;
     const SESSIONS: usize = 40;
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
@@ -112,7 +112,7 @@ async fn a_node_that_slept_through_an_end_does_not_answer_what_it_had_read() {
 
 /// Redis brings back what it had before: from a dump, from a replica that was behind.
 #[tokio::test]
-async fn redis_cannot_bring_an_ended_session_back() {
+async fn redis_cannot_bring_a_revoked_session_back() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let session = nodes[0].create(ALICE).await;
@@ -141,7 +141,7 @@ async fn redis_cannot_bring_an_ended_session_back() {
 /// A node that is gone is waited for, at most delta; one that left in order is not; and one that is
 /// killed is forgotten in the end.
 #[tokio::test]
-async fn an_end_waits_for_a_silent_node_at_most_delta_and_for_nobody_who_left() {
+async fn revocation_waits_for_a_silent_node_at_most_max_staleness_and_not_for_one_that_left() {
     let database = PostgresServer::shared().database();
     let [node, mut leaving, silent]: [Node; 3] = nodes(&database, None).await;
     let end = async || revoke(&node, &node.create(ALICE).await).await;
@@ -172,7 +172,7 @@ async fn an_end_waits_for_a_silent_node_at_most_delta_and_for_nobody_who_left() 
 
 /// An operator's own hand ends sessions too: within delta no node answers them as live.
 #[tokio::test]
-async fn an_end_by_hand_is_effective_delta_after_its_commit() {
+async fn revocation_by_direct_sql_is_effective_max_staleness_after_its_commit() {
     let database = PostgresServer::shared().database();
     let [node]: [Node; 1] = nodes(&database, None).await;
     for sql in [
@@ -193,7 +193,7 @@ async fn an_end_by_hand_is_effective_delta_after_its_commit() {
 /// Without the database a node answers from memory for delta at most, then says that it cannot
 /// know.
 #[tokio::test]
-async fn a_node_that_cannot_look_stops_answering_from_memory() {
+async fn node_that_cannot_poll_stops_serving_from_memory() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let [node]: [Node; 1] = nodes(&database, None).await;
@@ -218,7 +218,7 @@ async fn a_node_that_cannot_look_stops_answering_from_memory() {
 /// A commit that waits for a standby which never answers: the server has the end, and does not say
 /// so.
 #[tokio::test]
-async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
+async fn revocation_of_unknown_outcome_is_no_success_and_can_be_repeated() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let [node, other]: [Node; 2] = nodes(&database, None).await;
@@ -245,7 +245,7 @@ async fn an_end_whose_outcome_nobody_knows_is_no_success_and_can_be_repeated() {
 
 /// The database is not there at all: nothing was done, and that is what is said.
 #[tokio::test]
-async fn an_end_that_the_database_never_heard_of_is_not_of_unknown_outcome() {
+async fn revocation_that_never_reached_the_database_is_not_of_unknown_outcome() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let [node]: [Node; 1] = nodes(&database, None).await;
@@ -261,7 +261,7 @@ async fn an_end_that_the_database_never_heard_of_is_not_of_unknown_outcome() {
 
 /// Whoever does not wait is told from when on it is final, and so it is.
 #[tokio::test]
-async fn who_does_not_wait_is_told_from_when_on_an_end_is_final() {
+async fn revocation_without_waiting_reports_from_when_on_it_is_effective() {
     let database = PostgresServer::shared().database();
     let [node, other]: [Node; 2] = nodes(&database, None).await;
     let session = node.create(ALICE).await;

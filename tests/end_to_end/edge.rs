@@ -48,7 +48,7 @@ fn exchange(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
 /// The usual limit is 1024. Idle end users must not shut out health checks, sign-ins, revocations
 /// or each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_connections_shut_nobody_out() {
+async fn idle_connections_do_not_exclude_other_clients() {
     let own = std::process::id().to_string();
     assert!(
         Command::new("prlimit").args(["--pid", &own, "--nofile=8192:"]).status().unwrap().success()
@@ -111,7 +111,7 @@ fn start_unread(dir: &TemporaryDir) -> (Child, String, String, std::process::Chi
 
 /// A reader of the log that stalls, or goes away, costs lines and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn log_that_nobody_reads_stops_nothing() {
+async fn unread_log_stops_nothing() {
     for is_closed in [false, true] {
         let dir = TemporaryDir::new();
         let (mut child, public, service, stderr) = start_unread(&dir);

@@ -131,7 +131,7 @@ async fn the_session_verbs_talk_to_the_running_node() {
 }
 
 #[tokio::test]
-async fn doctor_looks_beside_a_running_node_and_without_one() {
+async fn doctor_checks_beside_a_running_node_and_without_one() {
     let doctor = |dir: &TemporaryDir| {
         let output = run(sessiond(dir.path(), &[]).args(["doctor", "--json"]));
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap().to_string())

@@ -136,7 +136,7 @@ async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
 }
 
 #[tokio::test]
-async fn the_audit_trail_tells_who_ended_which_session_when_and_why() {
+async fn audit_trail_says_who_revoked_which_session_when_and_why() {
     let node = Node::start(&[("SESSIOND_SESSIONS__MAX_PER_USER", "2")]).await;
     let [phone, laptop, tablet] =
         [node.create(ALICE).await, node.create(ALICE).await, node.create(ALICE).await];

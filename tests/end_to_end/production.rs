@@ -85,7 +85,7 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_read_is_one_look_into_the_database_and_none_while_it_is_remembered() {
+async fn read_is_one_database_query_and_none_while_it_is_cached() {
     let without = looks(0, "0").await;
     assert_eq!(looks(10, "0").await, without + 10);
     assert_eq!(looks(10, "1000").await, without + 1);
@@ -134,7 +134,7 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
 /// `kill -STOP` of Redis under load: every read is answered all the while, and from Redis again
 /// afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_redis_is_a_slower_answer_and_never_an_error() {
+async fn stopped_redis_is_a_slower_response_and_never_an_error() {
     let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
     let node = Arc::new(start(&database, &redis.url()).await);
     let session = node.create(ALICE).await;

@@ -19,7 +19,7 @@ const SEED: &str = "INSERT INTO sessions (id, user_id, created_at, last_activity
     FROM generate_series(1, 5100) AS n";
 
 #[tokio::test]
-async fn two_nodes_clear_away_what_is_over_and_nothing_twice() {
+async fn two_nodes_purge_terminated_sessions_once() {
     let database = PostgresServer::shared().database();
     let url = database.url();
     let settings = [
@@ -60,7 +60,7 @@ async fn two_nodes_clear_away_what_is_over_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn the_command_clears_away_at_once_and_leaves_a_running_nodes_file_alone() {
+async fn cleanup_command_purges_at_once_and_leaves_a_running_nodes_file_alone() {
     let database = PostgresServer::shared().database();
     let url = database.url();
     let settings = [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_CLEANUP__RETENTION", "36h")];
@@ -84,7 +84,7 @@ async fn the_command_clears_away_at_once_and_leaves_a_running_nodes_file_alone()
 }
 
 #[tokio::test]
-async fn the_originals_sessions_are_brought_over_again_and_again_without_duplicates() {
+async fn sessions_of_the_original_are_imported_repeatedly_without_duplicates() {
     let original = PostgresServer::shared().database();
     original.psql(DASHTAM_SESSIONS);
     let database = PostgresServer::shared().database();
@@ -149,7 +149,7 @@ async fn the_originals_sessions_are_brought_over_again_and_again_without_duplica
 }
 
 #[test]
-fn a_source_that_is_none_is_said_so() {
+fn source_that_is_no_database_is_reported() {
     let dir = TemporaryDir::new();
     let database = PostgresServer::shared().database();
     for (from, says) in [

@@ -32,7 +32,7 @@ fn handler(criterion: &mut Criterion) {
     let repo = Arc::new(MemorySessionRepository::new(database.clone()));
     let feed =
         MemoryRevocationFeed::new(database.clone(), MemoryNodes::default(), Uuid::from_u128(1));
-    // Nobody polls while it is measured, so the one poll is good for long.
+    // There are no further polls during the measurement, so the one poll stays valid.
     let state = Arc::new(RevocationState::new(monotonic.clone(), Duration::from_secs(3600)));
     RevocationFollower::new(Arc::new(feed), state.clone()).poll().now_or_never();
     let now = clock.now();
@@ -110,7 +110,7 @@ fn token(criterion: &mut Criterion) {
     criterion.bench_function("token/known", |bencher| {
         bencher.iter(|| black_box(verifier_of_known.verify(black_box(&known)).now_or_never()));
     });
-    // More than are remembered.
+    // More than the cache holds.
     let tokens: Vec<_> = (0..200_000).map(token).collect();
     let (verifier, mut n) = (verifier(), 0);
     criterion.bench_function("token/new_hs256", |bencher| {

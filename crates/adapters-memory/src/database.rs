@@ -62,7 +62,7 @@ impl MemoryDatabase {
     }
 
     /// Takes a session away without a trace, as a restore does that goes unnoticed.
-    pub fn forget(&self, id: SessionId) {
+    pub fn drop_row(&self, id: SessionId) {
         self.lock().sessions.remove(&id);
     }
 

@@ -44,7 +44,7 @@ impl MemorySessionCache {
         }
     }
 
-    /// How many sessions it remembers.
+    /// Returns the number of cached sessions.
     pub fn len(&self) -> usize {
         self.entries.as_ref().map_or(0, Cache::len)
     }
@@ -57,7 +57,7 @@ impl MemorySessionCache {
         }
     }
 
-    /// Whether it remembers none.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -25,7 +25,7 @@ impl MemorySessionRepository {
         Self { database }
     }
 
-    /// Ends the sessions that fit and that nobody has ended yet, by ascending id.
+    /// Revokes the matching sessions that are not revoked yet, by ascending id.
     fn revoke_where(
         &self,
         fits: impl Fn(&Session) -> bool,

@@ -299,7 +299,7 @@ fn pages_that_repeat_themselves_are_reported() {
             .await;
     });
     assert_fails("everybody_is_revoked", || async {
-        session_repository::everybody_is_revoked_batch_by_batch(&IgnoresCursors::new()).await;
+        session_repository::all_sessions_are_revoked_batch_by_batch(&IgnoresCursors::new()).await;
     });
     let stores = || {
         let adapter = IgnoresCursors::new();

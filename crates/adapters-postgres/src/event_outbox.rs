@@ -19,7 +19,7 @@ const NUMBER_ROUNDS: u32 = 40;
 /// [`EventOutbox`] on PostgreSQL.
 ///
 /// Triggers write events in the transaction of the change, without a position: transactions commit
-/// in another order than they took numbers in. Whoever reads gives positions to what is committed
+/// in another order than they took numbers in. A reader assigns positions to what is committed
 /// by then, one reader at a time.
 pub struct PostgresEventOutbox {
     database: Arc<PostgresDatabase>,

@@ -126,7 +126,7 @@ async fn starting_up_waits_for_a_slow_answer() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_no_such_database_are_told_apart() {
+async fn absent_server_and_absent_database_are_reported_differently() {
     let nowhere = format!("postgres://postgres@127.0.0.1:{}/x", testkit::servers::free_port());
     let error = migrate(&nowhere).await.unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
@@ -225,7 +225,7 @@ async fn the_database_itself_refuses_to_take_back_or_rewrite_a_revocation() {
     );
 }
 
-/// However many events nobody has read yet, the story of one session is whole.
+/// However many events are unread, the history of one session is complete.
 #[tokio::test]
 async fn a_backlog_of_unread_events_hides_nothing() {
     let database = PostgresServer::shared().database();
@@ -396,7 +396,7 @@ async fn activity_of_sessions_with_an_idle_time_out_is_written_in_place() {
 
 /// A node whose clock is years ahead must not take what is live for expired, nor delete it.
 #[tokio::test]
-async fn what_is_expired_is_judged_by_the_databases_clock_too() {
+async fn expiry_is_judged_by_the_databases_clock_too() {
     let database = PostgresServer::shared().database();
     let open = connect(&database).await;
     let sessions = PostgresSessionRepository::new(open.clone());

@@ -280,7 +280,7 @@ async fn restart_of_the_server_goes_on_with_the_life_and_a_crash_begins_one() {
     assert_eq!(
         node.read_version(&session).await,
         None,
-        "nobody has verified the life since the restart"
+        "the incarnation was not verified since the restart"
     );
     node.poll().await;
     assert_eq!(node.read_version(&session).await.unwrap().incarnation, version.incarnation);
@@ -556,7 +556,7 @@ async fn first_poll_leaves_out_what_no_cached_session_can_have_missed() {
     assert!(!node.is_servable(&session, &before));
 }
 
-/// Pruning goes on with the life; whoever else takes entries out of the log ends it, because nodes
+/// Pruning goes on with the life; any other deletion from the log ends it, because nodes
 /// may not have read them.
 #[tokio::test]
 async fn entries_that_are_taken_out_of_the_log_by_direct_sql_end_the_life() {
@@ -581,7 +581,7 @@ async fn entries_that_are_taken_out_of_the_log_by_direct_sql_end_the_life() {
 
 /// By its numbers it has seen everything; but those are the numbers of another life.
 #[tokio::test]
-async fn what_a_node_has_merged_in_one_life_says_nothing_about_another() {
+async fn merged_entries_of_one_incarnation_count_for_no_other() {
     let database = PostgresServer::shared().database();
     let (mut node, mut peer) = (Node::start(&database, 1).await, Node::start(&database, 2).await);
     let is_caught_up = async |node: &Node| {

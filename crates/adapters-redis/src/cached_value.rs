@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// share one Redis.
 pub const VERSION: u8 = 4;
 
-/// The longest value that is written or looked at, in bytes.
+/// The longest value that is written or decoded, in bytes.
 pub const MAX_BYTES: usize = 512;
 
 /// The key that signs values: HMAC with SHA-256 (RFC 2104), cut to its first 16 bytes.
@@ -45,7 +45,7 @@ impl Signer {
 /// Why a value was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// Longer than [`MAX_BYTES`]; nobody has decoded it.
+    /// Longer than [`MAX_BYTES`], so not decoded.
     Oversized,
     /// Of another [`VERSION`], or empty.
     Version,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_revoked_has_no_value() {
+    fn session_that_is_too_long_or_revoked_has_no_value() {
         let long = Session { location: Some("x".repeat(MAX_BYTES).into()), ..fixtures::session() };
         assert_eq!(encode(&long), None);
         let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_seems_to_be_over_is_a_miss() {
+    fn expired_value_is_a_miss() {
         let session = fixtures::session();
         let value = encode(&session).unwrap();
         let at = |now| decode(&value, session.id, session.user_id, now);

@@ -21,7 +21,7 @@ pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// success closes it.
 #[derive(Default)]
 pub(crate) struct CircuitBreaker {
-    /// 0 while all is well, which is all that the healthy path looks at.
+    /// 0 while all is well, which is all that the healthy path reads.
     failures: AtomicU32,
     state: Mutex<State>,
 }

@@ -1,4 +1,4 @@
-//! Runs commands within their budget, and tells breaker, metrics and log how they went.
+//! Runs commands within their budget, and reports the outcome to breaker, metrics and log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -151,8 +151,8 @@ fn parse(url: &str) -> Result<Config, OpenError> {
 
 fn builder(config: Config) -> Builder {
     let mut builder = Builder::from_config(config);
-    // Whoever calls has a time-out of its own. A second one in fred would count from when it writes
-    // the command, which a full socket can put off, and set a timer more for each read.
+    // Every caller has a time-out of its own. A second one in fred would count from when it writes
+    // the command, which a full socket can delay, and set one more timer for each read.
     builder.set_performance_config(PerformanceConfig {
         default_command_timeout: Duration::ZERO,
         ..PerformanceConfig::default()

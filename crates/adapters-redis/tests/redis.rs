@@ -21,7 +21,7 @@ async fn hits(cache: &RedisSessionCache, session: &Session) -> bool {
     cache.get(session.id, session.user_id).await.is_some()
 }
 
-/// Waits until the cache remembers the session, setting it again and again as reads do.
+/// Waits until the cache has the session, setting it repeatedly as reads do.
 async fn assert_used_again(cache: &RedisSessionCache, session: &Arc<Session>, within: Duration) {
     let started = Instant::now();
     while !hits(cache, session).await {
@@ -328,9 +328,9 @@ async fn closing_takes_no_time_where_there_is_no_redis() {
     server.signal("CONT");
 }
 
-/// Many at once are gathered, and everybody is answered what was asked.
+/// Concurrent look-ups are batched, and each caller gets the session that it asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked_for() {
+async fn batched_look_ups_return_the_session_that_each_caller_asked_for() {
     let server = RedisServer::start();
     let cache = Arc::new(open(&server.url()).await);
     for n in 0..50 {
@@ -353,7 +353,7 @@ async fn whoever_asks_beside_others_is_answered_about_the_session_that_was_asked
 }
 
 #[tokio::test]
-async fn what_waiting_will_not_mend_is_said_at_the_start() {
+async fn permanent_errors_stop_the_start() {
     let open = async |url: String| {
         RedisSessionCache::open(&url, "sess:", &[7; 32], fixtures::clock()).await.err()
     };
@@ -373,7 +373,7 @@ async fn what_waiting_will_not_mend_is_said_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_three_masters_remembers_sessions_of_every_slot() {
+async fn cluster_of_three_masters_caches_sessions_of_every_slot() {
     let cluster = RedisCluster::start();
     let cache = open(&cluster.url()).await;
     let sessions: Vec<_> = (1..=60).map(|n| Arc::new(fixtures::session_number(n))).collect();

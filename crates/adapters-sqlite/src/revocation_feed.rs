@@ -89,7 +89,7 @@ impl RevocationFeed for SqliteRevocationFeed {
             let mut entries = entries.map(read).collect::<Result<Vec<_>, _>>()?;
             let is_last = entries.len() <= PAGE_LIMIT;
             entries.truncate(PAGE_LIMIT);
-            // Somebody has deleted from the log, or it is a first poll: everything until now is
+            // Entries were deleted from the log, or it is a first poll: everything until now is
             // missing.
             let position = position.as_ref().filter(|position| position.next >= kept_from);
             let starts_over = position.is_none().then(|| Snapshot::below(next));

@@ -50,7 +50,7 @@ async fn a_second_process_is_refused_with_the_first_ones_id() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_after_a_restart() {
+async fn written_session_is_there_after_a_restart() {
     let dir = TemporaryDir::new();
     let session = fixtures::session();
     let database = connect(&dir).await;
@@ -140,7 +140,7 @@ async fn another_processs_lock_inside_the_file_makes_writes_unavailable_and_leav
 }
 
 #[tokio::test]
-async fn what_is_no_usable_file_is_said_so() {
+async fn unusable_file_is_reported() {
     let dir = TemporaryDir::new();
     for url in ["sqlite://", "sqlite::memory:", "postgres://x", "sqlite://a.db?mode=ro"] {
         assert!(matches!(DatabaseFile::lock(url), Err(OpenError::Url)), "{url}");

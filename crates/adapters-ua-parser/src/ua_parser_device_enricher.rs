@@ -223,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_user_agents_are_told_as_people_would() {
+    fn common_user_agents_are_named_as_people_name_them() {
         let enricher = UaParserDeviceEnricher::new().unwrap();
-        let told = |user_agent: &str| {
+        let parsed = |user_agent: &str| {
             let device = enricher.device(user_agent).unwrap();
             (device.describe().unwrap_or_default(), device.kind)
         };
@@ -287,7 +287,7 @@ mod tests {
                 DeviceKind::Bot,
             ),
         ] {
-            assert_eq!(told(user_agent), (words.into(), kind), "{user_agent}");
+            assert_eq!(parsed(user_agent), (words.into(), kind), "{user_agent}");
         }
     }
 
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_nothing_and_names_are_bounded() {
+    fn unknown_user_agent_is_none_and_names_are_bounded() {
         let enricher = UaParserDeviceEnricher::new().unwrap();
         for user_agent in ["", "x", "\u{1F4F1}", "('; --"] {
             assert_eq!(enricher.device(user_agent), None, "{user_agent}");

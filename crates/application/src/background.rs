@@ -1,4 +1,4 @@
-//! What a node does beside answering: it polls the log of revocations, looks after its peers,
+//! The background work of a node: it polls the revocation log, monitors its peers,
 //! writes activity, prunes the log, and cleans up. The binary and library users run the same.
 
 use std::fmt::Display;
@@ -26,7 +26,7 @@ const LAST_WRITE_PAUSE: Duration = Duration::from_millis(400);
 
 /// Sessions that one step of cleaning up takes. Readers come first, so steps are short.
 const CLEAN_UP_BATCH: u32 = 200;
-/// How many times as long as a step took the database rests after it.
+/// How long cleanup pauses after a step, in multiples of what the step took.
 const CLEAN_UP_REST: u32 = 3;
 /// Entries of the revocation log that one statement prunes.
 const PRUNE_LIMIT: u32 = 10_000;
@@ -36,7 +36,7 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 /// How often the backlog is counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often a node looks at its peers.
+/// How often a node checks its peers.
 const PEERS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the age of the last poll, and what was refused, are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn background_work_ends_when_it_is_told_to_and_the_last_activity_is_written() {
+    async fn background_work_stops_on_shutdown_and_writes_the_last_activity() {
         let mut f = Fixture::new(0);
         let session = fixtures::session();
         f.repo.insert(&session, None).await.unwrap();

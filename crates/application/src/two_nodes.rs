@@ -322,7 +322,7 @@ async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are
         ..CreateSession::of(session.user_id)
     };
     drop(begun(Box::pin(two.a.create_session.handle(sign_in.clone()))).await);
-    two.database.forget(session.id);
+    two.database.drop_row(session.id);
     assert!(two.serves_as_live(&two.b, &session).await);
     assert_eq!(two.a.create_session.handle(sign_in).await.unwrap().evicted, []);
     two.assert_is_gone(&session, "a repeated sign-in").await;
@@ -353,7 +353,7 @@ async fn cancelled_revocation_leaves_no_fence_behind() {
         begun(Box::pin(two.a.revoke_all_user_sessions.handle(revoke_all_of(session.user_id))))
             .await,
     );
-    // Before anybody knows what became of the write.
+    // Before the outcome of the write is known.
     drop(two.a.revocation_state.fence([Scope::AllUsers]));
     let session = two.sign_in(fixtures::another_user()).await;
     for _ in 0..2 {
@@ -368,7 +368,7 @@ async fn cancelled_revocation_leaves_no_fence_behind() {
     two.cached_session().await;
 }
 
-/// Before anybody has polled: the fence of the node that revokes does not let an old value pass.
+/// Before any node has polled: the fence of the node that revokes does not let an old value pass.
 #[tokio::test]
 async fn node_that_has_revoked_serves_no_old_value_before_its_next_poll() {
     let two = TwoNodes::start().await;
@@ -394,7 +394,7 @@ async fn activity_of_a_revoked_session_is_not_written_any_more() {
 
 /// A sign-in that revokes nothing leaves the caches as they are, at once.
 #[tokio::test]
-async fn sign_in_that_evicts_nobody_leaves_the_users_sessions_cached() {
+async fn sign_in_without_evictions_leaves_the_users_sessions_cached() {
     let two = TwoNodes::start().await;
     let session = two.cached_session().await;
     let sign_in =
@@ -457,7 +457,7 @@ async fn revocation_that_matches_nothing_is_effective_for_what_caches_have() {
     for way in ["user", "all"] {
         let mut two = TwoNodes::start().await;
         let session = two.cached_session().await;
-        two.database.forget(session.id);
+        two.database.drop_row(session.id);
         assert!(two.serves_as_live(&two.b, &session).await);
         two.revoke(way, &session).await;
         two.assert_is_gone(&session, way).await;
@@ -586,7 +586,7 @@ async fn dead_peer_is_removed_and_a_live_one_is_not() {
     assert_eq!(layer(&two.b, &session).await, Layer::Near);
 }
 
-/// However often a node looks at it meanwhile.
+/// However often a node polls meanwhile.
 #[tokio::test]
 async fn peer_that_stays_silent_is_removed() {
     let two = TwoNodes::start().await;

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_none() {
+    fn malformed_address_is_none() {
         for text in [
             "",
             " ",

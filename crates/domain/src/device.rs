@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What a user agent tells of a device.
+/// A device, as its user agent describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The browser or program, such as "Chrome".
@@ -24,9 +24,9 @@ pub enum DeviceKind {
     Tablet,
     /// A television, or a box beside one.
     Tv,
-    /// A crawler or another program that says that nobody sits before it.
+    /// A crawler or another program that declares itself as one.
     Bot,
-    /// Nobody knows.
+    /// Unknown.
     Other,
 }
 

@@ -102,7 +102,7 @@ mod tests {
     };
 
     #[test]
-    fn only_a_sliding_session_whose_end_nobody_asked_for_is_renewed() {
+    fn only_a_sliding_session_without_an_expiry_of_its_own_is_renewed() {
         assert_eq!(POLICY.renewal(None), Some(POLICY.lifetime));
         assert_eq!(POLICY.renewal(Some(DateTime::UNIX_EPOCH)), None);
         assert_eq!(SessionPolicy { sliding: false, ..POLICY }.renewal(None), None);

@@ -41,7 +41,7 @@ pub struct Session {
     pub user_id: UserId,
     /// The device in words, such as "Chrome on macOS".
     pub device_info: Option<Arc<str>>,
-    /// What the user agent tells of the device, where somebody has looked at it.
+    /// The device, as the user agent describes it; absent if it was not parsed.
     pub device: Option<Device>,
     /// The user agent at sign-in, at most [`USER_AGENT_MAX_BYTES`]. Kept by repositories, left out
     /// by caches.
@@ -72,7 +72,7 @@ pub struct Session {
     /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by
     /// caches.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Present once the session was ended by somebody.
+    /// Present once the session was revoked.
     pub revocation: Option<Box<Revocation>>,
 }
 
@@ -90,7 +90,7 @@ pub struct IdempotencyKey {
 pub struct Revocation {
     /// When it was ended.
     pub at: DateTime<Utc>,
-    /// Why, in the words of whoever ended it; at most [`REASON_MAX_CHARS`].
+    /// The reason that the actor gave; at most [`REASON_MAX_CHARS`].
     pub reason: Option<String>,
     /// Who ended it. Absent where a session was ended by a hand that did not say.
     pub actor: Option<Actor>,
@@ -141,7 +141,7 @@ impl FromStr for Actor {
 pub enum SessionStatus {
     /// Good: neither ended nor over.
     Live,
-    /// Ended by somebody.
+    /// Revoked before its time.
     Revoked,
     /// Over by its absolute lifetime.
     Expired,
@@ -161,7 +161,7 @@ impl SessionStatus {
     }
 }
 
-/// A rule of sessions that was broken by what somebody asked for.
+/// A rule of sessions that a request breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SessionError {
     /// A session was asked for that would be over at once.
@@ -170,7 +170,7 @@ pub enum SessionError {
 }
 
 impl Session {
-    /// Whether somebody has ended the session.
+    /// Returns whether the session was revoked.
     pub fn is_revoked(&self) -> bool {
         self.revocation.is_some()
     }
@@ -185,8 +185,8 @@ impl Session {
         Some(self.last_activity_at + self.idle_timeout?)
     }
 
-    /// The verdict at `now`. A revocation outweighs time: it says what somebody did. The end of the
-    /// lifetime outweighs that of rest.
+    /// Returns the status at `now`. A revocation takes precedence over expiry: it is a deliberate
+    /// act. The end of the lifetime outweighs that of rest.
     ///
     /// The session is over *at* [`ends_at`](Self::ends_at), not after it.
     pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
@@ -355,7 +355,7 @@ mod tests {
             assert_eq!(actor.to_string().parse(), Ok(actor));
         }
         for none in [
-            "somebody",
+            "unknown",
             "00000000-0000-4000-8000-00000000000a",
             "user:",
             "user:service",

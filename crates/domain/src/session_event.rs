@@ -29,14 +29,14 @@ pub struct SessionEvent {
 pub enum SessionEventKind {
     /// A user has signed in.
     Created,
-    /// Somebody has ended it.
+    /// It was revoked.
     Revoked,
     /// It was ended to make room for another.
     Evicted,
     /// Its time was over, by its lifetime or by rest. Written when it is noticed; `at` is when it
     /// was.
     Expired,
-    /// Use has put off the end of its lifetime.
+    /// Activity has extended its lifetime.
     Renewed,
 }
 

@@ -29,7 +29,7 @@ impl Clock for FixedClock {
     }
 }
 
-/// A monotonic clock that stands still until a test moves it, or somebody sleeps: that takes no
+/// A monotonic clock that stands still until a test moves it, or a sleep begins: that takes no
 /// time, but moves it.
 #[derive(Default)]
 pub struct SteppingClock(Mutex<Duration>);

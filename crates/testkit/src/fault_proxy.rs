@@ -30,7 +30,7 @@ pub enum Fault {
     Truncate,
 }
 
-/// A TCP proxy on the loopback interface that harms what goes through it as it is told. It ends
+/// A TCP proxy on the loopback interface that injects the fault which is set. It ends
 /// when it is dropped, and its connections with it.
 pub struct FaultProxy {
     port: u16,
@@ -50,8 +50,8 @@ impl FaultProxy {
         let port = listener.local_addr().expect("a bound address").port();
         let shared =
             Arc::new(Shared { upstream: AtomicU16::new(upstream), harmed: AtomicU64::new(0) });
-        let (fault, told) = watch::channel(Fault::None);
-        tokio::spawn(accept(listener, told, shared.clone()));
+        let (fault, faults) = watch::channel(Fault::None);
+        tokio::spawn(accept(listener, faults, shared.clone()));
         Self { port, fault, shared }
     }
 
@@ -82,16 +82,16 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, mut told: watch::Receiver<Fault>, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, mut faults: watch::Receiver<Fault>, shared: Arc<Shared>) {
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closed(&mut told) => return,
+            () = closed(&mut faults) => return,
         };
         let Ok((client, _)) = client else { continue };
-        let (told, shared) = (told.clone(), shared.clone());
+        let (faults, shared) = (faults.clone(), shared.clone());
         tokio::spawn(async move {
-            let mut waiting = told.clone();
+            let mut waiting = faults.clone();
             if *waiting.borrow() == Fault::Stall {
                 shared.harm();
             }
@@ -108,30 +108,30 @@ async fn accept(listener: TcpListener, mut told: watch::Receiver<Fault>, shared:
                 (client.into_split(), server.into_split());
             // If one direction is over, so is the other.
             tokio::select! {
-                () = pump(from_client, to_server, false, told.clone(), &shared) => {}
-                () = pump(from_server, to_client, true, told.clone(), &shared) => {}
+                () = pump(from_client, to_server, false, faults.clone(), &shared) => {}
+                () = pump(from_server, to_client, true, faults.clone(), &shared) => {}
             }
         });
     }
 }
 
 /// Once the proxy is dropped.
-async fn closed(told: &mut watch::Receiver<Fault>) {
-    while told.changed().await.is_ok() {}
+async fn closed(faults: &mut watch::Receiver<Fault>) {
+    while faults.changed().await.is_ok() {}
 }
 
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     from_server: bool,
-    mut told: watch::Receiver<Fault>,
+    mut faults: watch::Receiver<Fault>,
     shared: &Shared,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = tokio::select! {
             read = from.read(&mut buffer) => read.unwrap_or(0),
-            refused = told.wait_for(|fault| *fault == Fault::Refuse) => {
+            refused = faults.wait_for(|fault| *fault == Fault::Refuse) => {
                 if refused.is_ok() {
                     shared.harm();
                 }
@@ -141,7 +141,7 @@ async fn pump(
         if count == 0 {
             return;
         }
-        let fault = *told.borrow_and_update();
+        let fault = *faults.borrow_and_update();
         let mut end = count;
         match fault {
             Fault::Delay(by) => {
@@ -154,7 +154,7 @@ async fn pump(
             }
             Fault::Stall => {
                 shared.harm();
-                if told.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
+                if faults.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
                     return;
                 }
             }

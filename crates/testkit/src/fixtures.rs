@@ -91,7 +91,7 @@ pub fn bare_session() -> Session {
     }
 }
 
-/// Somebody who owns none of the fixtures.
+/// A user who owns none of the fixtures.
 pub fn another_user() -> UserId {
     UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00bb))
 }

@@ -32,7 +32,7 @@ impl Drop for TemporaryDir {
     }
 }
 
-/// A new directory, which somebody else will remove.
+/// A new directory, which the caller removes.
 pub(crate) fn temporary_dir(kind: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(

@@ -19,7 +19,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(250);
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(700);
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: &str = "250ms";
-/// How long the server leaves a transaction open that nobody speaks in.
+/// How long the server leaves a transaction open in which no statement arrives.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "5s";
 /// A connection that rested this long is pinged before it is used: it may have died meanwhile.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ pub enum OpenError {
     Setup(#[from] DbErr),
 }
 
-/// One connection outside any pool, which tells what is wrong: a pool would only say that it timed
-/// out.
+/// One connection outside any pool, which reports what is wrong: a pool would only say that it
+/// timed out.
 pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
     let mut connection = connect(url).await?;
     let in_recovery = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut connection);

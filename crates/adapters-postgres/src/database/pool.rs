@@ -163,7 +163,7 @@ impl PostgresDatabase {
         }
     }
 
-    /// The same for a statement that changes something: without an answer, nobody knows whether it
+    /// The same for a statement that changes something: without an answer, it is unknown whether it
     /// did.
     async fn bounded_write<T>(
         &self,

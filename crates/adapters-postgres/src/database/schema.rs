@@ -124,7 +124,7 @@ pub(crate) async fn require_current(url: &str) -> Result<(), OpenError> {
     }
 }
 
-/// Looks at the database and changes nothing.
+/// Inspects the database and changes nothing.
 ///
 /// # Errors
 /// See [`OpenError`].

@@ -133,8 +133,8 @@ ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_revive;
 --
 -- It is a function so that a sign-in is one statement: a cancelled request, or a pooler that
 -- changes the connection, leaves nothing half done. Each statement in it sees what was committed
--- when it began, so whoever has waited for the lock sees what its last holder did. A later release
--- that enforces limits in another way adds a `_v2`, so that older nodes go on working.
+-- when it began, so a sign-in that waited for the lock sees what its last holder did. A later
+-- release that enforces limits in another way adds a `_v2`, so that older nodes go on working.
 CREATE FUNCTION sessiond_enforce_session_limit_v1(
     owner uuid, at timestamptz, max_live integer, deny boolean, reason text, actor text
 ) RETURNS uuid[] LANGUAGE plpgsql SET search_path FROM CURRENT AS $$

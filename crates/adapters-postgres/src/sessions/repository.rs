@@ -134,7 +134,7 @@ impl SessionRepository for PostgresSessionRepository {
         let eviction = SessionLimit::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
         let limit: [Value; LIMIT_VALUES] = [
-            // Nobody has two thousand million sessions.
+            // A user has fewer than two thousand million sessions.
             limit.map(|limit| i32::try_from(limit.max.get()).unwrap_or(i32::MAX)).into(),
             limit.is_some_and(|limit| limit.on_limit == OnLimit::Deny).into(),
             eviction.reason.clone().into(),

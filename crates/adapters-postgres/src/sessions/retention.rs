@@ -28,7 +28,7 @@ const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
     )
     DELETE FROM sessions USING old WHERE sessions.id = old.id";
 
-/// Looks at the oldest ones only, however many are young.
+/// Examines the oldest ones only, however many there are.
 const DELETE_EVENTS: &str = "WITH oldest AS MATERIALIZED (
         SELECT id, recorded_at FROM session_events ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     )

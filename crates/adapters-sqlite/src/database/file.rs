@@ -123,7 +123,7 @@ impl DatabaseFile {
         if !try_lock(&file, &real_path)? {
             return Err(OpenError::InUse { path, process: None });
         }
-        // Only a hint for whoever is refused, so a failure to write it is none.
+        // Only a hint for the process that is refused, so a failure to write it does not matter.
         let _ = lock
             .set_len(0)
             .and_then(|()| lock.rewind())

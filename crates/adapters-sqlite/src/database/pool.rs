@@ -41,7 +41,7 @@ impl SqliteDatabase {
     pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
         schema::migrate(&file).await?;
         let (writer, readers) = (file.writer().await?, file.readers(readers).await?);
-        // A file may be an older copy of itself: what was remembered before it was opened is not
+        // A file may be an older copy of itself: what was cached before it was opened is not
         // trusted.
         let random =
             rows(&readers, statement("SELECT random()", []), |row| row.try_get_by_index::<i64>(0))
@@ -104,7 +104,7 @@ impl SqliteDatabase {
         values: impl IntoIterator<Item = Value>,
         row: impl Fn(&QueryResult) -> Result<T, DbErr>,
     ) -> Result<Vec<T>, PortError> {
-        told(rows(&self.writer, statement(sql, values), row)).await
+        bounded_write(rows(&self.writer, statement(sql, values), row)).await
     }
 
     /// Runs one statement that writes, and answers how many rows it changed.
@@ -114,7 +114,7 @@ impl SqliteDatabase {
         values: impl IntoIterator<Item = Value>,
     ) -> Result<u64, PortError> {
         let statement = statement(sql, values);
-        told(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
+        bounded_write(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
     }
 
     /// Runs `work` in a transaction that is the only writer from its beginning, and commits what
@@ -138,8 +138,10 @@ impl SqliteDatabase {
             Ok(result)
         });
         // The task goes on without us.
-        told(async { done.await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string()))) })
-            .await
+        bounded_write(async {
+            done.await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string())))
+        })
+        .await
     }
 }
 
@@ -165,8 +167,10 @@ pub(crate) async fn bounded<T>(
     }
 }
 
-/// Waits for a statement that writes: without an answer, nobody knows whether it did.
-async fn told<T>(statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, PortError> {
+/// Waits for a statement that writes: without an answer, it is unknown whether it did.
+async fn bounded_write<T>(
+    statement: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, PortError> {
     match tokio::time::timeout(CALL_TIMEOUT, statement).await {
         Ok(result) => result.map_err(port_error),
         Err(elapsed) => Err(PortError::outcome_unknown(elapsed)),

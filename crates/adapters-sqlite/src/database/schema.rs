@@ -19,7 +19,7 @@ pub struct Migrated {
     pub to: i32,
 }
 
-/// Brings the file to [`SCHEMA_VERSION`]. The lock on the file keeps everybody else out meanwhile.
+/// Brings the file to [`SCHEMA_VERSION`]. The lock on the file excludes other processes meanwhile.
 ///
 /// # Errors
 /// See [`OpenError`]. What failed halfway is rolled back.

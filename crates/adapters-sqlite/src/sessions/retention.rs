@@ -18,7 +18,7 @@ const DELETE_ENDED: &str = "DELETE FROM sessions WHERE id IN (
         AND coalesce(revoked_at, expired_at) <= ? ORDER BY coalesce(revoked_at, expired_at) LIMIT
         ?)";
 
-/// Looks at the oldest ones only, however many are young.
+/// Examines the oldest ones only, however many there are.
 const DELETE_EVENTS: &str = "DELETE FROM session_events WHERE id IN (
     SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?) WHERE
     recorded_at <= ?)";

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::verification_key::{KeySet, VerificationKey};
 use crate::loopback::is_loopback;
 
-/// How often the keys are fetched, whether or not anybody needs them.
+/// How often the keys are fetched, whether or not they are used.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How soon a fetch that failed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);

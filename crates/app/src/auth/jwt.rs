@@ -224,14 +224,14 @@ impl TokenVerifier {
         let validity = Validity::of(&claims.0, publication)?;
         validity.check(self.clock.now())?;
         let verified = issuer.identify(&claims)?;
-        self.verified.remember(token, verified, validity);
+        self.verified.insert(token, verified, validity);
         Ok(verified)
     }
 
     /// Returns the issuer that the token names.
     fn issuer(&self, token: &str) -> Result<(usize, &Issuer), Refusal> {
         let claims = insecure_decode::<Claims>(token).map_err(|error| {
-            // serde's message is all that tells the two apart.
+            // Only serde's message distinguishes the two.
             let is_duplicate = error.to_string().contains(DUPLICATE_CLAIM);
             if is_duplicate { Refusal::DuplicateClaim } else { Refusal::Malformed }
         })?;

@@ -13,7 +13,7 @@ pub enum Scope {
     Read,
     /// Create, change and revoke named sessions, or those of a named user.
     Write,
-    /// Act on everybody's sessions.
+    /// Act on all users' sessions.
     Operate,
 }
 

@@ -11,7 +11,7 @@ use super::token::{Refusal, VerifiedToken};
 
 /// How far the issuer's clock may be ahead or behind, in seconds.
 const LEEWAY: f64 = 5.0;
-/// Tokens that are remembered at most; about 150 bytes each.
+/// Tokens that are cached at most; about 150 bytes each.
 const CAPACITY: usize = 65_536;
 
 /// The last second of the year 9999: RFC 3339 has no later one, and neither does a token.
@@ -65,7 +65,7 @@ impl Validity {
 }
 
 /// Tokens that were verified, so that the next request with the same one costs a hash instead of a
-/// signature. By their SHA-256: a copy of the memory gives nobody a token. Good as long as the
+/// signature. By their SHA-256, so that a copy of the memory holds no token. Good as long as the
 /// token is, and as the keys are that verified it.
 pub(super) struct VerifiedTokens(Cache<[u8; 32], (VerifiedToken, Validity)>);
 
@@ -76,7 +76,7 @@ impl Default for VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    /// Returns what this token was found to say, if it still does at `now`. `is_current` tells
+    /// Returns what this token was found to say, if it still does at `now`. `is_current` says
     /// whether a publication of keys is the issuer's present one.
     pub(super) fn recall(
         &self,
@@ -89,8 +89,8 @@ impl VerifiedTokens {
         (keys_are_good && validity.check(now).is_ok()).then_some(verified)
     }
 
-    /// Remembers what a token says that has passed every check.
-    pub(super) fn remember(&self, token: &str, verified: VerifiedToken, validity: Validity) {
+    /// Caches the claims of a token that has passed every check.
+    pub(super) fn insert(&self, token: &str, verified: VerifiedToken, validity: Validity) {
         self.0.insert(key(token), (verified, validity));
     }
 }
@@ -122,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_remembered_as_long_as_it_is_good() {
+    fn token_is_cached_until_it_expires() {
         let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
-        tokens.remember("one", verified(), validity(None));
+        tokens.insert("one", verified(), validity(None));
         let recall = |token: &str, seconds| {
             tokens.recall(token, now + TimeDelta::seconds(seconds), |_| false)
         };
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_publication_of_the_issuers_keys_has_verified_is_verified_again() {
+    fn token_is_verified_again_after_the_issuers_keys_have_changed() {
         let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
         let first = Publication { issuer: 3, number: 1 };
-        tokens.remember("one", verified(), validity(Some(first)));
+        tokens.insert("one", verified(), validity(Some(first)));
         assert_eq!(tokens.recall("one", now, |publication| publication == first), Some(verified()));
         assert_eq!(tokens.recall("one", now, |_| false), None);
     }
 
     #[test]
-    fn no_more_tokens_are_remembered_than_there_is_room_for() {
+    fn cached_tokens_are_bounded() {
         let tokens = VerifiedTokens::default();
         for n in 0..2 * CAPACITY {
-            tokens.remember(&n.to_string(), verified(), validity(None));
+            tokens.insert(&n.to_string(), verified(), validity(None));
         }
         assert!(tokens.0.len() <= CAPACITY);
     }

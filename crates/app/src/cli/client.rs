@@ -72,7 +72,7 @@ impl Client {
         self.send(self.request(method, path, body).timeout(TIMEOUT)).await
     }
 
-    /// The same for work that takes as long as it takes: the node goes on whether or not anybody
+    /// The same for work that takes as long as it takes: the node goes on whether or not the client
     /// waits. Shows on standard error that it does.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub(super) struct Doctor {
     json: bool,
 }
 
-/// One thing that was looked at.
+/// One check.
 struct Check {
     name: &'static str,
     outcome: Result<String, String>,
@@ -53,7 +53,8 @@ impl Check {
     }
 }
 
-/// Looks at everything that the configuration names, and changes nothing. 1 if anything is wrong.
+/// Checks everything that the configuration names, and changes nothing. Exits with 1 if a check
+/// fails.
 pub(super) async fn run(command: Doctor, settings: &Settings) -> Result<ExitCode> {
     let mut checks = store(settings).await;
     checks.push(Check::of("redis", inspection::inspect_cache(settings).await.map(str::to_owned)));
@@ -101,7 +102,7 @@ async fn store(settings: &Settings) -> Vec<Check> {
             vec![Check::ok("database", "SQLite; a running node uses the file")]
         }
         Ok(StoreInspection::Sqlite { schema_version }) => {
-            vec![Check::ok("database", "SQLite; nobody uses the file"), schema(schema_version)]
+            vec![Check::ok("database", "SQLite; no process uses the file"), schema(schema_version)]
         }
         Ok(StoreInspection::Postgres {
             server_version,

@@ -48,7 +48,7 @@ enum Command {
     Session(session::SessionCommand),
     /// What happened to sessions: who ended which, when and why
     Events(events::Events),
-    /// Clear away what is over, as running nodes do by themselves
+    /// Purge expired and revoked sessions, as running nodes do by themselves
     Cleanup(cleanup::Cleanup),
     /// Bring sessions over from elsewhere, again and again without duplicates
     #[command(subcommand)]
@@ -112,7 +112,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Prints a line to standard error, where anybody reads it.
+/// Prints a line to standard error.
 fn eprint_line(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -129,7 +129,8 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A line on standard error that shows how far long work is; none where nobody looks.
+/// A line on standard error that shows how far long work is; none where standard error is not a
+/// terminal.
 fn progress(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     let template =

@@ -90,12 +90,12 @@ pub(super) enum SessionCommand {
         #[command(flatten)]
         node: Node,
     },
-    /// End all of a user's sessions, or everybody's
+    /// Revoke all of a user's sessions, or every user's
     RevokeAll {
-        /// Whose; without, everybody's
+        /// Revoke this user's sessions [default: every user's]
         #[arg(long, value_name = "UUID", required_unless_present = "yes")]
         user: Option<UserId>,
-        /// Yes, everybody's
+        /// Confirm that every user's sessions are to be revoked
         #[arg(long, conflicts_with = "user")]
         yes: bool,
         /// A session that is spared
@@ -206,7 +206,7 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
     }
 }
 
-/// JSON that somebody typed.
+/// JSON given as an argument.
 fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).context("--metadata is no JSON")
 }

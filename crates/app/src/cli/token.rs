@@ -23,8 +23,8 @@ use crate::system::SystemClock;
 pub(super) enum TokenCommand {
     /// Print a token that is signed with the development key
     ///
-    /// Works only where no keys are configured: with real ones, tokens come from whoever signs
-    /// users in.
+    /// Works only where no keys are configured: with real ones, tokens come from the issuer that
+    /// signs users in.
     Mint {
         /// Whose token it is (`sub`)
         #[arg(long, value_name = "UUID")]

@@ -27,7 +27,7 @@ pub enum StoreInspection {
         /// Since when the oldest transaction of the server has been open, and whose it is.
         oldest_transaction: Option<(DateTime<Utc>, String)>,
     },
-    /// A SQLite file that nobody else uses, with its schema's version if it has a schema.
+    /// A SQLite file that no other process uses, with its schema's version if it has a schema.
     Sqlite {
         /// The schema's version.
         schema_version: Option<i32>,
@@ -38,7 +38,7 @@ pub enum StoreInspection {
     InUse,
 }
 
-/// Looks at the configured store and changes nothing.
+/// Inspects the configured store and changes nothing.
 ///
 /// # Errors
 /// If it cannot be used.

@@ -4,7 +4,7 @@
 pub struct Key {
     /// Its path, such as `store.url`.
     pub name: &'static str,
-    /// Its value where nobody sets it; `None`: it is absent then.
+    /// Its default; `None`: it is absent unless it is set.
     pub default: Option<&'static str>,
     /// Whether the value may be shown.
     pub shown: Shown,
@@ -115,7 +115,7 @@ pub const KEYS: &[Key] = &[
         "a file with the key that signs values in Redis, at least 32 bytes; a random one in the \
             database, if not set",
     ),
-    key("cache.near_entries", Some("100000"), "sessions remembered in the process; 0 = none"),
+    key("cache.near_entries", Some("100000"), "sessions cached in the process; 0 = none"),
     key(
         "coherence.max_staleness_ms",
         Some("500"),

@@ -36,8 +36,8 @@ pub(super) fn shown(value: &str, shown: Shown) -> String {
 }
 
 /// Returns a URL without its password and without parameters that may hold one; `None` if its parts
-/// cannot be told apart. One shows the configuration because a URL does not work: a password in it
-/// that is not percent-encoded is a likely reason, and must not be taken for a host or a path.
+/// cannot be distinguished. One shows the configuration because a URL does not work: a password in
+/// it that is not percent-encoded is a likely reason, and must not be taken for a host or a path.
 fn shown_url(value: &str) -> Option<String> {
     if value == "none" {
         return Some(value.to_owned());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_hidden_whole() {
+    fn malformed_url_is_hidden_whole() {
         for value in [
             "postgres://user:sup?ersecret@host/db",
             "redis://:sup?ersecret@host",

@@ -19,7 +19,7 @@ fn own_path(session: &Session) -> String {
 }
 
 #[tokio::test]
-async fn rest_ends_a_session_to_the_millisecond_whichever_layer_answers() {
+async fn idle_timeout_applies_to_the_millisecond_whichever_layer_serves() {
     let setting = Setting::new();
     let [resting, other] = [1, 2].map(|n| Session {
         idle_timeout: Some(TimeDelta::minutes(15)),
@@ -54,13 +54,13 @@ async fn rest_ends_a_session_to_the_millisecond_whichever_layer_answers() {
 }
 
 #[tokio::test]
-async fn requests_of_a_user_are_use_and_reads_of_the_backend_are_not() {
+async fn requests_of_a_user_are_activity_and_reads_of_the_backend_are_not() {
     let setting = Setting::new();
     let session = Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() };
     setting.store(&session).await;
     for _ in 0..5 {
         setting.clock.advance(TimeDelta::minutes(9));
-        // Nothing of it is written yet, and nobody is taken for idle.
+        // Nothing of it is written yet, and the session is not idle.
         assert_eq!(
             setting.get_in(&session, "/api/v1/sessions/current").await.json()["status"],
             "live"
@@ -75,7 +75,7 @@ async fn requests_of_a_user_are_use_and_reads_of_the_backend_are_not() {
 }
 
 #[tokio::test]
-async fn the_backend_reports_use_with_an_address() {
+async fn backend_reports_activity_with_an_address() {
     let setting = Setting::new();
     let session = fixtures::session();
     setting.store(&session).await;
@@ -115,7 +115,7 @@ async fn an_owner_names_a_device_and_takes_the_name_away() {
     setting.store(&strangers).await;
     let name = async |body: Value| setting.patch_in(&own, &own_path(&own), &body.to_string()).await;
 
-    // Whatever remembers the session has seen it.
+    // Every cache of the session has seen it.
     setting.get_in(&own, &own_path(&own)).await;
     let answer = name(json!({ "name": "  Küche 📱 " })).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["name"]), (200, &json!("Küche 📱")));
@@ -254,7 +254,7 @@ async fn a_sign_in_can_be_repeated_with_its_key() {
 }
 
 #[tokio::test]
-async fn everybody_is_signed_out_on_request_and_not_by_mistake() {
+async fn all_sessions_are_revoked_on_request_and_not_by_mistake() {
     let setting = Setting::new();
     let [a, b] = [1, 2].map(fixtures::session_number);
     let b = Session { user_id: fixtures::another_user(), ..b };

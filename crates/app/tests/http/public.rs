@@ -106,7 +106,7 @@ async fn anothers_session_and_no_session_are_the_same_answer_to_the_byte() {
 }
 
 #[tokio::test]
-async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
+async fn terminated_session_of_ones_own_is_shown_with_its_status() {
     let (setting, sessions) = setting().await;
     let at = fixtures::now() - TimeDelta::days(1);
     let revoked = Session {
@@ -127,7 +127,7 @@ async fn an_ended_session_of_ones_own_is_shown_with_its_verdict() {
 }
 
 #[tokio::test]
-async fn whose_own_session_is_over_is_told_so_whatever_is_asked() {
+async fn caller_whose_own_session_is_terminated_gets_session_ended_on_every_route() {
     let (setting, sessions) = setting().await;
     let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let revoked = Session { revocation, ..fixtures::session_number(10) };
@@ -143,7 +143,7 @@ async fn whose_own_session_is_over_is_told_so_whatever_is_asked() {
 }
 
 #[tokio::test]
-async fn a_session_is_over_at_its_expiry_from_the_cache_too() {
+async fn cached_session_expires_too() {
     let setting = Setting::new();
     let session =
         Session { expires_at: fixtures::now() + TimeDelta::milliseconds(2), ..fixtures::session() };
@@ -161,7 +161,7 @@ async fn a_session_is_over_at_its_expiry_from_the_cache_too() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_nobody_is_anybody() {
+async fn request_without_a_good_token_is_unauthenticated() {
     let (setting, sessions) = setting().await;
     let session = &sessions.own;
     let claims = |sid: serde_json::Value, exp: i64| {
@@ -185,7 +185,7 @@ async fn without_a_good_token_nobody_is_anybody() {
         Some(no_session),
     ];
     for header in headers {
-        // Whoever it may be is asked before what is asked for is looked at.
+        // The caller is authenticated before the request is examined.
         for path in [path(session), "/api/v1/sessions/not-a-uuid".into()] {
             let answer = setting.get(&path, header.as_deref()).await;
             assert_eq!(answer.problem(), (401, "unauthenticated".into()), "{header:?}");
@@ -218,7 +218,7 @@ async fn a_dead_database_is_unavailable_and_never_logged_out_or_not_found() {
     setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
     setting.take_database_down();
 
-    // What is remembered is still answered; what is not is neither 401 nor 404.
+    // What is cached is still served; what is not is neither 401 nor 404.
     assert_eq!(setting.get_in(&sessions.own, "/api/v1/sessions/current").await.status, 200);
     for (session, path) in [
         (&sessions.own, path(&sessions.other_device)),
@@ -264,7 +264,7 @@ async fn a_backends_plain_request_id_is_kept_and_any_other_replaced() {
 }
 
 #[tokio::test]
-async fn nobody_owns_the_nil_user() {
+async fn nil_user_is_refused() {
     let (setting, sessions) = setting().await;
     let answer = setting
         .get(&path(&sessions.own), Some(&bearer(UserId(Uuid::nil()), sessions.own.id)))
@@ -277,9 +277,9 @@ async fn status(setting: &Setting, asker: &Session, session: &Session) -> String
 }
 
 #[tokio::test]
-async fn signing_out_a_device_ends_it_at_once_and_again_is_no_error() {
+async fn signing_out_a_device_revokes_it_at_once_and_again_is_no_error() {
     let (setting, sessions) = setting().await;
-    // Both are remembered by the cache.
+    // Both are in the cache.
     setting.get_in(&sessions.own, &path(&sessions.other_device)).await;
     let answer = setting
         .delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "lost phone"}"#)
@@ -331,7 +331,7 @@ async fn signing_out_all_others_spares_this_one_and_other_people() {
 }
 
 #[tokio::test]
-async fn a_stranger_signs_nobody_out_and_learns_nothing() {
+async fn stranger_revokes_nothing_and_learns_nothing() {
     let (setting, sessions) = setting().await;
     let anothers = setting.delete_in(&sessions.own, &path(&sessions.strangers), "{}").await;
     let unknown =
@@ -342,7 +342,7 @@ async fn a_stranger_signs_nobody_out_and_learns_nothing() {
 }
 
 #[tokio::test]
-async fn a_bad_reason_ends_nothing() {
+async fn bad_reason_revokes_nothing() {
     let (setting, sessions) = setting().await;
     let long = json!({ "reason": "x".repeat(256) }).to_string();
     for (body, status, field) in [
@@ -438,7 +438,7 @@ async fn bad_list_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn nothing_is_ended_or_listed_while_the_database_is_down() {
+async fn nothing_is_revoked_or_listed_while_the_database_is_down() {
     let (setting, sessions) = setting().await;
     setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
     setting.take_database_down();

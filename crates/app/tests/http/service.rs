@@ -67,7 +67,7 @@ async fn a_sign_in_is_created_stored_and_read_back() {
 }
 
 #[tokio::test]
-async fn a_wish_for_the_end_is_kept_to_the_microsecond_and_within_the_lifetime() {
+async fn requested_expiry_is_kept_to_the_microsecond_and_within_the_lifetime() {
     let setting = Setting::new();
     let expires = async |wish: &str| {
         let body =
@@ -258,7 +258,7 @@ async fn a_dead_database_makes_the_node_unready_and_every_answer_503() {
 }
 
 #[tokio::test]
-async fn a_session_ends_when_it_is_to() {
+async fn session_expires_at_its_requested_expiry() {
     let setting = Setting::new();
     let body = json!({
         "user_id": fixtures::session().user_id.to_string(),
@@ -272,7 +272,7 @@ async fn a_session_ends_when_it_is_to() {
 }
 
 #[tokio::test]
-async fn the_backend_ends_one_some_or_all_of_a_users_sessions() {
+async fn backend_revokes_one_some_or_all_of_a_users_sessions() {
     let setting = Setting::new();
     let sessions: Vec<_> = (1..=6).map(fixtures::session_number).collect();
     for session in &sessions {
@@ -354,10 +354,10 @@ async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
     );
 }
 
-/// Whoever cannot wait is told from when on nobody answers the session as live: here at once, since
-/// there is no other node.
+/// A caller that does not wait learns from when on no node serves the session as live: here at
+/// once, since there is no other node.
 #[tokio::test]
-async fn who_prefers_not_to_wait_is_told_when_an_end_is_final() {
+async fn caller_that_does_not_wait_learns_when_a_revocation_is_effective() {
     let setting = Setting::new();
     let session = fixtures::session();
     setting.store(&session).await;

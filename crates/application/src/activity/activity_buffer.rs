@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_written_is_neither_dropped_nor_written_twice() {
+    fn activity_that_is_being_written_is_neither_dropped_nor_written_twice() {
         let (f, session) = (fixture(), fixtures::session());
         f.record(&session, 0);
         let mut taken = f.buffer.take_due();
@@ -563,7 +563,7 @@ mod tests {
         f.buffer.record(&session, None, None, at(3));
         assert!(
             !f.buffer.record_if_buffered(session.id, None, at(4), servable),
-            "nobody knows what the read had seen"
+            "the read version is unknown"
         );
     }
 

@@ -11,7 +11,7 @@ use super::RevocationState;
 
 /// The near cache, then the shared one. Caches are not trusted: what they hold is served only if it
 /// [is servable](RevocationState::is_servable) at the moment of the answer. So no handler can
-/// forget to ask, and none has to know.
+/// skip it, and none has to know of it.
 pub struct CoherentSessionCache {
     near: Option<Arc<dyn SessionCache>>,
     shared: Option<Arc<dyn SessionCache>>,

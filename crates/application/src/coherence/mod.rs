@@ -1,12 +1,12 @@
 //! The protocol that makes a revocation final on every node (`docs/coherence.md`), on a page:
 //!
-//! - [`RevocationState`] is what this node knows of revocations. Whoever is about to serve a cached
-//!   session asks [`is_servable`](RevocationState::is_servable); there is no other way to ask.
+//! - [`RevocationState`] is what this node knows of revocations. Before a cached session is served,
+//!   [`is_servable`](RevocationState::is_servable); there is no other way to ask.
 //! - [`RevocationFollower`] polls the log of revocations into the state, and reports what this node
 //!   has merged.
 //! - [`CoherentSessionCache`] serves cached sessions, each only if it is servable at that moment.
 //! - [`SessionRevoker`] runs a revocation: fence, write, invalidate, [`CommitWait`], acknowledge.
-//!   Whatever acknowledges goes through it.
+//!   Every command that acknowledges a revocation goes through it.
 //! - [`PeerMonitor`] removes peers that are dead, so that no revocation waits for them.
 //!
 //! ```text

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::CommitWait;
 
-/// A peer is dead whose heartbeat stood still for so many of its maximum stalenesses.
+/// A peer is dead once it has missed heartbeats for this many of its maximum stalenesses.
 const STALENESSES_UNTIL_DEAD: u32 = 10;
 
-/// Looks after the peers of this node: removes those that are dead, so that no revocation waits for
+/// Monitors the peers of this node: removes those that are dead, so that no revocation waits for
 /// them.
 pub struct PeerMonitor {
     feed: Arc<dyn RevocationFeed>,

@@ -128,7 +128,7 @@ impl RevocationState {
         self.map.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Fences sessions, before the store is told to revoke them: this node serves none of them from
+    /// Fences sessions, before the store revokes them: this node serves none of them from
     /// its caches while the fence stands.
     pub(crate) fn fence(self: &Arc<Self>, scopes: impl IntoIterator<Item = Scope>) -> Fence {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);

@@ -66,7 +66,7 @@ impl SessionRevoker {
         Self { session_cache, activity, state, commit_wait, clock }
     }
 
-    /// Fences the sessions, before the store is told to revoke them.
+    /// Fences the sessions, before the store revokes them.
     pub fn begin(&self, scopes: impl IntoIterator<Item = Scope>) -> PendingRevocation<'_> {
         PendingRevocation { revoker: self, fence: self.state.fence(scopes) }
     }
@@ -78,8 +78,8 @@ impl SessionRevoker {
 }
 
 impl PendingRevocation<'_> {
-    /// The store has revoked these, if any, and is not told more. Returns once that is effective on
-    /// every node; or at once, with the moment at which it will be.
+    /// The store has revoked these, if any, and the revocation is complete. Returns once that is
+    /// effective on every node; or at once, with the moment at which it will be.
     ///
     /// Also where nothing was revoked: another caller may have revoked them a moment ago, and this
     /// is an acknowledgement all the same.
@@ -105,7 +105,7 @@ impl PendingRevocation<'_> {
         }
     }
 
-    /// The store has revoked these, and is told to revoke more.
+    /// The store has revoked these, and will revoke more.
     pub async fn invalidate(&self, revoked: &[SessionKey]) {
         self.revoker.invalidate(revoked).await;
     }
@@ -117,7 +117,7 @@ impl PendingRevocation<'_> {
 
     /// The store did not do it, or not all of it, or the outcome is unknown. Nothing is
     /// acknowledged, so this node need not know more than any other: if it was done after all, the
-    /// next poll tells.
+    /// next poll shows it.
     pub fn failed(self, error: PortError) -> PortError {
         self.fence.release();
         error

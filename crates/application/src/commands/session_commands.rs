@@ -49,7 +49,7 @@ impl CreateSession {
 pub struct EditSession {
     /// Which.
     pub session_id: SessionId,
-    /// Whose it has to be; anybody's, if absent.
+    /// The user that has to own it; any user, if absent.
     pub owner: Option<UserId>,
     /// What to change: a name of at most [`domain::NAME_MAX_CHARS`], metadata of at most
     /// [`domain::METADATA_MAX_BYTES`].
@@ -70,7 +70,7 @@ pub struct RecordActivity {
 pub struct RevokeSession {
     /// Which.
     pub session_id: SessionId,
-    /// Whose it has to be; anybody's, if absent.
+    /// The user that has to own it; any user, if absent.
     pub owner: Option<UserId>,
     /// Why; at most [`domain::REASON_MAX_CHARS`].
     pub reason: Option<String>,
@@ -108,7 +108,7 @@ pub struct RevokeAllUserSessions {
     pub acknowledge: Acknowledge,
 }
 
-/// End everybody's sessions.
+/// Revoke every user's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeAllSessions {
     /// Why.
@@ -119,14 +119,14 @@ pub struct RevokeAllSessions {
     pub acknowledge: Acknowledge,
 }
 
-/// Clear away some of what is over.
+/// Purge some expired and revoked sessions, and old events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanUp {
     /// Sessions and events that one step takes at most.
     pub limit: u32,
 }
 
-/// Bring over some of another system's sessions.
+/// Import some of another system's sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportSessions {
     /// Those with greater ids; from the first, if absent.

@@ -1,5 +1,5 @@
 //! Moments of a monotonic clock, and the moment at which a revocation may be acknowledged without
-//! hearing from anybody.
+//! communicating.
 
 use std::time::Duration;
 

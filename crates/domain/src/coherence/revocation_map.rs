@@ -383,7 +383,7 @@ impl Log {
     }
 }
 
-/// For the model of the protocol, which tells states apart by their hash: what decides whether a
+/// For the model of the protocol, which distinguishes states by their hash: what decides whether a
 /// session is servable. When entries are to be dropped is left out, and maps, which have no order,
 /// are hashed sorted.
 impl Hash for RevocationMap {

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 
-/// Tells what a user agent says of a device.
+/// Recognises a device by its user agent.
 ///
 /// MUST neither block nor fail: an enricher that does not know, or is not ready, answers `None`.
 pub trait DeviceEnricher: Send + Sync {

@@ -20,8 +20,9 @@ pub enum PortError {
     /// can help.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Source),
-    /// The store was told, and did not say whether it did it. Doing it again is safe, and tells.
-    #[error("nobody knows whether it was done")]
+    /// The store did not report whether it carried out the change. Repeating it is safe, and shows
+    /// it.
+    #[error("the outcome is unknown")]
     OutcomeUnknown(#[source] Source),
     /// What was read breaks the rules of the domain. Trying again does not help.
     #[error("a stored record is corrupt")]
@@ -44,7 +45,7 @@ impl PortError {
         Self::OutcomeUnknown(source.into())
     }
 
-    /// What each of several who waited for one answer of a read is told.
+    /// Returns the error for each of several callers that waited for one read.
     pub fn shared(error: Arc<Self>) -> Self {
         match *error {
             Self::Corrupt(_) => Self::corrupt(error),

@@ -22,13 +22,13 @@ pub struct EventQuery {
 /// What happened to sessions, in an order that all readers share.
 ///
 /// The store writes an event in the same transaction as the change (a transactional outbox),
-/// whoever makes the change.
+/// whatever statement makes the change.
 ///
 /// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once each;
 ///   nothing else does.
 /// - `events_are_read_in_order_page_by_page`: each exactly once, in the order of positions.
-/// - `no_event_is_lost_between_parallel_writers`: whoever reads on from the last position that they
-///   saw MUST see every event, in whatever order writers commit.
+/// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position that
+///   it saw MUST see every event, in whatever order writers commit.
 /// - `events_of_one_session_or_user_are_told_apart`: the audit trail.
 #[async_trait]
 pub trait EventOutbox: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Tells where an address is.
+/// Returns the place of an address.
 ///
 /// MUST neither block nor fail: an enricher that does not know, or is not ready, answers `None`.
 pub trait LocationEnricher: Send + Sync {

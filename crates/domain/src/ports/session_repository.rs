@@ -118,17 +118,17 @@ pub struct SessionEdit {
 /// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with
 ///   [`SessionLimit::eviction`].
 /// - `limit_that_denies_stores_nothing`
-/// - `parallel_sign_ins_never_exceed_the_limit`: at no moment that anybody can see.
+/// - `parallel_sign_ins_never_exceed_the_limit`: at no moment that a reader can observe.
 /// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of one moment too.
 /// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are
 ///   active.
-/// - `nobody_sees_anothers_list`
+/// - `list_has_no_session_of_another_user`
 /// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that
 ///   were over already.
 /// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
 /// - `revoke_all_spares_exactly_the_excepted_session`
-/// - `everybody_is_revoked_batch_by_batch`: each session once, in ascending order of ids.
-/// - `what_is_idle_is_neither_active_nor_counted_against_a_limit`
+/// - `all_sessions_are_revoked_batch_by_batch`: each session once, in ascending order of ids.
+/// - `idle_session_is_neither_active_nor_counted_against_a_limit`
 /// - `touches_move_activity_and_never_back`: as [`Session::touch`] says, for each of them by
 ///   itself.
 /// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown
@@ -209,7 +209,7 @@ pub trait SessionRepository: Send + Sync {
     /// As for [`revoke`](Self::revoke).
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError>;
 
-    /// Ends those of these sessions that nobody has ended yet, and answers them. Unknown ids are
+    /// Revokes those of these sessions that are not revoked yet, and returns them. Unknown ids are
     /// passed over.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ pub trait SessionRepository: Send + Sync {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError>;
 
-    /// Ends at most `limit` sessions of the user that nobody has ended yet, but `except`, and
+    /// Revokes at most `limit` sessions of the user that are not revoked yet, but `except`, and
     /// answers them.
     ///
     /// MUST write an entry about the user to the log of revocations, also if there is no such
@@ -238,8 +238,8 @@ pub trait SessionRepository: Send + Sync {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError>;
 
-    /// Ends at most `limit` sessions that nobody has ended yet, of those whose ids are greater than
-    /// `after`, and answers them by ascending id.
+    /// Revokes at most `limit` sessions that are not revoked yet, of those whose ids are greater
+    /// than `after`, and answers them by ascending id.
     ///
     /// MUST write an entry about all users to the log of revocations where `after` is `None`, also
     /// if there is no session.

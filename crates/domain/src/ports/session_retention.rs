@@ -12,7 +12,7 @@ use super::PortError;
 ///   come, revoked ones aside; each with its event.
 /// - `ended_sessions_are_deleted_after_their_retention`: by when they ended; live ones, and ones
 ///   whose end was not noted yet, MUST stay.
-/// - `what_was_revoked_and_deleted_is_imported_no_more`: another system may still have it as live,
+/// - `revoked_and_deleted_session_is_not_imported_again`: another system may still have it as live,
 ///   until its lifetime has passed.
 /// - `old_events_are_deleted_and_positions_are_not_used_again`
 /// - `batches_are_bounded_and_the_backlog_is_counted`

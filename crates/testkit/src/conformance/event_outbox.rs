@@ -26,7 +26,7 @@ macro_rules! event_outbox_contract {
                 every_change_writes_its_event,
                 events_are_read_in_order_page_by_page,
                 no_event_is_lost_between_parallel_writers,
-                events_of_one_session_or_user_are_told_apart,
+                events_of_one_session_or_user_are_recorded_apart,
             ]
         );
     };
@@ -36,9 +36,9 @@ async fn all(outbox: &dyn EventOutbox) -> Vec<SessionEvent> {
     outbox.events(&EventQuery { limit: 1000, ..EventQuery::default() }).await.unwrap()
 }
 
-type Told = (SessionEventKind, SessionId, Option<String>, Option<Actor>);
+type Recorded = (SessionEventKind, SessionId, Option<String>, Option<Actor>);
 
-fn told(event: &SessionEvent) -> Told {
+fn recorded(event: &SessionEvent) -> Recorded {
     (event.kind, event.session_id, event.reason.clone(), event.actor.clone())
 }
 
@@ -96,7 +96,7 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
 
     let events = all(&*stores.events).await;
     let of = |id| {
-        events.iter().filter(move |event| event.session_id == id).map(told).collect::<Vec<_>>()
+        events.iter().filter(move |event| event.session_id == id).map(recorded).collect::<Vec<_>>()
     };
     let created = |session: &Session| (SessionEventKind::Created, session.id, None, None);
     let text = |text: &str| Some(text.to_owned());
@@ -203,8 +203,8 @@ pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
     assert_eq!(ids, (1..=100).map(|n| fixtures::session_number(n).id).collect::<Vec<_>>());
 }
 
-/// One session's story, one user's, or everybody's.
-pub async fn events_of_one_session_or_user_are_told_apart(stores: &Stores) {
+/// The history of one session, of one user, or of all users.
+pub async fn events_of_one_session_or_user_are_recorded_apart(stores: &Stores) {
     let [a, b] = [1, 2].map(fixtures::session_number);
     let c = Session { user_id: fixtures::another_user(), ..fixtures::session_number(3) };
     for session in [&a, &b, &c] {

@@ -245,7 +245,7 @@ pub async fn first_poll_brings_what_the_log_still_has(stores: &Stores) {
     assert!(page.starts_over.is_some(), "a position that means nothing");
 }
 
-/// What was read before a revocation is told from what was read after it.
+/// What was read before a revocation is distinguished from what was read after it.
 pub async fn read_version_says_which_revocations_it_saw(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
     let [a, b] = [1, 2].map(fixtures::session_number);

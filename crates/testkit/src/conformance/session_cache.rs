@@ -97,7 +97,7 @@ pub async fn later_set_replaces_earlier(cache: &dyn SessionCache) {
     );
 }
 
-/// A revoked session is not remembered.
+/// A revoked session is not cached.
 pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
     let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let session = Session { revocation, ..fixtures::session() };
@@ -105,7 +105,7 @@ pub async fn revoked_session_is_never_cached(cache: &dyn SessionCache) {
     assert_eq!(get(cache, &session).await, None);
 }
 
-/// What was removed is forgotten, and nothing else; removing what is not there is no matter.
+/// What was removed is gone, and nothing else; removing what is not there has no effect.
 pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
     let sessions: Vec<_> = (1..=20).map(fixtures::session_number).collect();
     for session in &sessions {

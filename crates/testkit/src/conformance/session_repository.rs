@@ -38,12 +38,12 @@ macro_rules! session_repository_contract {
                 parallel_sign_ins_never_exceed_the_limit,
                 sessions_are_listed_newest_first_page_by_page,
                 counts_and_active_only_leave_out_what_is_over,
-                nobody_sees_anothers_list,
+                list_has_no_session_of_another_user,
                 revoked_sessions_are_answered_once,
                 first_revocation_is_kept,
                 revoke_all_spares_exactly_the_excepted_session,
-                everybody_is_revoked_batch_by_batch,
-                what_is_idle_is_neither_active_nor_counted_against_a_limit,
+                all_sessions_are_revoked_batch_by_batch,
+                idle_session_is_neither_active_nor_counted_against_a_limit,
                 touches_move_activity_and_never_back,
                 touches_do_not_wake_what_is_over,
                 a_sliding_session_is_renewed_by_touches,
@@ -123,7 +123,8 @@ pub async fn text_is_kept_verbatim(repo: &dyn SessionRepository) {
     }
 }
 
-/// Of many who insert one id at once, exactly one succeeds and the others are told.
+/// Of many concurrent insertions of one id, exactly one succeeds and the others report the
+/// conflict.
 pub async fn parallel_inserts_of_one_id_leave_one_row(repo: &dyn SessionRepository) {
     let session = fixtures::session();
     let insert = || repo.insert(&session, None);
@@ -218,7 +219,7 @@ pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRep
 }
 
 /// A list is one user's.
-pub async fn nobody_sees_anothers_list(repo: &dyn SessionRepository) {
+pub async fn list_has_no_session_of_another_user(repo: &dyn SessionRepository) {
     repo.insert(&fixtures::session(), None).await.unwrap();
     let another = SessionListing { user_id: fixtures::another_user(), ..listing() };
     let page = repo.list_by_user(&another).await.unwrap();
@@ -241,7 +242,7 @@ pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
     assert!(!crate::find_session(repo, sessions[3].id).await.unwrap().is_revoked());
 }
 
-/// Time, reason and actor of a revocation never change, whoever ends the session again.
+/// Time, reason and actor of a revocation never change, whatever revokes the session again.
 pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let session = fixtures::session();
     repo.insert(&session, None).await.unwrap();
@@ -255,7 +256,7 @@ pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     assert_eq!(crate::find_session(repo, session.id).await.unwrap().revocation, Some(first.into()));
 }
 
-/// All of the user's but one, and nobody else's.
+/// All of the user's but one, and no other user's.
 pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRepository) {
     let own: Vec<_> = (1..=5).map(fixtures::session_number).collect();
     let strangers = Session { user_id: fixtures::another_user(), ..fixtures::session_number(6) };
@@ -273,7 +274,7 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     let expected: Vec<_> =
         own.iter().filter(|session| session.id != own[2].id).map(ended).collect();
     assert_eq!(sorted(ended_now), expected);
-    // Somebody else's session as the exception spares nothing.
+    // Another user's session as the exception spares nothing.
     let rest =
         repo.revoke_all_of_user(user_id, Some(strangers.id), 10, &revocation("all")).await.unwrap();
     assert_eq!(rest, [ended(&own[2])]);
@@ -323,7 +324,7 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
     assert_eq!(evicted.len(), 3);
 }
 
-/// At the limit nothing is stored and nobody is ended; below it, all is as without.
+/// At the limit nothing is stored and nothing is evicted; below it, all is as without.
 pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
     two_over_and_three_live(repo).await;
     let insert = async |n, max| {
@@ -337,7 +338,7 @@ pub async fn limit_that_denies_stores_nothing(repo: &dyn SessionRepository) {
     assert_eq!(repo.list_by_user(&listing()).await.unwrap().active_count, 4);
 }
 
-/// Sixty sign-ins at once at a limit of two: nobody who looks ever sees more than two live ones,
+/// Sixty sign-ins at once at a limit of two: no reader ever sees more than two live ones,
 /// and two are left.
 pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionRepository) {
     let done = AtomicBool::new(false);
@@ -360,35 +361,35 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
         evicted
     };
     let watch = async {
-        let mut looks = 0;
+        let mut observations = 0;
         while !done.load(Ordering::SeqCst) {
             if let Ok(page) = repo.list_by_user(&listing()).await {
                 assert!(page.active_count <= 2, "{} live sessions", page.active_count);
-                looks += 1;
+                observations += 1;
             }
             tokio::task::yield_now().await;
         }
-        looks
+        observations
     };
-    let (looks, evicted) = tokio::join!(watch, sign_ins);
-    assert!(evicted.len() == 60 && looks > 0);
+    let (observations, evicted) = tokio::join!(watch, sign_ins);
+    assert!(evicted.len() == 60 && observations > 0);
     let page = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (60, 2));
 }
 
 /// By ascending id, each once; what was ended before is passed over.
-pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
+pub async fn all_sessions_are_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=7).map(fixtures::session_number).collect();
     sessions[2].revocation = Some(revocation("before").into());
     sessions[4].user_id = fixtures::another_user();
     sessions[5].expires_at = fixtures::now() + TimeDelta::microseconds(1);
     insert_all(repo, &sessions).await;
-    let everybody = Box::new(revocation("everybody"));
+    let all_users = Box::new(revocation("all_users"));
     let (mut after, mut batches) = (None, Vec::new());
-    let turns = Turns::at_most(3, "revoking everybody's sessions in two batches");
+    let turns = Turns::at_most(3, "revoking all_users's sessions in two batches");
     loop {
         turns.next(&batches.last()).await;
-        let batch = repo.revoke_all_sessions(after, 4, &everybody).await.unwrap();
+        let batch = repo.revoke_all_sessions(after, 4, &all_users).await.unwrap();
         let Some(last) = batch.last() else { break };
         after = Some(last.id);
         batches.push(batch);
@@ -398,13 +399,13 @@ pub async fn everybody_is_revoked_batch_by_batch(repo: &dyn SessionRepository) {
         sessions.iter().filter(|session| !session.is_revoked()).map(ended).collect();
     assert_eq!(batches.concat(), expected);
     for session in &sessions {
-        let expected = session.revocation.clone().unwrap_or(everybody.clone());
+        let expected = session.revocation.clone().unwrap_or(all_users.clone());
         assert_eq!(crate::find_session(repo, session.id).await.unwrap().revocation, Some(expected));
     }
 }
 
 /// Rest ends a session as its lifetime does, to the microsecond.
-pub async fn what_is_idle_is_neither_active_nor_counted_against_a_limit(
+pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
     repo: &dyn SessionRepository,
 ) {
     let (now, hour) = (fixtures::now(), Some(TimeDelta::hours(1)));

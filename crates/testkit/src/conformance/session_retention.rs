@@ -18,7 +18,7 @@ macro_rules! session_retention_contract {
             [
                 sessions_over_by_time_are_noted_once,
                 ended_sessions_are_deleted_after_their_retention,
-                what_was_revoked_and_deleted_is_imported_no_more,
+                revoked_and_deleted_session_is_not_imported_again,
                 old_events_are_deleted_and_positions_are_not_used_again,
                 batches_are_bounded_and_the_backlog_is_counted,
                 parallel_cleaners_share_the_work,
@@ -57,7 +57,7 @@ async fn are_there(stores: &Stores, sessions: &[Session]) -> Vec<bool> {
 
 /// A session of another system that was revoked here, and deleted before its lifetime had passed:
 /// importing it again must not bring it back to life.
-pub async fn what_was_revoked_and_deleted_is_imported_no_more(stores: &Stores) {
+pub async fn revoked_and_deleted_session_is_not_imported_again(stores: &Stores) {
     let far = fixtures::now() + TimeDelta::days(36_500);
     let [revoked, live] =
         [1, 2].map(|n| Session { expires_at: far, ..fixtures::session_number(n) });
@@ -99,7 +99,7 @@ pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
     assert_eq!(delete(at(30) - moment).await, 0);
     assert_eq!(delete(at(30)).await, 1);
     assert_eq!(are_there(stores, &sessions).await, [true, false, false, false]);
-    // What happened to them is still told.
+    // Their events are still in the feed.
     let events =
         stores.events.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
     assert_eq!(events.len(), 7);
@@ -146,7 +146,7 @@ pub async fn batches_are_bounded_and_the_backlog_is_counted(stores: &Stores) {
     assert_eq!(backlog(100).await, 0);
 }
 
-/// Whoever cleans at the same time: everything is done, and nothing twice.
+/// Concurrent cleanup does everything once.
 pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
     for n in 1..=200 {
         let session = Session { expires_at: at(1), ..fixtures::session_number(n) };

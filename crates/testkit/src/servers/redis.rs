@@ -117,7 +117,7 @@ impl RedisCluster {
                 ])
             })
             .collect();
-        // The servers know each other by explicit bus ports, so they are introduced by hand:
+        // The servers know each other by explicit bus ports, so they are introduced manually:
         // `redis-cli --cluster create` takes the bus port to be the port plus 10000.
         let slots = ["0 5460", "5461 10922", "10923 16383"];
         for (node, range) in nodes.iter().zip(slots) {

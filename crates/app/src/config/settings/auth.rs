@@ -74,7 +74,7 @@ pub struct Scopes {
     pub read: bool,
     /// Create, change and revoke named sessions, or those of a named user.
     pub write: bool,
-    /// Act on everybody's sessions.
+    /// Act on all users' sessions.
     pub operate: bool,
 }
 
@@ -199,7 +199,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Keys fetched over plain HTTP could be anybody's.
+    /// Keys fetched over plain HTTP can be forged on the way.
     fn jwks_url(&self) -> Option<Option<String>> {
         let Some(text) = self.text(JWKS_URL) else { return Some(None) };
         let Ok(url) = reqwest::Url::parse(&text) else {

@@ -204,7 +204,7 @@ mod tests {
     };
 
     #[test]
-    fn user_who_asks_too_often_waits_and_nobody_else_does() {
+    fn user_with_too_many_requests_waits_and_no_other() {
         let limits = Limits::new(&SETTINGS);
         let user = fixtures::session().user_id;
         let admitted = (0..10).filter(|_| limits.admit_user(user).is_ok()).count();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn address_that_fails_too_often_is_blocked_with_its_network_and_nobody_else_is() {
+    fn address_that_fails_too_often_is_blocked_with_its_network_and_no_other() {
         let limits = Limits::new(&SETTINGS);
         let peer = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         let fail = |text: &str| {

@@ -123,7 +123,7 @@ impl Observer {
         self.series.count(method, route, status, took);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // Whatever is answered here is about somebody's sign-in, at this moment.
+        // A response is about one user's session at this moment.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
@@ -191,7 +191,7 @@ impl Series {
         one.count(took);
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let of_route = routes.entry(route.to_owned()).or_default();
-        // Somebody else may have been faster.
+        // Another task may have been faster.
         if !of_route.iter().any(|other| other.is(method, status)) {
             of_route.push(one);
         }

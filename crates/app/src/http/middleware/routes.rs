@@ -14,8 +14,8 @@ pub(crate) fn with_routes<S: Clone + Send + Sync + 'static>(
 }
 
 /// Returns the problem for a path that a listener does not have. If it begins with one of
-/// `elsewhere`, it names the setting of the other listener: whoever has mixed up the ports sees
-/// which one to use.
+/// `elsewhere`, it names the setting of the other listener: a caller that has mixed up the ports
+/// sees which one to use.
 pub(crate) fn no_route(uri: &Uri, elsewhere: &[&str], setting: &str) -> Problem {
     let is_elsewhere = elsewhere.iter().any(|prefix| uri.path().starts_with(prefix));
     if is_elsewhere { Problem::on_other_listener(setting) } else { Problem::not_found() }

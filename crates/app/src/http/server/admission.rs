@@ -127,7 +127,7 @@ pub(crate) struct Place {
 }
 
 impl Connections {
-    /// No connections yet. `name` tells the listeners apart in metrics.
+    /// No connections yet. `name` is the listener's label in metrics.
     pub(crate) fn new(name: &'static str, settings: ConnectionSettings) -> Self {
         let closed = |reason: &'static str| {
             let counter = metrics::counter!(
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_admitted_where_all_are_busy() {
+    async fn no_connection_is_admitted_where_all_are_busy() {
         let connections = connections(2, 2);
         let places = [0, 1].map(|n| connections.admit(address(n)).unwrap());
         for place in &places {

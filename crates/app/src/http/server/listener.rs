@@ -54,7 +54,7 @@ pub struct Lifecycle {
 /// `axum::serve` has no time-outs for reading a head and no bound on connections, so the loop is
 /// our own.
 ///
-/// `name` tells the listeners apart in metrics.
+/// `name` is the listener's label in metrics.
 pub async fn serve(
     name: &'static str,
     listener: TcpListener,

@@ -29,11 +29,11 @@ use crate::http::wire::session_list::page_size;
 
 /// Streams of one node at a time.
 pub const MAX_EVENT_STREAMS: usize = 100;
-/// Events on a page where nobody says how many.
+/// Events on a page by default.
 const DEFAULT_LIMIT: u32 = 100;
 /// Events on a page at most, and those that a stream reads at a time.
 const MAX_LIMIT: u32 = 1000;
-/// How often a stream looks for more, once it has caught up.
+/// How often a stream polls for more, once it has caught up.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a stream shows that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

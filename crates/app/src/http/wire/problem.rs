@@ -226,8 +226,8 @@ impl Problem {
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
-    /// 503: a dependency was told, and did not say whether it did it. Trying again is safe, and
-    /// tells.
+    /// 503: a dependency did not report whether it carried out a change. Trying again is safe, and
+    /// shows it.
     pub(crate) fn outcome_unknown() -> Self {
         let problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -113,7 +113,7 @@ impl<'a> SessionBody<'a> {
     }
 }
 
-/// What each layer has answered; looked up once, by the first answer.
+/// Reads served by each layer; the counters are looked up once.
 static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
     ["near", "redis", "database"]
         .map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
@@ -221,8 +221,8 @@ pub(crate) fn revoked_response(revoked: Revoked) -> Response {
     }
 }
 
-/// The answer to the end of several: 200 with how many nobody had ended before, or 202 with the
-/// moment too.
+/// The response to a revocation of several: 200 with how many were not revoked before, or 202 with
+/// the moment too.
 pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
     let Revoked { count, effective_by } = revoked;
     let body = RevokedBody { revoked_count: Some(count), effective_by };

@@ -16,7 +16,7 @@ use super::fields::{Notion, Text};
 use super::problem::Problem;
 use super::session_body::SessionBody;
 
-/// Sessions on a page where nobody says how many.
+/// Sessions on a page by default.
 const DEFAULT_LIMIT: u32 = 50;
 /// Sessions on a page at most.
 const MAX_LIMIT: u32 = 200;

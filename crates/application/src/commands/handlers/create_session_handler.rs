@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::coherence::{Acknowledge, SessionRevoker};
 use crate::commands::CreateSession;
 
-/// The most sessions of a user that are looked through for those that a repeated sign-in had ended.
+/// The most sessions of a user that are searched for those that a repeated sign-in had evicted.
 const EVICTED_AMONG: u32 = 1000;
 
 /// Why no session was created.
@@ -54,7 +54,7 @@ pub struct CreatedSession {
 pub struct Enrichers {
     /// The device of a user agent.
     pub device: Arc<dyn DeviceEnricher>,
-    /// The place of an address; `None`: nobody knows places.
+    /// The place of an address; `None`: places are not looked up.
     pub location: Option<Arc<dyn LocationEnricher>>,
 }
 
@@ -81,8 +81,8 @@ impl CreateSessionHandler {
         Self { session_repo, revoker, enrichers, clock, ids, policy }
     }
 
-    /// The new session, stored within the limit. Caches learn of it at its first read, and forget
-    /// whom it evicted.
+    /// The new session, stored within the limit. Caches are populated by its first read; they
+    /// invalidate whom it evicted.
     ///
     /// With an idempotency key that was used before for the same request, the session of that
     /// sign-in, as it is now.
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn repeated_sign_in_whose_session_is_terminated_signs_nobody_in() {
+    async fn repeated_sign_in_whose_session_is_terminated_is_refused() {
         let s = setting(1, OnLimit::EvictOldest);
         let with_key = CreateSession {
             idempotency_key: Some(fixtures::idempotency_key("a key")),
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_evicted_is_answered_and_forgotten_by_the_cache() {
+    async fn evicted_sessions_are_returned_and_invalidated_in_the_cache() {
         let s = setting(2, OnLimit::EvictOldest);
         let first = s.handler.handle(command()).await.unwrap().session;
         s.handler.handle(command()).await.unwrap();

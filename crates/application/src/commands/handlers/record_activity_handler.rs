@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_over_or_unknown_cannot_be_used() {
+    async fn terminated_or_unknown_session_takes_no_activity() {
         let (repo, clock) = (Arc::new(MemorySessionRepository::default()), fixtures::clock());
         let monotonic_clock = Arc::new(SteppingClock::default());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), monotonic_clock.clone()));

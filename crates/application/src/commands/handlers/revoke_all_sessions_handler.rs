@@ -1,4 +1,4 @@
-//! Revoke everybody command handler.
+//! Revoke all sessions command handler.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ impl RevokeAllSessionsHandler {
         Self { session_repo, revoker, clock }
     }
 
-    /// Ends them batch by batch, and answers how many nobody had ended before. Whatever was there
-    /// when it began is ended; of sessions that are made meanwhile, some are.
+    /// Revokes them batch by batch, and returns how many were not revoked before. Whatever was
+    /// there when it began is ended; of sessions that are made meanwhile, some are.
     ///
     /// # Errors
     /// [`PortError`] from the store. Some may be ended by then; trying again is safe.
@@ -68,7 +68,7 @@ mod tests {
     use crate::test_support;
 
     #[tokio::test]
-    async fn everybodys_sessions_are_ended_once_and_forgotten_by_the_cache() {
+    async fn all_sessions_are_revoked_once_and_invalidated_in_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(5000, fixtures::clock()));
         let revoker = test_support::revoker(cache.clone());

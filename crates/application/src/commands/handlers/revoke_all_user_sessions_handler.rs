@@ -30,7 +30,7 @@ impl RevokeAllUserSessionsHandler {
         Self { session_repo, revoker, clock }
     }
 
-    /// Ends them, and answers how many nobody had ended before.
+    /// Revokes them, and returns how many were not revoked before.
     ///
     /// # Errors
     /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be

@@ -45,7 +45,7 @@ impl RevokeSessionHandler {
     ///
     /// # Errors
     /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended;
-    /// trying again is safe, and tells.
+    /// trying again is safe, and shows it.
     pub async fn handle(&self, command: RevokeSession) -> Result<Revoked, RevokeSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(RevokeSessionError::SessionNotFound)?.session;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_owner_anybodys_session_is_ended() {
+    async fn without_an_owner_any_users_session_is_revoked() {
         let session = fixtures::session();
         let (repo, _, handler) = setting(&session).await;
         handler

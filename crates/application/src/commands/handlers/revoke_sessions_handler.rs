@@ -25,7 +25,7 @@ impl RevokeSessionsHandler {
         Self { session_repo, revoker, clock }
     }
 
-    /// Ends them, and answers how many nobody had ended before.
+    /// Revokes them, and returns how many were not revoked before.
     ///
     /// # Errors
     /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be

@@ -54,7 +54,7 @@ pub struct SessionResult {
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When it is over, at the latest.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whether somebody has ended it. An ended session is an answer too: an owner may look at an
+    /// Whether it was revoked. A revoked session is returned too: an owner may see an
     /// old device.
     pub is_revoked: bool,
     /// Whether it is the one the question was asked in. The caller sets this.

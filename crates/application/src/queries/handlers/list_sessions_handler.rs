@@ -48,7 +48,7 @@ impl ListUserSessionsHandler {
     pub async fn handle(&self, query: ListUserSessions) -> Result<ListedSessions, PortError> {
         let now = self.clock.now();
         let limit = query.limit as usize;
-        // One more than is asked for tells whether there is another page.
+        // One more than requested shows whether there is another page.
         let listing = SessionListing {
             user_id: query.user_id,
             now,
