@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs everything that has to be green, in phases: formatting, lints, documentation, every test. Installs PostgreSQL, PgBouncer,
-# Redis, nginx, HAProxy, Caddy and openssl from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
+# Runs everything that has to be green, in phases: formatting, lints, documentation, every test.
+# Installs PostgreSQL, PgBouncer, Redis, nginx, HAProxy, Caddy, openssl, Python and Node.js from the
+# distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,6 +17,8 @@ for proxy in nginx haproxy caddy; do
 done
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v git >/dev/null || missing+=(git)
+command -v python3 >/dev/null || missing+=(python3)
+command -v node >/dev/null || missing+=(nodejs)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)
 if [ ${#missing[@]} -gt 0 ]; then

@@ -19,10 +19,11 @@ pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";
 /// in, which are off unless `FAILPOINTS` is set. `tests/documents` runs the binary that is shipped.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("sessiond-with-fail-points"))
+    BINARY.get_or_init(|| example("sessiond-with-fail-points"))
 }
 
-fn build(example: &str) -> PathBuf {
+/// Builds an example of the tests, and returns its path.
+pub fn example(example: &str) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     // The same selection as `cargo test --workspace`, so that nothing is compiled twice.
     build.args(["build", "--quiet", "--workspace", "--example", example]);

@@ -48,7 +48,7 @@ pub struct Block {
     pub document: PathBuf,
     /// The word after the opening fence, such as `sh`.
     pub language: String,
-    /// The lines between the fences, without their indentation.
+    /// The lines between the fences, without the fences' indentation.
     pub text: String,
 }
 
@@ -58,11 +58,15 @@ pub fn blocks() -> Vec<Block> {
 }
 
 fn blocks_of(document: &Path) -> Vec<Block> {
-    let (text, mut blocks) = (read(document), Vec::new());
-    let mut lines = text.lines().map(str::trim_start);
-    while let Some(opening) = lines.find(|line| line.starts_with("```")) {
-        let lines: Vec<_> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
-        let language = opening.trim_start_matches('`').trim().to_owned();
+    let text = read(document);
+    let mut blocks = Vec::new();
+    let is_fence = |line: &&str| line.trim_start().starts_with("```");
+    let mut lines = text.lines();
+    while let Some(opening) = lines.find(is_fence) {
+        let indentation = opening.len() - opening.trim_start().len();
+        let within = |line: &'_ str| line.get(indentation..).unwrap_or_default().to_owned();
+        let lines: Vec<_> = lines.by_ref().take_while(|line| !is_fence(line)).map(within).collect();
+        let language = opening.trim_start().trim_start_matches('`').trim().to_owned();
         blocks.push(Block { document: document.to_owned(), language, text: lines.join("\n") });
     }
     blocks
