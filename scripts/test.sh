@@ -30,7 +30,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-# What the tests leave behind is found there, and nobody else's.
+# Only what these tests leave behind is found there.
 parent=${TMPDIR:-/tmp}
 log=$(mktemp "$parent/sessiond-log-XXXXXX")
 TMPDIR=$(mktemp -d "$parent/sessiond-XXXXXX")

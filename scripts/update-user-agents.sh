@@ -11,7 +11,7 @@ python3 - "$work/package/regexes.yaml" crates/adapters-ua-parser/data/regexes.js
 import json, sys, yaml
 
 parsers = yaml.safe_load(open(sys.argv[1]))
-# Of devices, only those that tell crawlers are used.
+# Of devices, only those that recognise crawlers are used.
 parsers["device_parsers"] = [p for p in parsers["device_parsers"] if p.get("device_replacement") == "Spider"]
 with open(sys.argv[2], "w") as out:
     lists = (json.dumps(name) + ": [\n" + ",\n".join(json.dumps(p, ensure_ascii=False) for p in items) + "\n]" for name, items in parsers.items())

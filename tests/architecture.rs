@@ -242,7 +242,7 @@ fn only_the_composition_root_names_concrete_adapters() {
     let sources = sources("crates/app/src");
     let others: Vec<_> =
         sources.iter().filter(|(path, _)| !path.starts_with("composition/")).collect();
-    assert!(others.len() > 40, "looked at {} files only", others.len());
+    assert!(others.len() > 40, "found {} files only", others.len());
     for (path, source) in others {
         assert!(!product(source).contains("adapters_"), "{path}");
     }
@@ -367,7 +367,7 @@ fn rooms_import_downward_only_and_by_module() {
                 downward += 1;
             }
         }
-        assert!(downward > 0, "{folder}: there is no import that was looked at");
+        assert!(downward > 0, "{folder}: no import was found");
     }
 }
 
@@ -402,5 +402,5 @@ fn every_test_target_is_run_by_a_phase_of_the_test_script() {
             targets += 1;
         }
     }
-    assert!(targets > 10, "looked at {targets} targets only");
+    assert!(targets > 10, "found {targets} targets only");
 }

@@ -103,7 +103,7 @@ struct Node {
     poll: Poll,
     polls: u8,
     merged: Option<Merged>,
-    /// What the database was told of it; the outer `None`: the node is not registered.
+    /// What it has reported to the database; the outer `None`: the node is not registered.
     lease: Option<Option<Merged>>,
     /// The life that it knows, and since when; since always, if it has known it from the beginning.
     knows_life: (u64, Option<u64>),

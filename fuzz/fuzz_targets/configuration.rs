@@ -1,5 +1,5 @@
 //! Whatever stands in the configuration file: it is taken or refused, line by line, and no value is
-//! told.
+//! shown.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ const SECRET: &str = "correct-horse-battery-staple";
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // Whoever writes it leaves the secret where they like.
+    // The input may have the secret anywhere.
     let text = text.replace("SECRET", SECRET);
     // Files that a configuration names are not this target's affair.
     if text.contains("_file") {
@@ -39,9 +39,9 @@ fuzz_target!(|data: &[u8]| {
                 .unwrap_or_default()
         }
     };
-    // The name of a key that there is not is told, and may be anything.
-    let told = message
+    // The name of an unknown key is reported, and may be anything.
+    let is_shown = message
         .lines()
         .any(|line| line.contains(SECRET) && !line.contains("unknown configuration key"));
-    assert!(!told, "{message}");
+    assert!(!is_shown, "{message}");
 });

@@ -54,7 +54,7 @@ async fn activity_is_kept_while_the_database_does_not_take_it() {
     let node = Node::start(&[("SESSIOND_STORE__URL", &database.url())]).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
-    // The row is locked by somebody else: a write fails, a read does not.
+    // The row is locked by another transaction: a write fails, a read does not.
     std::thread::scope(|scope| {
         scope.spawn(|| {
             database.psql("BEGIN; SELECT id FROM sessions FOR UPDATE; SELECT pg_sleep(2); COMMIT")
@@ -101,7 +101,7 @@ async fn activity_on_one_node_keeps_a_session_from_being_idle_on_another() {
     assert_eq!((status, &problem["code"]), (409, &json!("session_ended")));
 }
 
-/// A sliding session outlives its lifetime while it is used; each renewal is told.
+/// A sliding session outlives its lifetime while it is used; each renewal is an event.
 #[tokio::test]
 async fn a_sliding_session_lives_for_as_long_as_it_is_used() {
     let settings = [("SESSIOND_SESSIONS__LIFETIME", "2s"), ("SESSIOND_SESSIONS__SLIDING", "true")];

@@ -37,7 +37,7 @@ async fn status_of(node: &Node, session: &str) -> String {
     node.service_read(session, ALICE).await.body["status"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Both nodes have it in the process and in Redis; whoever ends it, the other one's next read
+/// Both nodes have it in the process and in Redis; whichever revokes it, the other one's next read
 /// knows.
 #[tokio::test]
 async fn no_node_serves_a_revoked_session_as_live_after_the_acknowledgement() {
@@ -139,7 +139,7 @@ async fn redis_cannot_bring_a_revoked_session_back() {
 }
 
 /// A node that is gone is waited for, at most delta; one that left in order is not; and one that is
-/// killed is forgotten in the end.
+/// killed is removed in the end.
 #[tokio::test]
 async fn revocation_waits_for_a_silent_node_at_most_max_staleness_and_not_for_one_that_left() {
     let database = PostgresServer::shared().database();
@@ -227,12 +227,12 @@ async fn revocation_of_unknown_outcome_is_no_success_and_can_be_repeated() {
         database.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"));
         database.psql("SELECT pg_reload_conf()");
     };
-    set_standby("nobody");
+    set_standby("absent");
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (status, body) =
         node.service_once(Method::DELETE, &format!("sessions/{session}"), json!({})).await;
     assert_eq!((status, &body["code"]), (503, &json!("outcome_unknown")));
-    // Nobody waits any more, and now it is committed.
+    // It is not waited for any more, and now it is committed.
     database.psql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
     );
@@ -259,7 +259,7 @@ async fn revocation_that_never_reached_the_database_is_not_of_unknown_outcome() 
     }
 }
 
-/// Whoever does not wait is told from when on it is final, and so it is.
+/// A caller that does not wait learns from when on it is effective, and so it is.
 #[tokio::test]
 async fn revocation_without_waiting_reports_from_when_on_it_is_effective() {
     let database = PostgresServer::shared().database();

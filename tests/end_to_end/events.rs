@@ -1,4 +1,4 @@
-//! What happened to sessions: told in order, whole, and to the end.
+//! The event feed: in order and complete.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use testkit::servers::PostgresServer;
 
 use sessiond_tests::node::{ALICE, BOB, Node};
 
-/// Sign-ins and ends that were acknowledged before the process was killed are told by the next one.
+/// Sign-ins and revocations that were acknowledged before the process was killed are in the feed of
+/// the next one.
 async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
     let start = async || {
         let node = Node::start(&[("SESSIOND_STORE__URL", store)]).await;
@@ -44,7 +45,7 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
         assert_eq!(acknowledged.len(), (round + 1) * 14);
     }
     let node = start().await;
-    let mut told = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut after = 0;
     loop {
         let (_, page) =
@@ -54,15 +55,15 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
             after = event["id"].as_u64().unwrap();
             let kind = if event["type"] == "created" { "created" } else { "revoked" };
             assert!(
-                told.insert((event["session_id"].as_str().unwrap().to_owned(), kind)),
-                "told twice: {event}"
+                seen.insert((event["session_id"].as_str().unwrap().to_owned(), kind)),
+                "listed twice: {event}"
             );
         }
         if page["events"].as_array().unwrap().is_empty() {
             break;
         }
     }
-    assert_eq!(told, acknowledged);
+    assert_eq!(seen, acknowledged);
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn each_kind_of_public_key_is_read_from_pem_and_is_no_secret() {
         let confused = encode(&Header::new(Algorithm::HS256), &claims(&session), &secret).unwrap();
         assert_eq!(status(&node, &session, &confused).await, 401, "{algorithm:?}");
 
-        // With real keys there is no development secret, and nobody mints tokens with one.
+        // With real keys there is no development secret, and tokens are not minted with one.
         assert!(!node.dir.path().join("sessiond-dev-token-secret").exists());
         let mint = ["token", "mint", "--user", ALICE, "--session", &session];
         let settings = [("SESSIOND_AUTH__JWT__PUBLIC_KEY_FILE", "key.pem")];

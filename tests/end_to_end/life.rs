@@ -66,13 +66,13 @@ async fn a_whole_life(node: &Node) {
         page["events"].as_array().unwrap().iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds, ["created", "created", "created", "revoked", "revoked", "revoked"]);
 
-    // In the end the operator signs everybody out.
+    // In the end the operator revokes all sessions.
     let said = node.command(&["session", "revoke-all", "--yes", "--reason", "maintenance"]);
     assert_eq!(said, "sessions revoked: 1\n");
     assert_eq!(node.read("current", &strangers).await.status, 401);
 }
 
-/// What a sign-in is told from: a common browser, at an address that the test file knows.
+/// What a sign-in is recognised by: a common browser, at an address that the test file knows.
 #[tokio::test]
 async fn device_and_place_are_filled_in() {
     const PLACES: &str =

@@ -56,8 +56,8 @@ async fn the_first_read_asks_the_database_and_the_second_redis() {
     );
 }
 
-/// How often the table of sessions was looked into by a node that answered the same read so often.
-async fn looks(reads: usize, near_entries: &str) -> u64 {
+/// How often the table of sessions was scanned by a node that served the same read this many times.
+async fn scans(reads: usize, near_entries: &str) -> u64 {
     let database = PostgresServer::shared().database();
     let near = ("SESSIOND_CACHE__NEAR_ENTRIES", near_entries);
     let never = ("SESSIOND_CLEANUP__INTERVAL", "0s");
@@ -79,16 +79,16 @@ async fn looks(reads: usize, near_entries: &str) -> u64 {
         assert!(stopped.elapsed() < Duration::from_secs(10), "connections outlive their node");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let looks = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = \
+    let scans = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = \
         'sessions'";
-    database.psql(looks).parse().unwrap()
+    database.psql(scans).parse().unwrap()
 }
 
 #[tokio::test]
 async fn read_is_one_database_query_and_none_while_it_is_cached() {
-    let without = looks(0, "0").await;
-    assert_eq!(looks(10, "0").await, without + 10);
-    assert_eq!(looks(10, "1000").await, without + 1);
+    let without = scans(0, "0").await;
+    assert_eq!(scans(10, "0").await, without + 10);
+    assert_eq!(scans(10, "1000").await, without + 1);
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
     node.read(&cached, &cached_token).await;
 
     server.signal("STOP");
-    // Whether what is remembered was ended meanwhile is known for delta; then it is not.
+    // Whether cached sessions were revoked meanwhile is known for max_staleness; then it is not.
     tokio::time::sleep(Duration::from_millis(600)).await;
     for _ in 0..2 {
         for (session, token) in

@@ -25,7 +25,7 @@ async fn two_nodes_purge_terminated_sessions_once() {
     let settings = [
         ("SESSIOND_STORE__URL", url.as_str()),
         // A node cleans up for the first time after a tenth of that, when both nodes are there and
-        // looked at.
+        // checked.
         ("SESSIOND_CLEANUP__INTERVAL", "15s"),
         ("SESSIOND_CLEANUP__RETENTION", "1h"),
     ];
@@ -125,7 +125,7 @@ async fn sessions_of_the_original_are_imported_repeatedly_without_duplicates() {
     );
     assert_eq!(metadata, expected);
 
-    // What is revoked there later is revoked here by the next run, and told.
+    // What is revoked there later is revoked here by the next run, with an event.
     original.psql(
         "UPDATE sessions SET is_revoked = true, revoked_reason = 'late' WHERE id::text \
         LIKE '%0007'",

@@ -1,4 +1,4 @@
-//! Clients that are slow, silent, or send more than anybody should.
+//! Clients that are slow, silent, or send too much.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

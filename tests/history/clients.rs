@@ -17,9 +17,9 @@ pub(crate) const USERS: usize = 40;
 /// Live sessions that are kept.
 const SESSIONS: usize = 160;
 /// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// What an end by hand is effective after: delta, and what a busy machine adds.
-const BY_HAND: Duration = Duration::from_millis(550);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// When a revocation by direct SQL is effective: after max_staleness, and what a busy machine adds.
+const DIRECT_SQL: Duration = Duration::from_millis(550);
 
 /// How far names may be behind: a minute of the caches in the processes after ten of Redis, and an
 /// answer on its way.
@@ -33,7 +33,7 @@ pub(crate) struct Scene {
     pub(crate) ledger: Ledger,
     pub(crate) over: AtomicBool,
     /// A user's sign-ins, and the ends of all of a user's sessions, are one after the other: else
-    /// nobody knew which are meant.
+    /// it was unknown which are meant.
     pub(crate) users: Vec<Mutex<()>>,
 }
 
@@ -76,11 +76,11 @@ type Reply = Option<(u16, bool, Value)>;
 
 /// Sends a request, and waits for the whole answer.
 async fn send(request: RequestBuilder) -> Reply {
-    send_within(request, PATIENCE).await
+    send_within(request, REQUEST_TIMEOUT).await
 }
 
-async fn send_within(request: RequestBuilder, patience: Duration) -> Reply {
-    let response = request.timeout(patience).send().await.ok()?;
+async fn send_within(request: RequestBuilder, timeout: Duration) -> Reply {
+    let response = request.timeout(timeout).send().await.ok()?;
     let status = response.status().as_u16();
     let cached = response
         .headers()
@@ -252,9 +252,10 @@ async fn sign_in(scene: &Scene, rng: &mut Rng, body: &Value) -> (Asked, Reply) {
         let asked =
             Asked::now(place, if attempt == 1 { "a sign-in" } else { "a repeated sign-in" });
         let is_last = attempt == attempts;
-        let patience = if is_last { PATIENCE } else { Duration::from_millis(rng.u64(2..150)) };
+        let timeout =
+            if is_last { REQUEST_TIMEOUT } else { Duration::from_millis(rng.u64(2..150)) };
         // Of half an answer the client learns nothing.
-        let reply = send_within(request.bearer_auth(node.service_key()), patience).await;
+        let reply = send_within(request.bearer_auth(node.service_key()), timeout).await;
         let reply = reply.filter(|(status, _, body)| *status != 201 || body["id"].is_string());
         if is_last || reply.as_ref().is_some_and(|reply| reply.0 == 201) {
             return (asked, reply);
@@ -323,14 +324,14 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
             }
             _ => {
                 scene.ledger.doubt(ids);
-                let asked = Asked::now(place, "an end by hand");
+                let asked = Asked::now(place, "a revocation by direct SQL");
                 // Others commit meanwhile, with greater numbers.
                 let sql = format!(
                     "BEGIN; UPDATE sessions SET revoked_at = now() WHERE id = '{id}' AND \
                         revoked_at IS NULL; SELECT pg_sleep(0.1); COMMIT"
                 );
                 if scene.cluster.sql(&sql).await.is_ok() {
-                    tokio::time::sleep(BY_HAND).await;
+                    tokio::time::sleep(DIRECT_SQL).await;
                     let asked = Asked { at: Instant::now(), ..asked };
                     scene.ledger.ended(asked, ids);
                 }
@@ -339,7 +340,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
     }
 }
 
-/// Gives a session that nobody ends a new name again and again, a number, and looks how old the
+/// Gives a session that is never revoked a new name repeatedly, a number, and checks how old the
 /// names are that are answered.
 pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
     let user_id = user(USERS + 2);
@@ -385,7 +386,7 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
             Some(Ok(number)) if number < given.len() => &given[number + 1..],
             _ => {
                 scene.ledger.violate(format!(
-                    "I10 session {known}: nobody has given it the name {}",
+                    "I10 session {known}: it was never given the name {}",
                     body["name"]
                 ));
                 continue;

@@ -58,9 +58,9 @@ impl Cluster {
             places.push(Place { to_postgres, to_redis, node: RwLock::new(None) });
         }
         let name = database.psql("SELECT current_database()");
-        // What is done by hand has to survive a crash too.
+        // Direct SQL has to survive a crash too.
         database.psql(&format!("ALTER DATABASE {name} SET synchronous_commit = on"));
-        // The nodes set what they depend on; this is what everybody else has.
+        // The nodes set what they depend on; this is what other clients have.
         database.psql(&format!(
             "ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
         ));
@@ -108,7 +108,7 @@ impl Cluster {
         *at.node.write().await = Some(Arc::new(node));
     }
 
-    /// Ends the node of a place with a signal; nobody finds it there any more.
+    /// Ends the node of a place with a signal; it is not used any more.
     pub(crate) async fn end_node(&self, place: usize, signal: &str) {
         let Some(node) = self.places[place].node.write().await.take() else { return };
         node.signal(signal);
@@ -153,7 +153,7 @@ impl Cluster {
     }
 
     /// Copies the database on its server, and lets a node of the copy, which shares Redis, read
-    /// these sessions again and again: there nobody has ended them since. Returns whether it found
+    /// these sessions again and again: there they were not revoked since. Returns whether it found
     /// any live.
     pub(crate) async fn read_at_a_copy(
         &self,
@@ -209,7 +209,7 @@ impl Cluster {
                 assert!(began.elapsed() < Duration::from_secs(20), "the standby does not follow");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            // Whoever committed before that was not waited for.
+            // Commits before that were not waited for.
             tokio::time::sleep(Duration::from_millis(500)).await;
             link.set(Fault::Stall);
             let use_up = "DO $$ BEGIN PERFORM set_config('synchronous_commit', 'off', false);
@@ -217,14 +217,14 @@ impl Cluster {
             self.sql(use_up).await
         };
         if let Err(error) = made_synchronous.await {
-            // Whoever takes over without having everything would lose what was acknowledged.
+            // A standby that takes over without having everything would lose what was acknowledged.
             println!("    {error}");
             link.set(Fault::None);
             let reset = self.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
             let _ = (reset, self.sql("SELECT pg_reload_conf()").await);
             return false;
         }
-        // Time for a look.
+        // Time for a poll.
         tokio::time::sleep(Duration::from_millis(300)).await;
         for place in &self.places {
             place.to_postgres.set(Fault::Refuse);
@@ -276,7 +276,7 @@ impl RedisPair {
         self.primary.signal("KILL");
         self.replica.cli(&["REPLICAOF", "NO", "ONE"]);
         self.link.set(Fault::Refuse);
-        let remembers = self.replica.cli(&["DBSIZE"]) != "0";
+        let is_filled = self.replica.cli(&["DBSIZE"]) != "0";
         for place in places {
             place.to_redis.redirect(self.replica.port());
         }
@@ -284,7 +284,7 @@ impl RedisPair {
         self.link.set(Fault::None);
         let new = tokio::task::block_in_place(|| replica_of(&self.link));
         self.primary = std::mem::replace(&mut self.replica, new);
-        in_step && remembers
+        in_step && is_filled
     }
 
     /// The primary dies and comes back with nothing.

@@ -242,7 +242,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
             cluster.sql(&sql).await.is_ok()
         }
         PrunedLog => {
-            // As the product does it, but at once, and not as somebody does who deletes from the
+            // As the product does it, but at once, and not like a deletion by direct SQL from the
             // log: that would begin a life.
             let trigger = async |sql: &str| {
                 cluster.sql(&format!("ALTER TABLE revocation_log {sql}")).await.is_ok()
@@ -268,7 +268,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         RestoredDatabase => {
             let Ok(backup) = cluster.dump().await else { return false };
             tokio::time::sleep(while_it_lasts).await;
-            // Else nobody knew which of the sign-ins of this moment are revoked.
+            // Otherwise it would be unknown which of the sign-ins of this moment are revoked.
             let mut alone = Vec::new();
             for user in &scene.users {
                 alone.push(user.lock().await);

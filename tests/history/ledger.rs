@@ -17,7 +17,7 @@ const AFTERMATH: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } 
 /// How long something whose outcome is unknown may still happen.
 const TAINT: Duration = Duration::from_secs(15);
 /// Questions about a session that are shown with a broken promise.
-const REMEMBERED: usize = 16;
+const MAX_KEPT: usize = 16;
 
 /// A session, as users name it.
 pub(crate) type Id = String;
@@ -60,7 +60,7 @@ pub(crate) struct Book {
     troubles: Vec<Trouble>,
     /// Users who are signing in at this moment: any of their sessions may be making room.
     signing_in: HashMap<String, u32>,
-    /// Users of whom all sessions may be ended by something whose outcome nobody knows.
+    /// Users of whom all sessions may be revoked by a request of unknown outcome.
     tainted: HashMap<String, Instant>,
     /// A backup is being put back: what was promised before does not count until all sessions are
     /// revoked.
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
     expires: Option<SystemTime>,
     /// Since when its end is acknowledged.
     final_since: Option<Instant>,
-    /// Somebody has tried to end it: its state may be anything until it is acknowledged.
+    /// A client has tried to revoke it: its state may be anything until it is acknowledged.
     pub(crate) doubtful: bool,
     /// A backup from before it was put back.
     pub(crate) may_be_gone: bool,
@@ -182,12 +182,12 @@ impl Ledger {
         }
     }
 
-    /// All of a user's sessions may be ended by something whose outcome nobody knows.
+    /// All of a user's sessions may be revoked by a request of unknown outcome.
     pub(crate) fn taint(&self, user: &str) {
         self.book().taint(user);
     }
 
-    /// Somebody is about to end these.
+    /// A client is about to revoke these.
     pub(crate) fn doubt(&self, ids: &[Id]) {
         let mut book = self.book();
         for id in ids {
@@ -200,7 +200,7 @@ impl Ledger {
     /// The end of these is acknowledged.
     pub(crate) fn ended(&self, asked: Asked, ids: &[Id]) {
         let mut book = self.book();
-        // Under the lock: whoever asks later finds it here.
+        // Under the lock: later requests find it here.
         let now = Instant::now();
         for id in ids {
             let Some(entry) = book.sessions.get_mut(id) else { continue };
@@ -240,7 +240,7 @@ impl Ledger {
         book.counts_from = Some(now);
     }
 
-    /// Nobody knows what became of an end.
+    /// The outcome of a revocation is unknown.
     pub(crate) fn end_unknown(&self, asked: Asked, answer: Answer) {
         let mut book = self.book();
         book.counts.unknown_ends += 1;
@@ -279,7 +279,7 @@ impl Ledger {
 
 impl Entry {
     fn note(&mut self, asked: Asked, answer: impl fmt::Debug) {
-        if self.log.len() == REMEMBERED {
+        if self.log.len() == MAX_KEPT {
             self.log.pop_front();
         }
         let (began, took) = (asked.at, asked.at.elapsed());
@@ -329,7 +329,7 @@ impl Book {
                     self.violate("I6", id, asked, answer);
                 }
             }
-            // Nobody has ended it.
+            // It was not revoked.
             Answer::Revoked if !doubtful && !is_making_room => {
                 self.violate("I2", id, asked, answer)
             }

@@ -76,7 +76,7 @@ pub(crate) async fn run(plan: Plan) -> Report {
     clients.push(tokio::spawn(namer(scene.clone(), Rng::with_seed(plan.seed + 1))));
     let watching = tokio::spawn(watch(scene.clone()));
 
-    // Whoever asks a node in its first second may find it busy connecting.
+    // A node may be busy connecting in its first second.
     tokio::time::sleep(Duration::from_secs(1)).await;
     scene.ledger.trouble_is_over(start);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -135,7 +135,7 @@ pub(crate) async fn run(plan: Plan) -> Report {
     Report { seed: plan.seed, took: began.elapsed(), violations, counts: book.counts, faults }
 }
 
-/// Looks at the database again and again: the limit holds, and what is ended stays as it is.
+/// Checks the database repeatedly: the limit holds, and revoked rows stay as they are.
 async fn watch(scene: Arc<Scene>) {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut restores = 0;
@@ -195,8 +195,8 @@ async fn watch(scene: Arc<Scene>) {
     }
 }
 
-/// Every node says of every session what the database says; and whatever nobody has ended is live
-/// there.
+/// Every node says of every session what the database says; and sessions that were not revoked are
+/// live there.
 async fn all_agree(scene: &Scene) {
     let sessions: Vec<_> = {
         let book = scene.ledger.book();
@@ -220,7 +220,7 @@ async fn all_agree(scene: &Scene) {
             continue;
         };
         if *expected == "revoked" && !doubtful {
-            scene.ledger.violate(format!("I2 session {id} is revoked, and nobody has ended it"));
+            scene.ledger.violate(format!("I2 session {id} is revoked, and no client revoked it"));
         }
         for place in 0..NODES {
             let node = scene.cluster.node(place).await.unwrap();
@@ -251,7 +251,8 @@ async fn measure(scene: &Scene) -> Vec<(u32, (usize, u64))> {
     footprints
 }
 
-/// Whoever was there at the beginning has not grown; a node's near cache may fill up meanwhile.
+/// Processes that were there at the beginning have not grown; a node's near cache may fill up
+/// meanwhile.
 async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) {
     for (pid, (descriptors, resident)) in measure(scene).await {
         let Some((_, (at_first, memory_at_first))) = before.iter().find(|(other, _)| *other == pid)
@@ -283,7 +284,7 @@ impl Report {
                     well"
             ));
         }
-        (reads_after_an_end == 0).then(|| "nobody asked about what was ended".to_owned())
+        (reads_after_an_end == 0).then(|| "no revoked session was read".to_owned())
     }
 }
 

@@ -12,7 +12,7 @@ use domain::{
     SessionEvent, SessionEventKind, SessionId,
 };
 
-/// What the adapters of one in-memory store share: it forgets everything with the process.
+/// What the adapters of one in-memory store share. It is lost with the process.
 #[derive(Clone, Default)]
 pub struct MemoryDatabase(Arc<Shared>);
 

@@ -18,7 +18,7 @@ const WORDS: usize = 4096;
 /// by a minute.
 ///
 /// Exact only where every write to the store goes through this process, as with an embedded store:
-/// it hears of nobody else's.
+/// it has no part in those of other processes.
 pub struct MemorySessionCache {
     /// `None` where there is no room for anything.
     entries: Option<Cache<SessionId, Entry>>,

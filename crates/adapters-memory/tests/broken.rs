@@ -168,10 +168,10 @@ testkit::revocation_feed_of_two_nodes_contract!(
 testkit::session_retention_contract!(stores(), must_fail);
 
 /// A cache that returns sessions as they were set, and another read version.
-struct ForgetsVersions(MemorySessionCache);
+struct DropsVersions(MemorySessionCache);
 
 #[async_trait::async_trait]
-impl SessionCache for ForgetsVersions {
+impl SessionCache for DropsVersions {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let cached = self.0.get(session_id, user_id).await?;
         let snapshot = Snapshot::below(cached.version.snapshot.xmin());
@@ -189,11 +189,11 @@ impl SessionCache for ForgetsVersions {
 
 /// No node could serve what such a cache returns, or all could what they must not.
 #[test]
-fn cache_that_forgets_read_versions_is_reported() {
+fn cache_that_drops_read_versions_is_reported() {
     use testkit::conformance::{assert_fails, session_cache};
 
     assert_fails("set_then_get_returns_the_read_version", || async {
-        let cache = ForgetsVersions(MemorySessionCache::new(100, testkit::fixtures::clock()));
+        let cache = DropsVersions(MemorySessionCache::new(100, testkit::fixtures::clock()));
         session_cache::set_then_get_returns_the_read_version(&cache).await;
     });
 }
@@ -298,7 +298,7 @@ fn pages_that_repeat_themselves_are_reported() {
         session_repository::sessions_are_listed_newest_first_page_by_page(&IgnoresCursors::new())
             .await;
     });
-    assert_fails("everybody_is_revoked", || async {
+    assert_fails("all_sessions_are_revoked", || async {
         session_repository::all_sessions_are_revoked_batch_by_batch(&IgnoresCursors::new()).await;
     });
     let stores = || {

@@ -366,7 +366,7 @@ async fn life_begins_after_a_crash_however_long_the_log_is() {
 }
 
 /// A transaction that is open for hours, in another database of the server, and a prepared one that
-/// was forgotten.
+/// was dropped.
 #[tokio::test]
 async fn open_transaction_elsewhere_costs_nothing() {
     let server = PostgresServer::shared();

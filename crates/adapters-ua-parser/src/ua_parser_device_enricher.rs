@@ -123,7 +123,7 @@ impl DeviceEnricher for UaParserDeviceEnricher {
     }
 }
 
-/// What people call it: the data tells the builds for phones apart.
+/// What people call it: the data has names of its own for the builds for phones.
 fn browser_name(family: &str) -> String {
     kept(match family {
         "Chrome Mobile" | "Chrome Mobile iOS" => "Chrome",

@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_this_machine_and_nothing_that_looks_like_it() {
+    fn loopback_is_this_machine_and_no_similar_name() {
         let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
         for url in
             ["http://localhost:1/", "http://127.0.0.1/", "http://127.8.9.1", "http://[::1]:80/x"]

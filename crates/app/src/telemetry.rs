@@ -135,7 +135,7 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
         "sessiond_cleanup_backlog",
         "Sessions that wait to be noted as over, or deleted; 100000 if more"
     );
-    describe_counter!("sessiond_cleaned_total", "What was cleared away: expired, deleted, events");
+    describe_counter!("sessiond_cleaned_total", "What was purged: expired, deleted, events");
     describe_gauge!(
         "sessiond_poll_age_seconds",
         Unit::Seconds,

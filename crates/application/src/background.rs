@@ -259,7 +259,7 @@ async fn monitor_peers(mut monitor: PeerMonitor, pace: Pace) {
                         revocations do not wait for it any more");
                 }
             }
-            Err(error) => tracing::debug!(%error, "cannot look after the peers of this node"),
+            Err(error) => tracing::debug!(%error, "cannot check the peers of this node"),
         }
     }
 }

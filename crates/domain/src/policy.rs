@@ -16,7 +16,7 @@ pub struct SessionPolicy {
     /// How long a session may rest (the same section: the inactivity time-out); as long as it
     /// likes, if absent.
     pub idle_timeout: Option<TimeDelta>,
-    /// Whether use puts off the end of the lifetime: see
+    /// Whether activity extends the lifetime: see
     /// [`Session::renewal`](crate::Session::renewal).
     pub sliding: bool,
     /// How many live sessions a user may have, where the caller names no number; no limit, if

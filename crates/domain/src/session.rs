@@ -32,7 +32,7 @@ pub const REASON_MAX_CHARS: usize = 255;
 /// used again, and a revocation is never taken back.
 ///
 /// What is large is shared or on the side, so that a copy with later use (`touch`) costs little,
-/// and so does remembering many.
+/// and so does caching many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose identity this row has; made by the server.
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn use_puts_off_the_end_of_rest_and_not_that_of_the_lifetime() {
+    fn activity_resets_the_idle_timeout_and_not_the_lifetime() {
         let mut session = Session { idle_timeout: Some(TimeDelta::seconds(20)), ..session() };
         assert!(
             session.touch(&touch(19, 45)),

@@ -39,8 +39,7 @@ const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name EN
     WHERE id = $1 AND (NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM
     $8))";
 
-/// Whoever locks several sessions does so by ascending id: nobody then waits for anybody in a
-/// circle.
+/// Statements that lock several sessions do so by ascending id, which prevents deadlocks.
 const REVOKE: &str = "WITH doomed AS MATERIALIZED (
         SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL ORDER BY id FOR NO KEY
         UPDATE

@@ -105,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong and where to look, for `sessiond token inspect`.
+    /// What is wrong and what to check, for `sessiond token inspect`.
     pub fn explain(self) -> &'static str {
         match self {
             Self::TooLong => "it is longer than the head of a request may be (16 KiB)",

@@ -21,7 +21,7 @@ use crate::system::SystemClock;
 /// the other's.
 const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::seconds(1);
 
-/// A transaction that is open for longer deserves a look.
+/// A transaction that is open for longer is reported.
 const LONG_TRANSACTION: TimeDelta = TimeDelta::minutes(10);
 /// How long a running node may take to say how it is.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -242,7 +242,7 @@ fn show_list(page: &Value, json: bool) -> Result<()> {
     ))
 }
 
-/// The fields that people look for first, and the rest where there is something to see.
+/// The most used fields first, then those that are present.
 fn show(session: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(session)?));

@@ -63,7 +63,7 @@ impl<T> OnStore<T> {
     }
 }
 
-/// What clears away what is over, on the configured store.
+/// Returns the handler that purges terminated sessions, on the configured store.
 ///
 /// # Errors
 /// If the database cannot be used.

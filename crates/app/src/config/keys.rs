@@ -182,7 +182,7 @@ pub const KEYS: &[Key] = &[
     key(
         "sessions.sliding",
         Some("false"),
-        "`true`: use puts off the end of the lifetime, once less than half of it is left",
+        "`true`: sliding expiration: activity extends the lifetime, once less than half is left",
     ),
     key(
         "sessions.max_per_user",
@@ -227,7 +227,11 @@ pub const KEYS: &[Key] = &[
         Some("60s"),
         "how long the use of a session is kept before it is written, at most",
     ),
-    key("cleanup.interval", Some("1h"), "how often what is over is cleared away; `0s`: never"),
+    key(
+        "cleanup.interval",
+        Some("1h"),
+        "how often expired and revoked sessions are purged; `0s`: never",
+    ),
     key("cleanup.retention", Some("30d"), "how long ended sessions, and events, are kept"),
     key(
         "enrich.geoip_file",

@@ -38,7 +38,7 @@ pub struct ActivityBuffer {
 #[derive(Default)]
 struct Shard {
     entries: HashMap<SessionId, Entry>,
-    /// When to look at which entry. An item whose moment is no longer that of its entry is void.
+    /// When to visit which entry. An item whose time is no longer that of its entry is void.
     due: BinaryHeap<Reverse<(MonotonicInstant, SessionId)>>,
     /// How many entries have activity that is not persisted.
     unpersisted: usize,

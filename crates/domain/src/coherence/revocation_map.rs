@@ -750,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn hash_tells_maps_apart_that_differ_in_what_is_servable() {
+    fn maps_that_differ_in_what_is_servable_have_different_hashes() {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
         let hash =
             |map: &RevocationMap| BuildHasherDefault::<DefaultHasher>::default().hash_one(map);

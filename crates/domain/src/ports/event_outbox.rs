@@ -29,7 +29,7 @@ pub struct EventQuery {
 /// - `events_are_read_in_order_page_by_page`: each exactly once, in the order of positions.
 /// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position that
 ///   it saw MUST see every event, in whatever order writers commit.
-/// - `events_of_one_session_or_user_are_told_apart`: the audit trail.
+/// - `events_are_filtered_by_session_and_user`: the audit trail.
 #[async_trait]
 pub trait EventOutbox: Send + Sync {
     /// Events in ascending order of their positions.

@@ -140,7 +140,7 @@ pub struct SessionEdit {
 /// - `counts_stop_at_the_bound`
 /// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and
 ///   the first one be found by it.
-/// - `imports_add_what_is_missing_and_bring_over_revocations`: what is here already MUST stay as it
+/// - `imports_add_missing_sessions_and_their_revocations`: what is here already MUST stay as it
 ///   is, but for a revocation that only the import knows of.
 /// - `random_commands_do_what_a_small_model_does`
 #[async_trait]

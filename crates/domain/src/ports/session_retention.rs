@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 
 use super::PortError;
 
-/// Clears away what is over, a batch at a time. Several nodes may do so at once: none waits for
-/// another, and nothing is done twice.
+/// Purges expired and revoked sessions, a batch at a time. Several nodes may do so at once: none
+/// waits for another, and nothing is done twice.
 ///
 /// - `sessions_over_by_time_are_noted_once`: those whose [`ends_at`](crate::Session::ends_at) has
 ///   come, revoked ones aside; each with its event.

@@ -11,11 +11,11 @@ use crate::session::Session;
 pub struct SourceSession {
     /// The session as it is to be here.
     pub session: Session,
-    /// Whether it never expired there, and got an end for being brought over.
+    /// Whether it never expired there, and got an expiry for the import.
     pub never_expired: bool,
 }
 
-/// Another system's sessions, to be brought over once or again and again.
+/// Another system's sessions, to be imported once or repeatedly.
 #[async_trait]
 pub trait SessionSource: Send + Sync {
     /// About how many there are.

@@ -26,7 +26,7 @@ macro_rules! event_outbox_contract {
                 every_change_writes_its_event,
                 events_are_read_in_order_page_by_page,
                 no_event_is_lost_between_parallel_writers,
-                events_of_one_session_or_user_are_recorded_apart,
+                events_are_filtered_by_session_and_user,
             ]
         );
     };
@@ -204,7 +204,7 @@ pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
 }
 
 /// The history of one session, of one user, or of all users.
-pub async fn events_of_one_session_or_user_are_recorded_apart(stores: &Stores) {
+pub async fn events_are_filtered_by_session_and_user(stores: &Stores) {
     let [a, b] = [1, 2].map(fixtures::session_number);
     let c = Session { user_id: fixtures::another_user(), ..fixtures::session_number(3) };
     for session in [&a, &b, &c] {

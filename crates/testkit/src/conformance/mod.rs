@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn failure_of_a_function_is_the_failure_of_its_test() {
         let failing =
-            || run("failing", || async { panic!("this adapter forgets what it was given") });
-        assert!(message(&*catch_unwind(failing).unwrap_err()).contains("forgets"));
+            || run("failing", || async { panic!("this adapter loses what it was given") });
+        assert!(message(&*catch_unwind(failing).unwrap_err()).contains("loses"));
     }
 }

@@ -51,7 +51,7 @@ macro_rules! session_repository_contract {
                 conditional_edits_change_what_they_expect_and_nothing_else,
                 counts_stop_at_the_bound,
                 an_idempotency_key_is_taken_once_by_a_user,
-                imports_add_what_is_missing_and_bring_over_revocations,
+                imports_add_missing_sessions_and_their_revocations,
                 random_commands_do_what_a_small_model_does,
             ]
         );
@@ -540,9 +540,9 @@ pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
         assert_eq!(repo.edit(session.id, &edit).await.unwrap().as_ref(), Some(&session));
         assert_eq!(crate::find_session(repo, session.id).await.as_ref(), Some(&session));
     }
-    let nobodys =
+    let without_key =
         repo.edit(fixtures::session_number(404).id, &SessionEdit::default()).await.unwrap();
-    assert_eq!(nobodys, None);
+    assert_eq!(without_key, None);
     assert_eq!(crate::find_session(repo, other.id).await, Some(other));
 }
 
@@ -634,7 +634,7 @@ pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionReposi
 }
 
 /// Once and again: what is here stays, but for a revocation that is news.
-pub async fn imports_add_what_is_missing_and_bring_over_revocations(repo: &dyn SessionRepository) {
+pub async fn imports_add_missing_sessions_and_their_revocations(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
     sessions[1].revocation = Some(revocation("there").into());
     sessions[3] = Session { id: sessions[3].id, ..fixtures::bare_session() };

@@ -1,4 +1,4 @@
-//! Signing in: the application tells sessiond that a user has signed in, and from where.
+//! Signing in: the application reports that a user has signed in, and from where.
 
 use application::commands::CreateSession;
 use application::commands::handlers::CreatedSession;

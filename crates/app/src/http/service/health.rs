@@ -18,7 +18,7 @@ use super::ServiceState;
 
 /// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load
 /// the database.
-const REMEMBER_FOR: Duration = Duration::from_millis(500);
+const CACHED_FOR: Duration = Duration::from_millis(500);
 
 /// Whether this node can do its work.
 pub struct Health {
@@ -66,10 +66,10 @@ impl Health {
     pub(crate) async fn readiness(&self) -> Readiness {
         let mut last = self.last.lock().await;
         let readiness = match *last {
-            Some((at, readiness)) if at.elapsed() < REMEMBER_FOR => readiness,
+            Some((at, readiness)) if at.elapsed() < CACHED_FOR => readiness,
             _ => self.ask().await,
         };
-        if last.is_none_or(|(at, _)| at.elapsed() >= REMEMBER_FOR) {
+        if last.is_none_or(|(at, _)| at.elapsed() >= CACHED_FOR) {
             *last = Some((Instant::now(), readiness));
         }
         Readiness { ready: readiness.ready && !self.stopping.load(Ordering::Relaxed), ..readiness }

@@ -1,5 +1,4 @@
-//! What requests and responses look like: bodies, parameters, problems, and the fields they are
-//! made of.
+//! The shape of requests and responses: bodies, parameters, problems, and their fields.
 
 pub(crate) mod body;
 pub(crate) mod fields;

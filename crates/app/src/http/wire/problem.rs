@@ -260,8 +260,7 @@ impl From<PortError> for Problem {
                 Self::dependency_unavailable()
             }
             PortError::OutcomeUnknown(source) => {
-                tracing::warn!(error = %source, "a dependency did not say whether it did what it \
-                    was told");
+                tracing::warn!(error = %source, "the outcome of a change is unknown");
                 Self::outcome_unknown()
             }
             PortError::Corrupt(source) | PortError::Conflict(source) => {

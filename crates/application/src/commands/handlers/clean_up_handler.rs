@@ -10,7 +10,7 @@ use crate::commands::CleanUp;
 /// A backlog is counted up to here.
 const BACKLOG_LIMIT: u32 = 100_000;
 
-/// What one step cleared away.
+/// What one step has purged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanedUp {
     /// Sessions whose end by time was noted, with its event.
@@ -37,7 +37,7 @@ impl CleanedUp {
     }
 }
 
-/// Clears away what is over, a step at a time.
+/// Purges expired and revoked sessions, and old events, a step at a time.
 pub struct CleanUpHandler {
     retention: Arc<dyn SessionRetention>,
     clock: Arc<dyn Clock>,
@@ -69,7 +69,7 @@ impl CleanUpHandler {
         })
     }
 
-    /// How many sessions wait to be cleared away; 100 000, if there are more.
+    /// Returns how many sessions wait to be purged; 100 000, if there are more.
     ///
     /// # Errors
     /// As for [`handle`](Self::handle).

@@ -40,8 +40,8 @@ impl EditSessionHandler {
         Self { session_repo, session_cache }
     }
 
-    /// The session as it is afterwards. One that has ended can be changed too: its owner may look
-    /// at an old device.
+    /// The session as it is afterwards. One that is terminated can be changed too: its owner may
+    /// look at an old device.
     ///
     /// # Errors
     /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed;

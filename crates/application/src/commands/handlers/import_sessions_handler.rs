@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::commands::ImportSessions;
 
-/// Why sessions were not brought over.
+/// Why sessions were not imported.
 #[derive(Debug, Error)]
 pub enum ImportSessionsError {
     /// The other system could not be read.
@@ -20,7 +20,7 @@ pub enum ImportSessionsError {
     Store(#[source] PortError),
 }
 
-/// What one step brought over.
+/// What one step has imported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImportedSessions {
     /// Sessions that were read.
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_are_brought_over_step_by_step_and_once() {
+    async fn all_sessions_are_imported_step_by_step_and_once() {
         let database = MemoryDatabase::default();
         let repo = Arc::new(MemorySessionRepository::new(database.clone()));
         let handler = ImportSessionsHandler::new(Arc::new(Five), repo.clone());

@@ -72,7 +72,7 @@ mod tests {
     use crate::test_support;
 
     #[tokio::test]
-    async fn all_but_the_excepted_one_are_ended_once_and_forgotten_by_the_cache() {
+    async fn all_but_the_excepted_one_are_revoked_once_and_invalidated_in_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
         let revoker = test_support::revoker(cache.clone());

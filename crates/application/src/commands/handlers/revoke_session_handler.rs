@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_ended_session_is_ended_in_the_store_and_forgotten_by_the_cache() {
+    async fn session_is_revoked_in_the_store_and_invalidated_in_the_cache() {
         let session = fixtures::session();
         let (repo, cache, handler) = setting(&session).await;
         handler.handle(command(&session)).await.unwrap();

@@ -56,7 +56,7 @@ mod tests {
     use crate::test_support;
 
     #[tokio::test]
-    async fn those_on_the_list_are_ended_once_and_forgotten_by_the_cache() {
+    async fn listed_sessions_are_revoked_once_and_invalidated_in_the_cache() {
         let repo = Arc::new(MemorySessionRepository::default());
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
         let revoker = test_support::revoker(cache.clone());
