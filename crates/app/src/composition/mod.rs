@@ -1,7 +1,7 @@
 //! The composition root: the only room that names concrete adapters.
 //!
 //! - [`node`]: an application on the adapters that the configuration names.
-//! - [`store`], [`cache`]: the adapters of the database and of the shared cache.
+//! - `store`, `cache`: the adapters of the database and of the shared cache.
 //! - [`interfaces`]: the HTTP interfaces in front of a node.
 //! - [`credentials`]: the keys that callers are verified with.
 //! - [`maintenance`]: work on the store without a node.

@@ -2,9 +2,9 @@
 //!
 //! - [`public`]: the routes of end users. A handler takes `LiveCaller`.
 //! - [`service`]: the routes of backends and operators, behind a service key.
-//! - [`middleware`]: authentication, limits, deadlines, request ids, metrics.
-//! - [`server`]: listener, connections, time-outs, client addresses.
-//! - [`wire`]: bodies, parameters, problems.
+//! - `middleware`: authentication, limits, deadlines, request ids, metrics.
+//! - `server`: listener, connections, time-outs, client addresses.
+//! - `wire`: bodies, parameters, problems.
 //!
 //! Rooms import downward in this order. To add a route: its handler in the room of its audience,
 //! and one line in the routes of that room's `mod.rs`.
