@@ -191,7 +191,20 @@ mod tests {
             ("revocation_feed", include_str!("revocation_feed.rs")),
             ("revocation_feed_of_two_nodes", include_str!("revocation_feed_of_two_nodes.rs")),
             ("session_cache", include_str!("session_cache.rs")),
-            ("session_repository", include_str!("session_repository.rs")),
+            (
+                "session_repository",
+                concat!(
+                    include_str!("session_repository/mod.rs"),
+                    include_str!("session_repository/edit.rs"),
+                    include_str!("session_repository/import.rs"),
+                    include_str!("session_repository/insert.rs"),
+                    include_str!("session_repository/limits.rs"),
+                    include_str!("session_repository/list.rs"),
+                    include_str!("session_repository/model_test.rs"),
+                    include_str!("session_repository/revoke.rs"),
+                    include_str!("session_repository/touch.rs"),
+                ),
+            ),
             ("session_retention", include_str!("session_retention.rs")),
         ] {
             let list = source.split("[\n").nth(1).unwrap().split(']').next().unwrap();
