@@ -113,7 +113,7 @@ pub fn but_for_use(mut session: Value) -> Value {
     session
 }
 
-/// Sends a request again for ten seconds while the answer is 503, as a client should: tests that
+/// Sends a request again for ten seconds while the response is 503, as a client should: tests that
 /// are about something else must not fail because the machine writes slowly.
 async fn send_until_available(request: reqwest::RequestBuilder) -> reqwest::Response {
     let started = Instant::now();
@@ -128,7 +128,7 @@ async fn send_until_available(request: reqwest::RequestBuilder) -> reqwest::Resp
 
 /// What was read of a session.
 pub struct Reply {
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
     /// Its header of that name.
     pub cache_status: String,
@@ -232,13 +232,13 @@ impl Node {
         self.get(&self.session_url(session), token).await
     }
 
-    /// Ends a session as an end user; all others, if it is empty. Answers the status.
+    /// Ends a session as an end user; all others, if it is empty. Returns the status.
     pub async fn delete(&self, session: &str, token: &str) -> u16 {
         let request = self.http.delete(self.session_url(session)).bearer_auth(token);
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// Names a device as an end user. Answers the status.
+    /// Names a device as an end user. Returns the status.
     pub async fn rename(&self, session: &str, token: &str, name: &str) -> u16 {
         let request = self
             .http
@@ -316,7 +316,7 @@ impl Node {
         assert_eq!(answer.status(), 204);
     }
 
-    /// Ends a session, and does not wait until that is final; answers status and body.
+    /// Ends a session, and does not wait until that is final; returns status and body.
     pub async fn revoke_without_waiting(&self, session: &str) -> (u16, Value) {
         let request = self.http.delete(format!("{}/service/v1/sessions/{session}", self.service));
         let request = request.bearer_auth(&self.service_key).header("prefer", "respond-async");
@@ -346,7 +346,7 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Ends the node in order, and answers how long that took.
+    /// Ends the node in order, and returns how long that took.
     pub fn stop(&mut self) -> Duration {
         self.signal("TERM");
         let started = Instant::now();

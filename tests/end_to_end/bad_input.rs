@@ -9,7 +9,7 @@ use testkit::servers::{PostgresServer, RedisServer, free_port};
 
 use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
-/// Runs a command that must fail, and answers its one line.
+/// Runs a command that must fail, and returns its one line.
 fn fails(dir: &Path, settings: &[(&str, &str)], arguments: &[&str]) -> String {
     let output = run(sessiond(dir, settings).args(arguments));
     let text = String::from_utf8(output.stderr).unwrap();

@@ -28,7 +28,7 @@ fn connect(url: &str) -> TcpStream {
     stream
 }
 
-/// Sends a request, and returns the head of the answer.
+/// Sends a request, and returns the head of the response.
 fn exchange(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let (mut head, mut byte) = (Vec::new(), [0]);

@@ -53,7 +53,8 @@ fn send_requests(host: &str, request: &str, keeps: bool, over: &AtomicBool) -> S
     seen
 }
 
-/// The head of the next answer, in lower case; `None`: the connection ended before the answer did.
+/// The head of the next response, in lower case; `None`: the connection ended before the answer
+/// did.
 fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -73,8 +74,8 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
 }
 
 /// SIGTERM under load: the node says that it is not ready, and serves on for the delay. A client
-/// that keeps its connection learns from an answer that it is the last one. No request is lost, and
-/// the process ends with 0.
+/// that keeps its connection learns from a response that it is the last one. No request is lost,
+/// and the process ends with 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_loses_no_request() {
     let mut node = Node::start(&[("SESSIOND_SERVER__SHUTDOWN_DELAY", "1500ms")]).await;

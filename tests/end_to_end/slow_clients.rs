@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sessiond_tests::node::Node;
 
-/// Sends `bytes`, and answers what came back until the connection was closed, and how long that
+/// Sends `bytes`, and returns what came back until the connection was closed, and how long that
 /// took.
 fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     let mut stream = TcpStream::connect(node.public.trim_start_matches("http://")).unwrap();

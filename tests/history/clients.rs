@@ -16,7 +16,7 @@ use crate::ledger::{ACTIVITY, Answer, Asked, Id, Ledger};
 pub(crate) const USERS: usize = 40;
 /// Live sessions that are kept.
 const SESSIONS: usize = 160;
-/// How long a client waits for an answer.
+/// How long a client waits for a response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// When a revocation by direct SQL is effective: after max_staleness, and what a busy machine adds.
 const DIRECT_SQL: Duration = Duration::from_millis(550);
@@ -74,7 +74,7 @@ fn user(n: usize) -> String {
 
 type Reply = Option<(u16, bool, Value)>;
 
-/// Sends a request, and waits for the whole answer.
+/// Sends a request, and waits for the whole response.
 async fn send(request: RequestBuilder) -> Reply {
     send_within(request, REQUEST_TIMEOUT).await
 }

@@ -100,7 +100,7 @@ const POISON: &str = "local keys = redis.call('KEYS', 'sess:*') for n, key in ip
     redis.call('SET', key, poison[n % 5 + 1] or '')
 end return #keys";
 
-/// Lets one thing go wrong for a while. Answers whether that had an effect.
+/// Lets one thing go wrong for a while. Returns whether that had an effect.
 pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bool {
     let cluster = &scene.cluster;
     let place = rng.usize(..NODES);

@@ -22,7 +22,7 @@ const MAX_KEPT: usize = 16;
 /// A session, as users name it.
 pub(crate) type Id = String;
 
-/// What a question was answered.
+/// What a request got in response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Live, by a cache or by the database.
@@ -138,7 +138,7 @@ impl Ledger {
         self.began.elapsed()
     }
 
-    /// Something goes wrong from now on; `mute`: this place does not answer at all. Answers what to
+    /// Something goes wrong from now on; `mute`: this place does not answer at all. Returns what to
     /// end it by.
     pub(crate) fn trouble(&self, mute: Option<usize>) -> usize {
         let mut book = self.book();

@@ -94,7 +94,7 @@ impl Tables {
         self.sessions.insert(session.id, session);
     }
 
-    /// Changes a session, with its events; answers it as it is then.
+    /// Changes a session, with its events; returns it as it is then.
     pub(crate) fn update(
         &mut self,
         id: SessionId,
@@ -139,8 +139,8 @@ impl Tables {
         entries.filter(|entry| !snapshot.sees(entry.sequence)).collect()
     }
 
-    /// Notes that a session's time was over, with its event.
-    pub(crate) fn note_expired(&mut self, id: SessionId) {
+    /// Marks a session expired, with its event.
+    pub(crate) fn mark_expired(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id).cloned() else { return };
         if self.expired.insert(id) {
             let (at, by_lifetime) = (session.ends_at(), session.ends_at() == session.expires_at);

@@ -9,7 +9,7 @@ use domain::ports::{CachedSession, Clock, Layer, SessionCache, SessionKey};
 use domain::{Session, SessionId, UserId};
 use quick_cache::sync::Cache;
 
-/// How long an entry is answered after it was set.
+/// How long an entry is served after it was set.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::seconds(60);
 /// Texts that sessions share, at most.
 const WORDS: usize = 4096;

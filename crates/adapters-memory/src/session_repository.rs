@@ -35,12 +35,12 @@ impl MemorySessionRepository {
         let mut tables = self.database.tables()?;
         let fitting =
             tables.sessions.values().filter(|session| !session.is_revoked() && fits(session));
-        let ended: Vec<_> = fitting.map(key).take(limit).collect();
-        for session in &ended {
+        let revoked: Vec<_> = fitting.map(key).take(limit).collect();
+        for session in &revoked {
             tables
                 .update(session.id, |session| session.revocation = Some(revocation.clone().into()));
         }
-        Ok(ended)
+        Ok(revoked)
     }
 }
 

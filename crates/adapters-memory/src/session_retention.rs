@@ -21,36 +21,36 @@ impl MemorySessionRetention {
 }
 
 impl Tables {
-    fn over_by_time(&self, now: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
-        let over = move |session: &&Session| {
+    fn expired(&self, now: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
+        let is_expired = move |session: &&Session| {
             !session.is_revoked() && session.ends_at() <= now && !self.expired.contains(&session.id)
         };
-        self.sessions.values().filter(over).map(|session| session.id)
+        self.sessions.values().filter(is_expired).map(|session| session.id)
     }
 
-    fn ended(&self, by: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
-        let ended = move |session: &&Session| match &session.revocation {
+    fn terminated(&self, by: DateTime<Utc>) -> impl Iterator<Item = SessionId> {
+        let is_terminated = move |session: &&Session| match &session.revocation {
             Some(revocation) => revocation.at <= by,
             None => self.expired.contains(&session.id) && session.ends_at() <= by,
         };
-        self.sessions.values().filter(ended).map(|session| session.id)
+        self.sessions.values().filter(is_terminated).map(|session| session.id)
     }
 }
 
 #[async_trait]
 impl SessionRetention for MemorySessionRetention {
-    async fn note_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
         let mut tables = self.database.tables()?;
-        let ids: Vec<_> = tables.over_by_time(now).take(limit as usize).collect();
+        let ids: Vec<_> = tables.expired(now).take(limit as usize).collect();
         for id in &ids {
-            tables.note_expired(*id);
+            tables.mark_expired(*id);
         }
         Ok(ids.len() as u64)
     }
 
     async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
         let mut tables = self.database.tables()?;
-        let ids: Vec<_> = tables.ended(by).take(limit as usize).collect();
+        let ids: Vec<_> = tables.terminated(by).take(limit as usize).collect();
         for id in &ids {
             if tables.sessions.remove(id).is_some_and(|session| session.is_revoked()) {
                 tables.revoked_and_deleted.insert(*id);
@@ -70,11 +70,11 @@ impl SessionRetention for MemorySessionRetention {
     async fn backlog(
         &self,
         now: DateTime<Utc>,
-        ended_by: DateTime<Utc>,
+        terminated_by: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, PortError> {
         let tables = self.database.tables()?;
-        Ok(tables.over_by_time(now).chain(tables.ended(ended_by)).take(limit as usize).count()
+        Ok(tables.expired(now).chain(tables.terminated(terminated_by)).take(limit as usize).count()
             as u64)
     }
 }

@@ -91,7 +91,7 @@ impl EventOutbox for Refusing {
 
 #[async_trait::async_trait]
 impl SessionRetention for Refusing {
-    async fn note_expired(&self, _: DateTime<Utc>, _: u32) -> Result<u64, PortError> {
+    async fn mark_expired(&self, _: DateTime<Utc>, _: u32) -> Result<u64, PortError> {
         refused()
     }
 

@@ -31,7 +31,7 @@ impl PostgresEventOutbox {
         Self { database }
     }
 
-    /// Gives positions to what has none. A page of the feed can do without the rest of a large
+    /// Assigns positions to events that have none. A page of the feed does not need all of a large
     /// backlog, for it comes later; the story of one session or user cannot.
     async fn number(&self, query: &EventQuery) -> Result<(), PortError> {
         let all = query.session_id.is_some() || query.user_id.is_some();

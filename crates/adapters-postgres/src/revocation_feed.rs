@@ -103,7 +103,7 @@ const AWAIT_PEERS: &str = "SELECT system, database, life, node, max_staleness_ms
     is_caught_up FROM sessiond_await_peers_v1($1, $2)";
 
 /// Deletes entries of another server, which a data-only restore brought along: their numbers are
-/// still to come here. That ends the life and with it the rest of them.
+/// still to come here. That ends the incarnation, and with it all of them.
 const PRUNE_FOREIGN: &str = "DELETE FROM revocation_log WHERE id IN (
     SELECT id FROM revocation_log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1)";
 
@@ -216,7 +216,7 @@ impl PostgresRevocationFeed {
                 ));
             }
         }
-        Err(PortError::unavailable("the life of the database that began has ended again"))
+        Err(PortError::unavailable("the incarnation that began has ended again"))
     }
 }
 

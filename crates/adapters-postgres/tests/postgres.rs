@@ -359,7 +359,7 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
         .insert(&Session { created_at: now - TimeDelta::hours(1), ..session.clone() }, None)
         .await
         .unwrap();
-    assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
+    assert_eq!(retention.mark_expired(now, 10).await.unwrap(), 1);
     database.psql("UPDATE sessions SET name = 'still expired'");
     assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE expired_at IS NOT NULL"), "1");
 
@@ -405,8 +405,8 @@ async fn expiry_is_judged_by_the_databases_clock_too() {
     sessions.insert(&session, None).await.unwrap();
     database.psql("UPDATE sessions SET expires_at = now() + interval '1 hour'");
     let ahead = fixtures::now() + TimeDelta::days(36_500);
-    assert_eq!(retention.note_expired(ahead, 10).await.unwrap(), 0);
+    assert_eq!(retention.mark_expired(ahead, 10).await.unwrap(), 0);
     assert_eq!(retention.delete_ended(ahead, 10).await.unwrap(), 0);
     database.psql("UPDATE sessions SET expires_at = now() - interval '1 hour'");
-    assert_eq!(retention.note_expired(ahead, 10).await.unwrap(), 1);
+    assert_eq!(retention.mark_expired(ahead, 10).await.unwrap(), 1);
 }

@@ -32,7 +32,7 @@ impl Signer {
     /// value that was moved to another key is as good as forged.
     pub fn sign(&self, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
         let mut context = hmac::Context::with_key(&self.0);
-        // The key's length is that of its prefix and two ids, so where it ends is no question.
+        // The key's length is that of its prefix and two ids, so its length is unambiguous.
         for part in [&[VERSION][..], key, body] {
             context.update(part);
         }
@@ -55,7 +55,7 @@ pub enum Reject {
     Malformed,
     /// Another session's or another user's.
     Mismatched,
-    /// Its time seems to be over; the database may know of later use.
+    /// It seems to have expired; the database may have later activity.
     Over,
 }
 

@@ -90,7 +90,7 @@ async fn poisoned_values_are_misses() {
         cache.set(&session, &fixtures::read_version()).await;
         server.cli(&["EVAL", &format!("{poison} {value}"), "0"]);
         assert!(!hits(&cache, &session).await, "{value}");
-        // It is no reason to distrust Redis: the next answer is believed again.
+        // It is no reason to distrust Redis: the next response is believed again.
         server.cli(&["FLUSHALL"]);
         cache.set(&session, &fixtures::read_version()).await;
         assert!(hits(&cache, &session).await, "{value}");

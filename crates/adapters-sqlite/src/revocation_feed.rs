@@ -130,7 +130,7 @@ impl RevocationFeed for SqliteRevocationFeed {
     }
 
     async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
-        Err(PortError::unavailable("a life of a SQLite file ends with its process"))
+        Err(PortError::unavailable("an incarnation of a SQLite file ends with its process"))
     }
 }
 

@@ -241,7 +241,7 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
         ..fixtures::session()
     };
     repository.insert(&session, None).await.unwrap();
-    assert_eq!(retention.note_expired(now, 10).await.unwrap(), 1);
+    assert_eq!(retention.mark_expired(now, 10).await.unwrap(), 1);
 
     sql(
         &dir,

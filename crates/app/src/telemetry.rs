@@ -133,7 +133,7 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
     );
     describe_gauge!(
         "sessiond_cleanup_backlog",
-        "Sessions that wait to be noted as over, or deleted; 100000 if more"
+        "Sessions that wait to be marked expired, or deleted; 100000 if more"
     );
     describe_counter!("sessiond_cleaned_total", "What was purged: expired, deleted, events");
     describe_gauge!(

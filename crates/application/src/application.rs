@@ -191,7 +191,7 @@ impl Application {
 
     /// Ends the part of this node: serves nothing from caches any more, lets no peer wait for it,
     /// and writes what activity there is. To be called once no request is being handled, and
-    /// background work has ended.
+    /// background work has stopped.
     pub async fn leave(&self) {
         self.revocation_state.reset();
         if let Err(error) = self.revocation_feed.leave().await {

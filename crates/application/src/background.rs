@@ -58,8 +58,8 @@ pub struct Intervals {
     pub cleanup: Option<Duration>,
 }
 
-/// A task ended that should not have. The node must stop: it may serve nothing from caches, or lose
-/// activity.
+/// A background task has stopped that should not. The node must stop: it may serve nothing from
+/// caches, or lose activity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the background task {task} ended: {reason}")]
 pub struct TaskEnded {

@@ -13,8 +13,7 @@ pub struct SessionPolicy {
     /// How long a session lives after its creation, at most (NIST SP 800-63B-4 section 2.2.3: the
     /// overall time-out).
     pub lifetime: TimeDelta,
-    /// How long a session may rest (the same section: the inactivity time-out); as long as it
-    /// likes, if absent.
+    /// The idle time-out (the same section: the inactivity time-out); none, if absent.
     pub idle_timeout: Option<TimeDelta>,
     /// Whether activity extends the lifetime: see
     /// [`Session::renewal`](crate::Session::renewal).
@@ -29,7 +28,7 @@ pub struct SessionPolicy {
 /// What happens when a user who has all the live sessions that are allowed signs in again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLimit {
-    /// The oldest sessions are ended to make room.
+    /// The oldest sessions are evicted.
     EvictOldest,
     /// The sign-in is refused.
     Deny,
@@ -45,7 +44,7 @@ pub struct SessionLimit {
 }
 
 impl SessionLimit {
-    /// The revocation of a session that is ended at `now` to make room.
+    /// Returns the revocation of a session that is evicted at `now`.
     pub fn eviction(now: DateTime<Utc>) -> Revocation {
         Revocation {
             at: now,
@@ -62,19 +61,20 @@ impl SessionPolicy {
         Some(SessionLimit { max, on_limit: self.on_limit })
     }
 
-    /// What use renews the lifetime to. A session whose end was asked for keeps that end.
+    /// Returns the lifetime that activity extends a session to. A session whose expiry was
+    /// requested keeps it.
     pub fn renewal(&self, requested_end: Option<DateTime<Utc>>) -> Option<TimeDelta> {
         (self.sliding && requested_end.is_none()).then_some(self.lifetime)
     }
 
-    /// When a session created at `now` ends: the moment asked for, or the end of the lifetime where
-    /// none is asked for.
+    /// Returns when a session created at `now` expires: when requested, or after the lifetime where
+    /// none is requested.
     ///
-    /// A caller can shorten a session, never lengthen it: a later moment is cut to the end of the
+    /// A caller can shorten a session, never lengthen it: a later time is cut to the end of the
     /// lifetime.
     ///
     /// # Errors
-    /// [`SessionError::ExpiresInThePast`] if the moment asked for is not after `now`.
+    /// [`SessionError::ExpiresInThePast`] if the requested time is not after `now`.
     pub fn expires_at(
         &self,
         requested: Option<DateTime<Utc>>,

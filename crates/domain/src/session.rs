@@ -56,15 +56,14 @@ pub struct Session {
     pub name: Option<Arc<str>>,
     /// When the user signed in.
     pub created_at: DateTime<Utc>,
-    /// When the session was last used.
+    /// The time of the last activity.
     pub last_activity_at: DateTime<Utc>,
-    /// The moment from which on the session is over, however much it is used.
+    /// The time at which the session expires, however active it is.
     pub expires_at: DateTime<Utc>,
-    /// How long the session may rest: it is over that long after it was last used. `None`: as long
-    /// as it likes.
+    /// The idle time-out: the session ends this long after its last activity. `None`: it has none.
     pub idle_timeout: Option<TimeDelta>,
-    /// Use moves `expires_at` to this long from then, once less than half of it is left (a sliding
-    /// session). `None`: never.
+    /// Activity extends `expires_at` to this long after it, once less than half of it is left
+    /// (sliding expiration). `None`: it does not.
     pub renewal: Option<TimeDelta>,
     /// What the application's backend keeps with the session. Kept by repositories, left out by
     /// caches.
@@ -85,18 +84,18 @@ pub struct IdempotencyKey {
     pub request_hash: [u8; 32],
 }
 
-/// That a session was ended before its time: when, why and by whom.
+/// A session was ended before its time: when, why and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// When it was ended.
+    /// When it was revoked.
     pub at: DateTime<Utc>,
     /// The reason that the actor gave; at most [`REASON_MAX_CHARS`].
     pub reason: Option<String>,
-    /// Who ended it. Absent where a session was ended by a hand that did not say.
+    /// Who revoked it. Absent where direct SQL did not say.
     pub actor: Option<Actor>,
 }
 
-/// Who ends a session.
+/// Who revokes a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// An end user, on the public listener.
@@ -139,7 +138,7 @@ impl FromStr for Actor {
 /// The verdict on a session at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
-    /// Good: neither ended nor over.
+    /// Neither revoked nor expired nor idle.
     Live,
     /// Revoked before its time.
     Revoked,
@@ -164,7 +163,7 @@ impl SessionStatus {
 /// A rule of sessions that a request breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SessionError {
-    /// A session was asked for that would be over at once.
+    /// The requested session would expire at once.
     #[error("must be in the future")]
     ExpiresInThePast,
 }
@@ -175,8 +174,7 @@ impl Session {
         self.revocation.is_some()
     }
 
-    /// The moment at which the session is over by time alone: the end of its lifetime, or of its
-    /// rest.
+    /// Returns when the session ends by time alone: by its lifetime, or by its idle time-out.
     pub fn ends_at(&self) -> DateTime<Utc> {
         self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
@@ -186,7 +184,7 @@ impl Session {
     }
 
     /// Returns the status at `now`. A revocation takes precedence over expiry: it is a deliberate
-    /// act. The end of the lifetime outweighs that of rest.
+    /// act. The lifetime takes precedence over the idle time-out.
     ///
     /// The session is over *at* [`ends_at`](Self::ends_at), not after it.
     pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
@@ -212,7 +210,7 @@ impl Session {
         Self { user_agent: None, metadata: None, idempotency_key: None, ..self.clone() }
     }
 
-    /// Takes note that the session was used. Answers whether it was: one that is over cannot be.
+    /// Records activity. Returns whether it counts: a terminated session has none.
     ///
     /// News that arrives late is judged by its own time, and never sets anything back.
     pub fn touch(&mut self, touch: &Touch) -> bool {

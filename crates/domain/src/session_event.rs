@@ -31,16 +31,16 @@ pub enum SessionEventKind {
     Created,
     /// It was revoked.
     Revoked,
-    /// It was ended to make room for another.
+    /// It was evicted by the limit.
     Evicted,
-    /// Its time was over, by its lifetime or by rest. Written when it is noticed; `at` is when it
-    /// was.
+    /// It has expired, by its lifetime or by its idle time-out. Written when it is marked; `at` is
+    /// when it was.
     Expired,
     /// Activity has extended its lifetime.
     Renewed,
 }
 
-/// The reason of [`SessionEventKind::Expired`] where the lifetime was over.
+/// The reason of [`SessionEventKind::Expired`] where the lifetime had passed.
 pub const EXPIRED_BY_LIFETIME: &str = "lifetime";
 
 /// The reason of [`SessionEventKind::Expired`] where it rested for too long.

@@ -1,4 +1,4 @@
-//! The limit of everything behind axum: an answer of the same size that is always the same.
+//! The limit of everything behind axum: a response of the same size that is always the same.
 //!
 //! `constant PORT BODY_FILE`
 

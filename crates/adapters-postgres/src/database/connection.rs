@@ -106,8 +106,8 @@ impl PoolHealth {
         self.silent.store(silent, Ordering::Relaxed);
     }
 
-    /// A connection broke under a call. Those that rest in the pool since before then are probably
-    /// dead too.
+    /// A connection broke under a call. Those that are idle in the pool since before then are
+    /// probably dead too.
     pub(crate) fn connection_broke(&self) {
         *self.broke_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }

@@ -10,14 +10,14 @@ pub(crate) fn connection_broke(error: &DbErr) -> bool {
     let Some(error) = driver_error(error) else { return false };
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        // Class 57P: the server ended the connection (admin_shutdown, crash_shutdown,
+        // Class 57P: the server closed the connection (admin_shutdown, crash_shutdown,
         // cannot_connect_now, ...).
         sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
     }
 }
 
-/// Whether a statement that was to change something may have done so, though this is what it ended
+/// Whether a statement that was to change something may have done so, though this is how it failed
 /// with: the connection was lost while the server had it. Not so where there was no connection to
 /// begin with, or where the server said why not.
 pub(crate) fn outcome_unknown(error: &DbErr) -> bool {

@@ -202,7 +202,7 @@ impl PostgresDatabase {
         self.bounded(twice).await
     }
 
-    /// Runs one statement that reads, and answers its rows as `row` reads them.
+    /// Runs one statement that reads, and returns its rows as `row` reads them.
     pub(crate) async fn query<T>(
         &self,
         sql: &str,
@@ -213,7 +213,7 @@ impl PostgresDatabase {
         self.bounded(async { self.rows(statement).await?.iter().map(row).collect() }).await
     }
 
-    /// Runs one statement that writes, and answers the rows that it returns as `row` reads them.
+    /// Runs one statement that writes, and returns the rows that it returns as `row` reads them.
     pub(crate) async fn write<T>(
         &self,
         sql: &str,
@@ -224,7 +224,7 @@ impl PostgresDatabase {
         self.bounded_write(async { self.rows(statement).await?.iter().map(row).collect() }).await
     }
 
-    /// Runs one statement that writes, and answers how many rows it changed.
+    /// Runs one statement that writes, and returns how many rows it changed.
     pub(crate) async fn execute(
         &self,
         sql: &str,

@@ -101,8 +101,8 @@ impl PostgresSessionRepository {
         Self { reads: BatchedReads::new(database.clone()), database }
     }
 
-    /// Runs a statement that ends sessions: the revocation is `$1` to `$3`, what to end from `$4`
-    /// on.
+    /// Runs a statement that revokes sessions: the revocation is `$1` to `$3`, what to revoke from
+    /// `$4` on.
     async fn end(
         &self,
         sql: &str,
@@ -115,7 +115,7 @@ impl PostgresSessionRepository {
             actor_text(revocation).into(),
         ];
         values.extend(which);
-        self.database.write(sql, values, ended).await
+        self.database.write(sql, values, session_key).await
     }
 }
 
@@ -142,9 +142,9 @@ impl SessionRepository for PostgresSessionRepository {
         values.extend(limit);
         let evicted = |row: &QueryResult| row.try_get_by_index::<Vec<Uuid>>(0);
         let evicted = self.database.write(&insert_sql(), values, evicted).await?.pop();
-        let ended = |id| SessionKey { id: SessionId(id), user_id: session.user_id };
+        let key = |id| SessionKey { id: SessionId(id), user_id: session.user_id };
         Ok(match evicted {
-            Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(ended).collect() },
+            Some(ids) => Insertion::Stored { evicted: ids.into_iter().map(key).collect() },
             None => Insertion::LimitReached,
         })
     }
@@ -264,11 +264,11 @@ impl SessionRepository for PostgresSessionRepository {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        let mut ended = self
+        let mut revoked = self
             .end(REVOKE_ALL_SESSIONS, revocation, vec![after.into(), i64::from(limit).into()])
             .await?;
-        ended.sort();
-        Ok(ended)
+        revoked.sort();
+        Ok(revoked)
     }
 }
 
@@ -323,7 +323,7 @@ fn session(read: SessionRead) -> Session {
 }
 
 /// A row of `RETURNING id, user_id`.
-fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
+fn session_key(row: &QueryResult) -> Result<SessionKey, DbErr> {
     Ok(SessionKey {
         id: SessionId(row.try_get_by_index(0)?),
         user_id: UserId(row.try_get_by_index(1)?),

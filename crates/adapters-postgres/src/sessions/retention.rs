@@ -11,13 +11,13 @@ use crate::database::pool::PostgresDatabase;
 
 /// By the hour, which is indexed, and then exactly. By the database's clock, where a node's is
 /// ahead: what is live must neither be marked nor deleted.
-const NOTE_EXPIRED: &str = "WITH over AS MATERIALIZED (
+const MARK_EXPIRED: &str = "WITH expired AS MATERIALIZED (
         SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <=
         LEAST($1, now())
             AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
         ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE sessions SET expired_at = ends_at FROM over WHERE sessions.id = over.id AND ends_at <=
+    UPDATE sessions SET expired_at = ends_at FROM expired WHERE sessions.id = expired.id AND ends_at <=
     LEAST($1, now())";
 
 const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
@@ -59,8 +59,8 @@ impl PostgresSessionRetention {
 
 #[async_trait]
 impl SessionRetention for PostgresSessionRetention {
-    async fn note_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(NOTE_EXPIRED, [now.into(), i64::from(limit).into()]).await
+    async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        self.database.execute(MARK_EXPIRED, [now.into(), i64::from(limit).into()]).await
     }
 
     async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
@@ -74,13 +74,13 @@ impl SessionRetention for PostgresSessionRetention {
     async fn backlog(
         &self,
         now: DateTime<Utc>,
-        ended_by: DateTime<Utc>,
+        terminated_by: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, PortError> {
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         let counts = self
             .database
-            .query(BACKLOG, [now.into(), ended_by.into(), i64::from(limit).into()], count)
+            .query(BACKLOG, [now.into(), terminated_by.into(), i64::from(limit).into()], count)
             .await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }

@@ -87,7 +87,7 @@ impl SqliteDatabase {
         &self.readers
     }
 
-    /// Runs one statement that reads, and answers its rows as `row` reads them.
+    /// Runs one statement that reads, and returns its rows as `row` reads them.
     pub(crate) async fn query<T>(
         &self,
         sql: &str,
@@ -97,7 +97,7 @@ impl SqliteDatabase {
         bounded(rows(&self.readers, statement(sql, values), row)).await
     }
 
-    /// Runs one statement that writes, and answers the rows that it returns as `row` reads them.
+    /// Runs one statement that writes, and returns the rows that it returns as `row` reads them.
     pub(crate) async fn write<T>(
         &self,
         sql: &str,
@@ -107,7 +107,7 @@ impl SqliteDatabase {
         bounded_write(rows(&self.writer, statement(sql, values), row)).await
     }
 
-    /// Runs one statement that writes, and answers how many rows it changed.
+    /// Runs one statement that writes, and returns how many rows it changed.
     pub(crate) async fn execute(
         &self,
         sql: &str,

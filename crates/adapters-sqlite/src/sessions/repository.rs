@@ -65,7 +65,7 @@ impl SqliteSessionRepository {
         Self { database }
     }
 
-    /// Runs a statement that ends sessions: [`REVOKE`], and which ones.
+    /// Runs a statement that revokes sessions: [`REVOKE`], and which ones.
     async fn end(
         &self,
         which: &str,
@@ -74,7 +74,7 @@ impl SqliteSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let values = revocation_values(revocation).into_iter().chain(values);
         self.database
-            .write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, ended)
+            .write(&format!("{REVOKE} AND {which} RETURNING id, user_id"), values, session_key)
             .await
     }
 }
@@ -144,7 +144,8 @@ impl SessionRepository for SqliteSessionRepository {
         user_id: UserId,
         key: &str,
     ) -> Result<Option<Session>, PortError> {
-        let found = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], ended).await?;
+        let found =
+            self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], session_key).await?;
         match found.first() {
             Some(key) => Ok(self.find_by_id(key.id).await?.map(session)),
             None => Ok(None),
@@ -237,13 +238,13 @@ impl SessionRepository for SqliteSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let which = "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS \
             NULL ORDER BY id LIMIT ?)";
-        let mut ended =
+        let mut revoked =
             self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
         if after.is_none() {
             self.database.execute("INSERT INTO revocation_log DEFAULT VALUES", []).await?;
         }
-        ended.sort();
-        Ok(ended)
+        revoked.sort();
+        Ok(revoked)
     }
 }
 
@@ -260,7 +261,7 @@ async fn insert(
             .query_all_raw(live)
             .await?
             .iter()
-            .map(ended)
+            .map(session_key)
             .collect::<Result<Vec<_>, _>>()?;
         let too_many = (live.len() + 1).saturating_sub(limit.max.get() as usize);
         if too_many > 0 && limit.on_limit == OnLimit::Deny {
@@ -329,7 +330,7 @@ fn session(read: SessionRead) -> Session {
 }
 
 /// A row of `id, user_id`.
-fn ended(row: &QueryResult) -> Result<SessionKey, DbErr> {
+fn session_key(row: &QueryResult) -> Result<SessionKey, DbErr> {
     Ok(SessionKey {
         id: SessionId(row.try_get_by_index(0)?),
         user_id: UserId(row.try_get_by_index(1)?),

@@ -44,7 +44,7 @@ impl SqliteSessionRetention {
 
 #[async_trait]
 impl SessionRetention for SqliteSessionRetention {
-    async fn note_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
         self.database.execute(NOTE_EXPIRED, [now.timestamp_micros().into(), limit.into()]).await
     }
 
@@ -59,12 +59,12 @@ impl SessionRetention for SqliteSessionRetention {
     async fn backlog(
         &self,
         now: DateTime<Utc>,
-        ended_by: DateTime<Utc>,
+        terminated_by: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, PortError> {
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         let values =
-            [now.timestamp_micros().into(), ended_by.timestamp_micros().into(), limit.into()];
+            [now.timestamp_micros().into(), terminated_by.timestamp_micros().into(), limit.into()];
         let counts = self.database.query(BACKLOG, values, count).await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }

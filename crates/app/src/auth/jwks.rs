@@ -99,7 +99,7 @@ impl RemoteJwks {
         }
     }
 
-    /// Takes over what another one has fetched from the same URL: reading the configuration again
+    /// Adopts what another one has fetched from the same URL: reading the configuration again
     /// while the issuer is down must not lose its keys.
     pub(super) fn adopt(&self, earlier: &Self) {
         if self.0.url != earlier.0.url {
@@ -137,7 +137,7 @@ impl RemoteJwks {
         let has_answered = tokio::time::timeout(REQUEST_WAIT, refresh)
             .await
             .is_ok_and(|joined| joined.unwrap_or(false));
-        // A key that is unknown here may be the issuer's newest: without its answer it is not
+        // A key that is unknown here may be the issuer's newest: without its response it is not
         // known.
         self.present().filter(|present| has_answered || fits(present))
     }
@@ -179,7 +179,7 @@ impl RemoteJwks {
         match fetched {
             Ok(set) => {
                 if set.unusable != state.unusable {
-                    tracing::warn!(unusable = ?set.unusable, "passed over keys that the token \
+                    tracing::warn!(unusable = ?set.unusable, "ignored keys that the token \
                         issuer publishes");
                 }
                 if set.keys.is_empty() {

@@ -1,6 +1,6 @@
 //! Who is calling: end users by signed tokens, the application's backend by service keys.
 //!
-//! Knows nothing about HTTP: it is given the text of a credential and answers whose it is.
+//! Knows nothing about HTTP: it is given the text of a credential and returns whose it is.
 
 mod dev_keys;
 mod jwks;

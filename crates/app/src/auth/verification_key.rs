@@ -85,13 +85,13 @@ impl VerificationKey {
 pub struct KeySet {
     /// The keys that verify tokens.
     pub keys: Vec<VerificationKey>,
-    /// The id of each other one, and why it is passed over.
+    /// The id of each other one, and why it is ignored.
     pub unusable: Vec<String>,
 }
 
 impl KeySet {
     /// Reads a JWK Set (RFC 7517 section 5). Keys of other kinds, or for encryption, are passed
-    /// over, as the section says. A set without a usable key is a set all the same: its issuer has
+    /// over, as the section says. A set without a usable key is still a set: its issuer has
     /// withdrawn what it had.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub(super) async fn run(command: Cleanup, settings: &Settings) -> Result<()> {
         return print(&format!("{}\n", serde_json::to_string_pretty(&text)?));
     }
     print(&format!(
-        "sessions noted as over: {}\nsessions deleted: {}\nevents deleted: {}\n",
+        "sessions marked expired: {}\nsessions deleted: {}\nevents deleted: {}\n",
         cleaned.expired, cleaned.deleted, cleaned.events
     ))
 }

@@ -215,7 +215,7 @@ fn keys_check(issuer: &str, set: Result<KeySet>) -> Check {
         Ok(set) => {
             let unusable = match set.unusable.is_empty() {
                 true => String::new(),
-                false => format!("; passed over: {}", set.unusable.join("; ")),
+                false => format!("; ignored: {}", set.unusable.join("; ")),
             };
             let text = format!("{issuer}: {} that can be used{unusable}", set.keys.len());
             if set.keys.is_empty() { Check::failed(NAME, text) } else { Check::ok(NAME, text) }

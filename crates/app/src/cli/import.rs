@@ -1,4 +1,4 @@
-//! `sessiond import`: brings sessions over from elsewhere.
+//! `sessiond import`: imports sessions from another system.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::{print, progress};
 use crate::composition::maintenance;
 use crate::config::Settings;
 
-/// Sessions that one step brings over.
+/// Sessions that one step imports.
 const BATCH: u32 = 500;
 
 #[derive(Subcommand)]
@@ -74,7 +74,7 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
     }
     if imported.over_at_birth > 0 {
         text.push_str(&format!(
-            "over before they began there: {} (they are over here too)\n",
+            "expired on import, before they began there: {}\n",
             imported.over_at_birth
         ));
     }

@@ -46,11 +46,11 @@ enum Command {
     /// Create, read, list and end sessions on a running node
     #[command(subcommand)]
     Session(session::SessionCommand),
-    /// What happened to sessions: who ended which, when and why
+    /// Show the event feed: who revoked which session, when and why
     Events(events::Events),
     /// Purge expired and revoked sessions, as running nodes do by themselves
     Cleanup(cleanup::Cleanup),
-    /// Bring sessions over from elsewhere, again and again without duplicates
+    /// Import sessions from another system (safe to repeat)
     #[command(subcommand)]
     Import(import::ImportCommand),
     /// Make tokens for trying things out

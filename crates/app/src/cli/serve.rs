@@ -35,7 +35,7 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
         let names = settings.passed_over.join(", ");
         tracing::warn!(
             names,
-            "passed over variables that are no configuration: ours are SESSIOND_SECTION__KEY"
+            "ignored variables that are no configuration: ours are SESSIOND_SECTION__KEY"
         );
     }
     // Handlers first: a signal that comes while connecting must not be lost.

@@ -27,7 +27,7 @@ pub(super) enum SessionCommand {
         /// The client's user agent
         #[arg(long, value_name = "TEXT")]
         user_agent: Option<String>,
-        /// When it ends, such as 2030-01-31T12:00:00Z; the configured lifetime is the latest
+        /// When it expires, such as 2030-01-31T12:00:00Z; the configured lifetime is the latest
         #[arg(long, value_name = "TIME")]
         expires_at: Option<DateTime<Utc>>,
         /// Live sessions that the user may have, this one included [default: sessions.max_per_user]

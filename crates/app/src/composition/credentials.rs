@@ -88,7 +88,7 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
         let set = read_jwks_file(path)?;
         if !set.unusable.is_empty() {
             let file = path.display();
-            tracing::warn!(%file, unusable = ?set.unusable, "passed over keys of a JWK Set");
+            tracing::warn!(%file, unusable = ?set.unusable, "ignored keys of a JWK Set");
         }
         issuer = issuer.with_keys(set.keys);
     }

@@ -77,7 +77,7 @@ pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
     Ok(OnStore { handler, connections: store.connections })
 }
 
-/// What brings the sessions of the Python original over to the configured store.
+/// Returns the handler that imports the sessions of the Python original into the configured store.
 ///
 /// # Errors
 /// If either database cannot be used.

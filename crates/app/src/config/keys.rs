@@ -174,11 +174,7 @@ pub const KEYS: &[Key] = &[
         "time-outs of an assurance level of NIST SP 800-63B: `aal1`, `aal2` or `aal3`",
     ),
     key("sessions.lifetime", Some("30d"), "how long a session lives at most"),
-    key(
-        "sessions.idle_timeout",
-        None,
-        "how long a session may rest; as long as it likes, if not set, or `none`",
-    ),
+    key("sessions.idle_timeout", None, "idle time-out; none, if not set, or `none`"),
     key(
         "sessions.sliding",
         Some("false"),
@@ -232,7 +228,7 @@ pub const KEYS: &[Key] = &[
         Some("1h"),
         "how often expired and revoked sessions are purged; `0s`: never",
     ),
-    key("cleanup.retention", Some("30d"), "how long ended sessions, and events, are kept"),
+    key("cleanup.retention", Some("30d"), "how long terminated sessions, and events, are kept"),
     key(
         "enrich.geoip_file",
         None,
@@ -253,7 +249,7 @@ pub const KEYS: &[Key] = &[
 pub(super) const ISSUER: &str = "auth.jwt.";
 
 /// The time-outs of an assurance level, NIST SP 800-63B-4: the overall time-out (a lifetime) and
-/// the inactivity time-out (a rest).
+/// the inactivity time-out.
 pub(super) struct Preset {
     /// The value of `sessions.preset`.
     pub(super) name: &'static str,

@@ -74,22 +74,22 @@ pub struct RevokeSession {
     pub owner: Option<UserId>,
     /// Why; at most [`domain::REASON_MAX_CHARS`].
     pub reason: Option<String>,
-    /// Who ends it.
+    /// Who revokes it.
     pub actor: Actor,
-    /// When to answer.
+    /// When to respond.
     pub acknowledge: Acknowledge,
 }
 
 /// End several sessions, whosever they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeSessions {
-    /// Which. Unknown ones are passed over.
+    /// The ids. Unknown ones are ignored.
     pub session_ids: Vec<SessionId>,
     /// Why.
     pub reason: Option<String>,
-    /// Who ends them.
+    /// Who revokes them.
     pub actor: Actor,
-    /// When to answer.
+    /// When to respond.
     pub acknowledge: Acknowledge,
 }
 
@@ -102,9 +102,9 @@ pub struct RevokeAllUserSessions {
     pub except: Option<SessionId>,
     /// Why.
     pub reason: Option<String>,
-    /// Who ends them.
+    /// Who revokes them.
     pub actor: Actor,
-    /// When to answer.
+    /// When to respond.
     pub acknowledge: Acknowledge,
 }
 
@@ -113,9 +113,9 @@ pub struct RevokeAllUserSessions {
 pub struct RevokeAllSessions {
     /// Why.
     pub reason: Option<String>,
-    /// Who ends them.
+    /// Who revokes them.
     pub actor: Actor,
-    /// When to answer.
+    /// When to respond.
     pub acknowledge: Acknowledge,
 }
 

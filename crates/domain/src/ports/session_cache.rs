@@ -9,7 +9,7 @@ use crate::coherence::ReadVersion;
 use crate::ids::{SessionId, UserId};
 use crate::session::Session;
 
-/// Where the answer to a read came from.
+/// Where a read was served from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
     /// A cache in this process.
@@ -27,7 +27,7 @@ pub struct CachedSession {
     pub session: Arc<Session>,
     /// What the read that found it had seen.
     pub version: ReadVersion,
-    /// Which cache answered.
+    /// Which cache served it.
     pub layer: Layer,
 }
 
@@ -36,9 +36,9 @@ pub struct CachedSession {
 ///
 /// A cache cannot fail: one that is slow, full, down or holds rubbish is a cache that does not
 /// know. That is why no method returns an error; an adapter counts and logs its failures itself,
-/// and answers within a fixed budget of milliseconds.
+/// and returns within a fixed budget of milliseconds.
 ///
-/// - `set_then_get_answers_the_session`: what was set MUST be answered equal in every field but the
+/// - `set_then_get_returns_the_session`: what was set MUST be returned equal in every field but the
 ///   user agent, the metadata and the idempotency key, which a cache MUST leave out (they are
 ///   large, and no read that a cache serves shows them).
 /// - `set_then_get_returns_the_read_version`: exactly. Without it no node may serve the session.
@@ -48,8 +48,8 @@ pub struct CachedSession {
 /// - `later_set_replaces_earlier`
 /// - `revoked_session_is_never_cached`: `set` MUST ignore a session that is revoked.
 /// - `removed_session_is_a_miss`
-/// - `session_over_by_time_is_a_miss`: what a cache knows of a session's use may be old, so whether
-///   its time is over is for the database to say.
+/// - `expired_session_is_a_miss`: what a cache knows of a session's use may be old, so whether
+///   it has expired is for the database to say.
 #[async_trait]
 pub trait SessionCache: Send + Sync {
     /// Returns the session, if it is cached for this user.

@@ -63,7 +63,7 @@ pub struct SessionKey {
 /// What became of a new session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
-    /// It is stored; these were ended to make room.
+    /// It is stored; these were evicted.
     Stored {
         /// The oldest ones first.
         evicted: Vec<SessionKey>,
@@ -111,7 +111,7 @@ pub struct SessionEdit {
 /// - `second_insert_of_an_id_is_a_conflict`: ids are never reused; the first row MUST stay as it
 ///   was.
 /// - `absent_fields_stay_absent`
-/// - `revoked_session_is_found_revoked`: an ended session MUST be found with its time and reason,
+/// - `revoked_session_is_found_revoked`: a revoked session MUST be found with its time and reason,
 ///   not hidden.
 /// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
 /// - `parallel_inserts_of_one_id_leave_one_row`
@@ -123,8 +123,8 @@ pub struct SessionEdit {
 /// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are
 ///   active.
 /// - `list_has_no_session_of_another_user`
-/// - `revoked_sessions_are_answered_once`: `revoke` MUST answer those that it ended, not those that
-///   were over already.
+/// - `revoked_sessions_are_returned_once`: `revoke` MUST return those that it revoked, not those
+///   that were revoked already.
 /// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
 /// - `revoke_all_spares_exactly_the_excepted_session`
 /// - `all_sessions_are_revoked_batch_by_batch`: each session once, in ascending order of ids.
@@ -202,7 +202,7 @@ pub trait SessionRepository: Send + Sync {
     /// As for [`revoke`](Self::revoke).
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError>;
 
-    /// Stores sessions of another system, of whatever age and state, and answers how many were not
+    /// Stores sessions of another system, of whatever age and state, and returns how many were not
     /// here yet.
     ///
     /// # Errors
@@ -210,10 +210,10 @@ pub trait SessionRepository: Send + Sync {
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError>;
 
     /// Revokes those of these sessions that are not revoked yet, and returns them. Unknown ids are
-    /// passed over.
+    /// ignored.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if none was ended, because the store could not be asked or
+    /// [`PortError::Unavailable`] if none was revoked, because the store could not be asked or
     /// refused; [`PortError::OutcomeUnknown`] if it was asked and did not answer, in which case all
     /// of it has happened or nothing; doing it again is safe.
     async fn revoke(
@@ -239,7 +239,7 @@ pub trait SessionRepository: Send + Sync {
     ) -> Result<Vec<SessionKey>, PortError>;
 
     /// Revokes at most `limit` sessions that are not revoked yet, of those whose ids are greater
-    /// than `after`, and answers them by ascending id.
+    /// than `after`, and returns them by ascending id.
     ///
     /// MUST write an entry about all users to the log of revocations where `after` is `None`, also
     /// if there is no session.

@@ -91,7 +91,7 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     let touch = Touch { session_id: e.id, first_at: used, last_at: used, ip_address: None };
     sessions.touch(&[touch]).await.unwrap();
     for _ in 0..2 {
-        stores.retention.note_expired(now + hour, 100).await.unwrap();
+        stores.retention.mark_expired(now + hour, 100).await.unwrap();
     }
 
     let events = all(&*stores.events).await;

@@ -81,7 +81,7 @@ pub(super) fn is_covered(entries: &[RevocationEntry], id: SessionId, user_id: Us
     entries.iter().any(|entry| covers(entry.scope))
 }
 
-/// However a session ends before its time, and nothing else that happens to it. (Rows that are
+/// Every way in which a session ends before its time, and no other change. (Rows that are
 /// deleted or shortened by direct SQL have tests of their own, in the adapters that have SQL.)
 pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();

@@ -18,14 +18,14 @@ macro_rules! session_cache_contract {
             $fixture,
             $($must_fail,)?
             [
-                set_then_get_answers_the_session,
+                set_then_get_returns_the_session,
                 set_then_get_returns_the_read_version,
                 unknown_session_is_a_miss,
                 another_user_is_a_miss,
                 later_set_replaces_earlier,
                 revoked_session_is_never_cached,
                 removed_session_is_a_miss,
-                session_over_by_time_is_a_miss,
+                expired_session_is_a_miss,
             ]
         );
     };
@@ -40,7 +40,7 @@ async fn set(cache: &dyn SessionCache, session: &Session) {
 }
 
 /// Every field comes back, but those that caches leave out.
-pub async fn set_then_get_answers_the_session(cache: &dyn SessionCache) {
+pub async fn set_then_get_returns_the_session(cache: &dyn SessionCache) {
     for (n, template) in
         [fixtures::session(), fixtures::bare_session(), fixtures::session()].into_iter().enumerate()
     {
@@ -122,11 +122,10 @@ pub async fn removed_session_is_a_miss(cache: &dyn SessionCache) {
     }
 }
 
-/// What seems to be over, by its lifetime or by rest, is not answered: the database may know of
-/// later use.
-pub async fn session_over_by_time_is_a_miss(cache: &dyn SessionCache) {
+/// What seems to have expired or to be idle is not returned: the database may have later activity.
+pub async fn expired_session_is_a_miss(cache: &dyn SessionCache) {
     let now = fixtures::now();
-    let resting = |since| Session {
+    let idle_since = |since| Session {
         last_activity_at: since,
         idle_timeout: Some(TimeDelta::hours(1)),
         ..fixtures::session_number(2)
@@ -135,8 +134,8 @@ pub async fn session_over_by_time_is_a_miss(cache: &dyn SessionCache) {
     for (session, answered) in [
         (Session { expires_at: now, ..fixtures::session_number(1) }, false),
         (Session { expires_at: now + TimeDelta::hours(1), ..fixtures::session_number(1) }, true),
-        (resting(an_hour_ago), false),
-        (resting(an_hour_ago + TimeDelta::minutes(1)), true),
+        (idle_since(an_hour_ago), false),
+        (idle_since(an_hour_ago + TimeDelta::minutes(1)), true),
     ] {
         set(cache, &session).await;
         assert_eq!(get(cache, &session).await.is_some(), answered, "{session:?}");

@@ -16,7 +16,7 @@ macro_rules! session_retention_contract {
             $fixture,
             $($must_fail,)?
             [
-                sessions_over_by_time_are_noted_once,
+                expired_sessions_are_marked_once,
                 ended_sessions_are_deleted_after_their_retention,
                 revoked_and_deleted_session_is_not_imported_again,
                 old_events_are_deleted_and_positions_are_not_used_again,
@@ -73,10 +73,10 @@ pub async fn revoked_and_deleted_session_is_not_imported_again(stores: &Stores) 
     assert_eq!(crate::find_session(&*stores.sessions, live.id).await, Some(live));
 }
 
-/// At the moment that they are over, to the microsecond, and not again.
-pub async fn sessions_over_by_time_are_noted_once(stores: &Stores) {
+/// At the time that they expire, to the microsecond, and not again.
+pub async fn expired_sessions_are_marked_once(stores: &Stores) {
     let sessions = four(stores).await;
-    let note = async |now| stores.retention.note_expired(now, 100).await.unwrap();
+    let note = async |now| stores.retention.mark_expired(now, 100).await.unwrap();
     let moment = TimeDelta::microseconds(1);
     assert_eq!(note(at(20) - moment).await, 0);
     assert_eq!(note(at(20)).await, 1);
@@ -86,15 +86,15 @@ pub async fn sessions_over_by_time_are_noted_once(stores: &Stores) {
     assert_eq!(are_there(stores, &sessions).await, [true; 4]);
 }
 
-/// By when they ended, however they did.
+/// By when they were terminated, in whichever way.
 pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
     let sessions = four(stores).await;
     let delete = async |by| stores.retention.delete_ended(by, 100).await.unwrap();
     let moment = TimeDelta::microseconds(1);
     assert_eq!(delete(at(10) - moment).await, 0);
     assert_eq!(delete(at(10)).await, 1);
-    assert_eq!(delete(at(100)).await, 0, "what was not noted as over is not deleted");
-    stores.retention.note_expired(at(30), 100).await.unwrap();
+    assert_eq!(delete(at(100)).await, 0, "what was not marked expired is not deleted");
+    stores.retention.mark_expired(at(30), 100).await.unwrap();
     assert_eq!(delete(at(20)).await, 1);
     assert_eq!(delete(at(30) - moment).await, 0);
     assert_eq!(delete(at(30)).await, 1);
@@ -137,11 +137,11 @@ pub async fn batches_are_bounded_and_the_backlog_is_counted(stores: &Stores) {
     let backlog = async |limit| stores.retention.backlog(at(1), at(1), limit).await.unwrap();
     assert_eq!(stores.retention.backlog(at(0), at(0), 100).await.unwrap(), 0);
     assert_eq!((backlog(100).await, backlog(7).await), (10, 7));
-    assert_eq!(stores.retention.note_expired(at(1), 4).await.unwrap(), 4);
+    assert_eq!(stores.retention.mark_expired(at(1), 4).await.unwrap(), 4);
     assert_eq!(backlog(100).await, 10);
     assert_eq!(stores.retention.delete_ended(at(1), 3).await.unwrap(), 3);
     assert_eq!(backlog(100).await, 7);
-    assert_eq!(stores.retention.note_expired(at(1), 100).await.unwrap(), 6);
+    assert_eq!(stores.retention.mark_expired(at(1), 100).await.unwrap(), 6);
     assert_eq!(stores.retention.delete_ended(at(1), 100).await.unwrap(), 7);
     assert_eq!(backlog(100).await, 0);
 }
@@ -157,7 +157,7 @@ pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
         let turns = Turns::until_done("cleaning up until nothing is left");
         while stores.retention.backlog(at(1), at(1), 1).await.unwrap() > 0 {
             turns.next(&format!("{deleted} are deleted")).await;
-            noted += stores.retention.note_expired(at(1), 9).await.unwrap();
+            noted += stores.retention.mark_expired(at(1), 9).await.unwrap();
             deleted += stores.retention.delete_ended(at(1), 9).await.unwrap();
         }
         (noted, deleted)

@@ -191,7 +191,7 @@ impl TestDatabase {
         &self.server
     }
 
-    /// Runs SQL as an operator would, by `psql`, and answers what it printed.
+    /// Runs SQL as an operator would, by `psql`, and returns what it printed.
     ///
     /// # Panics
     /// If the SQL fails.

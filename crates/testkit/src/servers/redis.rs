@@ -71,7 +71,7 @@ impl RedisServer {
         self.process.signal(name);
     }
 
-    /// Runs a command as an operator would, by `redis-cli`, and answers what it printed.
+    /// Runs a command as an operator would, by `redis-cli`, and returns what it printed.
     pub fn cli(&self, arguments: &[&str]) -> String {
         redis_cli(&[&["-p", &self.port.to_string()], arguments].concat())
     }

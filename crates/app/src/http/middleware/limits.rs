@@ -79,12 +79,13 @@ impl Limits {
         wait.map_or(Ok(()), |wait| Err(Problem::too_many_requests(wait)))
     }
 
-    /// Counts and logs a failed authentication, and returns what to answer: `problem`, or 429 if
+    /// Counts and logs a failed authentication, and returns the response: `problem`, or 429 if
     /// there were too many from this address.
     pub(crate) fn record_failure(&self, failure: &AuthFailure<'_>, problem: Problem) -> Problem {
         let AuthFailure { listener, reason, peer, route } = *failure;
         auth_failures(listener, reason).increment(1);
-        // Tokens and sessions that are over are everyday life; the others are mistakes or attacks.
+        // Expired tokens and terminated sessions are everyday life; the others are mistakes or
+        // attacks.
         let is_everyday =
             [MISSING_CREDENTIALS, SESSION_ENDED, Refusal::Expired.as_str()].contains(&reason);
         if !is_everyday && self.log.check().is_ok() {

@@ -28,7 +28,7 @@ use crate::system::SystemIds;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whose `X-Request-Id` is taken over.
+/// Whose `X-Request-Id` is kept.
 pub(crate) enum RequestIds {
     /// That of every caller: all have a service key.
     OfCallers,
@@ -37,7 +37,7 @@ pub(crate) enum RequestIds {
 }
 
 /// Gives every request an id, a span and its place in the metrics, turns a panic into a 500, and
-/// keeps every answer out of caches.
+/// keeps every response out of caches.
 pub(crate) fn layer(router: Router, listener: &'static str, request_ids: RequestIds) -> Router {
     let observer =
         Arc::new(Observer { series: Series { listener, routes: RwLock::default() }, request_ids });
@@ -76,7 +76,7 @@ impl Service<Request> for Observed {
     }
 }
 
-/// What is known of a request before it is answered.
+/// What is known of a request before it is served.
 struct RequestInfo {
     at: Instant,
     id: HeaderValue,

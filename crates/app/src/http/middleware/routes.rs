@@ -1,4 +1,4 @@
-//! How a listener's routes become a router, and what is answered where there is no route.
+//! How a listener's routes become a router, and what is returned where there is no route.
 
 use axum::Router;
 use axum::http::Uri;

@@ -92,7 +92,7 @@ impl FromRequestParts<PublicState> for LiveCaller {
         let token =
             *parts.extensions.get::<VerifiedToken>().ok_or_else(Problem::unauthenticated)?;
         let peer = client_address(parts, &state.trusted_proxies);
-        let ended = || {
+        let session_ended = || {
             let failure = AuthFailure {
                 listener: "public",
                 reason: SESSION_ENDED,
@@ -103,11 +103,11 @@ impl FromRequestParts<PublicState> for LiveCaller {
         };
         let query = GetSession { session_id: token.session_id, user_id: token.user_id };
         let own = state.application.get_session.find(query).await.map_err(|error| match error {
-            GetSessionError::SessionNotFound | GetSessionError::NotOwner => ended(),
+            GetSessionError::SessionNotFound | GetSessionError::NotOwner => session_ended(),
             GetSessionError::Port(error) => error.into(),
         })?;
         if !own.session.is_live(state.clock.now()) {
-            return Err(ended());
+            return Err(session_ended());
         }
         state.application.record_activity.record_live(&own.session, own.version.as_ref(), peer);
         Ok(Self { token, own, peer })

@@ -17,7 +17,7 @@ pub(super) enum SessionFailure {
     Port(PortError),
 }
 
-/// Returns the problem to answer. A session that is unknown and one of another user are the same to
+/// Returns the problem. A session that is unknown and one of another user are the same to
 /// the byte: that another's session exists must not be learned here. Both are counted and logged as
 /// a failed authentication.
 pub(super) fn session_problem(

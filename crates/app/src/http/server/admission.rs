@@ -59,18 +59,18 @@ impl Activity {
         activity
     }
 
-    /// The head of a request is complete: its body and its answer have time-outs of their own.
+    /// The head of a request is complete: its body and its response have time-outs of their own.
     pub(crate) fn head_arrived(&self) {
         self.0.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The answer is ready to be written.
+    /// The response is ready to be written.
     pub(crate) fn answered(&self) {
         let now = self.0.origin.elapsed().as_millis();
         self.0.idle_since.store(u64::try_from(now).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 
-    /// Whether a request is being answered.
+    /// Whether a request is in progress.
     pub(crate) fn is_answering(&self) -> bool {
         self.0.idle_since.load(Ordering::Relaxed) == BUSY
     }
@@ -154,7 +154,7 @@ impl Connections {
         self.settings.idle_timeout
     }
 
-    /// Whether there is so little room left that a connection had better end with its answer.
+    /// Whether there is so little room left that a connection had better end with its response.
     pub(crate) fn are_crowded(&self) -> bool {
         self.count.load(Ordering::Relaxed) >= self.settings.max - self.settings.max / 10
     }

@@ -18,7 +18,7 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to accept a part of an answer.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body of an answer that is a stream: the request is being answered until it ends, or its
+/// The body of a response that is a stream: the request is in progress until it ends, or its
 /// reader goes away.
 pub(crate) struct Answering {
     body: Body,
@@ -73,7 +73,7 @@ pub(crate) struct TimedStream<S> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    /// The rest of a head.
+    /// The remaining bytes of a head.
     Head,
     /// Another request.
     Request,

@@ -37,10 +37,10 @@ const MAX_HEADERS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The two steps in which a node stops, so that no request is lost: a client that keeps a
-/// connection open learns from an answer that it is the last one, before connections are closed.
+/// connection open learns from a response that it is the last one, before connections are closed.
 #[derive(Clone, Default)]
 pub struct Lifecycle {
-    /// The node is about to stop: it serves on, and closes each connection with the next answer.
+    /// The node is about to stop: it serves on, and closes each connection with the next response.
     pub stopping: CancellationToken,
     /// Nothing is accepted any more, idle connections are closed, and open requests are finished.
     pub shutdown: CancellationToken,

@@ -76,7 +76,7 @@ impl CreateSessionBody {
 struct CreatedSessionBody<'a> {
     #[serde(flatten)]
     session: WholeSessionBody<'a>,
-    /// Sessions that were ended to make room.
+    /// Sessions that were evicted by the limit.
     evicted: Vec<Uuid>,
 }
 

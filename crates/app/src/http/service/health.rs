@@ -29,16 +29,16 @@ pub struct Health {
     last: Mutex<Option<(Instant, Readiness)>>,
 }
 
-/// The answer of `/readyz`.
+/// The response of `/readyz`.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Readiness {
     /// Whether to send requests here.
     pub(crate) ready: bool,
     /// `up` or `down`; without it nothing can be answered.
     store: &'static str,
-    /// `up`, `down`, `refused` or `none`; without it answers are slower.
+    /// `up`, `down`, `refused` or `none`; without it reads are slower.
     cache: &'static str,
-    /// `used`, or why what is cached is not served; then answers are slower.
+    /// `used`, or why what is cached is not served; then reads are slower.
     cached_sessions: &'static str,
 }
 

@@ -84,7 +84,7 @@ impl Problem {
         Self { challenge: Some("Bearer"), ..problem }
     }
 
-    /// 401: the caller's own session is over.
+    /// 401: the caller's own session is terminated.
     pub(crate) fn session_ended() -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "session_ended", "The session has ended");
         Self { challenge: Some("Bearer error=\"invalid_token\""), ..problem }
@@ -211,7 +211,7 @@ impl Problem {
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
-    /// 409: the session that was to be used is over.
+    /// 409: the session is terminated.
     pub(crate) fn already_ended() -> Self {
         Self::new(StatusCode::CONFLICT, "session_ended", "The session has ended")
     }

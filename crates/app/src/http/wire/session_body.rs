@@ -61,7 +61,7 @@ impl<'a> DeviceBody<'a> {
     }
 }
 
-/// A session as the application's backend sees it where the database answers.
+/// A session as the application's backend sees it, read from the database.
 #[derive(Serialize)]
 pub(crate) struct WholeSessionBody<'a> {
     #[serde(flatten)]
@@ -107,7 +107,7 @@ impl<'a> SessionBody<'a> {
         }
     }
 
-    /// The answer to a read.
+    /// The response to a read.
     pub(crate) fn into_read(self, layer: Layer) -> Response {
         read_response(layer, self)
     }
@@ -119,7 +119,7 @@ static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
         .map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
 });
 
-/// The answer to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
+/// The response to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
 pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
     let [near, shared, database] = &*READS;
     let (status, reads) = match layer {
@@ -131,7 +131,7 @@ pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
     response(status, body)
 }
 
-/// The answer to a read that asks no cache.
+/// The response to a read that asks no cache.
 pub(crate) fn uncached_response(body: impl Serialize) -> Response {
     READS[2].increment(1);
     response("sessiond; fwd=bypass; detail=database", body)
@@ -212,7 +212,8 @@ struct RevokedBody {
     effective_by: Option<DateTime<Utc>>,
 }
 
-/// The answer to the end of one session: 204, or 202 with the moment from which on it is final.
+/// Returns the response to a revocation of one session: 204, or 202 with the time from which it is
+/// effective.
 pub(crate) fn revoked_response(revoked: Revoked) -> Response {
     let Revoked { effective_by, .. } = revoked;
     match effective_by {
@@ -221,8 +222,8 @@ pub(crate) fn revoked_response(revoked: Revoked) -> Response {
     }
 }
 
-/// The response to a revocation of several: 200 with how many were not revoked before, or 202 with
-/// the moment too.
+/// Returns the response to a revocation of several: 200 with how many were not revoked before, or
+/// 202 with the moment too.
 pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
     let Revoked { count, effective_by } = revoked;
     let body = RevokedBody { revoked_count: Some(count), effective_by };

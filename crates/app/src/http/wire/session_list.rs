@@ -79,7 +79,7 @@ impl Notion for ListPosition {
     }
 }
 
-/// The answer to a list: `current` is the session that it was asked in; `whole`: with user agents
+/// The response to a list: `current` is the session that it was asked in; `whole`: with user agents
 /// and metadata.
 pub(crate) fn list_response(
     listed: &ListedSessions,

@@ -15,7 +15,7 @@ const BACKLOG_LIMIT: u32 = 100_000;
 pub struct CleanedUp {
     /// Sessions whose end by time was noted, with its event.
     pub expired: u64,
-    /// Sessions that were deleted, their retention being over.
+    /// Sessions that were deleted after their retention.
     pub deleted: u64,
     /// Events that were deleted, for the same reason.
     pub events: u64,
@@ -54,8 +54,8 @@ impl CleanUpHandler {
         Self { retention, clock, keep }
     }
 
-    /// One step: some sessions noted as over, some deleted, some events deleted. Call it until it
-    /// [did nothing](CleanedUp::is_nothing).
+    /// Runs one step: some sessions marked expired, some deleted, some events deleted. Call it
+    /// until it [did nothing](CleanedUp::is_nothing).
     ///
     /// # Errors
     /// [`PortError`] if the store could not be read or written. Trying again is safe.
@@ -63,7 +63,7 @@ impl CleanUpHandler {
         let now = self.clock.now();
         let by = now - self.keep;
         Ok(CleanedUp {
-            expired: self.retention.note_expired(now, command.limit).await?,
+            expired: self.retention.mark_expired(now, command.limit).await?,
             deleted: self.retention.delete_ended(by, command.limit).await?,
             events: self.retention.delete_events(by, command.limit).await?,
         })

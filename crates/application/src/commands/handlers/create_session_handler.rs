@@ -45,7 +45,7 @@ pub enum CreateSessionError {
 pub struct CreatedSession {
     /// The new session.
     pub session: Session,
-    /// Sessions that were ended to make room for it, the oldest first.
+    /// Sessions that were evicted for it, the oldest first.
     pub evicted: Vec<SessionKey>,
 }
 
@@ -197,8 +197,8 @@ impl CreateSessionHandler {
         let listing =
             SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
-        // It ended them at the moment of its own creation. The oldest first, as the first answer
-        // had them.
+        // It evicted them at the moment of its own creation. The oldest first, as the first
+        // response had them.
         let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
         let evicted = page.iter().rev().map(|other| SessionKey { id: other.id, user_id });

@@ -27,9 +27,9 @@ pub struct ImportedSessions {
     pub read: u64,
     /// Those that were not here yet.
     pub new: u64,
-    /// Those that never expired there, and got an end.
+    /// Those that never expired there, and got an expiry.
     pub never_expired: u64,
-    /// Those that were over before they began there; here they last for a microsecond.
+    /// Those that had expired before they began there; here they last for a microsecond.
     pub over_at_birth: u64,
     /// The last one's id, to go on after; `None`: that was all.
     pub last: Option<SessionId>,
@@ -48,7 +48,7 @@ impl ImportedSessions {
     }
 }
 
-/// Brings another system's sessions over, a step at a time, as often as one likes.
+/// Imports another system's sessions, a step at a time; safe to repeat.
 pub struct ImportSessionsHandler {
     source: Arc<dyn SessionSource>,
     session_repo: Arc<dyn SessionRepository>,

@@ -18,7 +18,7 @@ pub enum RecordActivityError {
     /// There is no such session.
     #[error("session_not_found")]
     SessionNotFound,
-    /// It is over: revoked, expired or idle.
+    /// It is terminated: revoked, expired or idle.
     #[error("session_ended")]
     SessionEnded,
     /// The store could not be read or written.

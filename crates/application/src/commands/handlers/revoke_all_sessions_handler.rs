@@ -9,7 +9,7 @@ use domain::ports::{Clock, PortError, SessionRepository};
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllSessions;
 
-/// Sessions that one statement ends.
+/// Sessions that one statement revokes.
 const BATCH: u32 = 2000;
 
 /// Ends every session there is.
@@ -29,26 +29,26 @@ impl RevokeAllSessionsHandler {
         Self { session_repo, revoker, clock }
     }
 
-    /// Revokes them batch by batch, and returns how many were not revoked before. Whatever was
-    /// there when it began is ended; of sessions that are made meanwhile, some are.
+    /// Revokes them batch by batch, and returns how many were not revoked before. All sessions that
+    /// were there when it began are revoked; of sessions that are made meanwhile, some are.
     ///
     /// # Errors
-    /// [`PortError`] from the store. Some may be ended by then; trying again is safe.
+    /// [`PortError`] from the store. Some may be revoked by then; trying again is safe.
     pub async fn handle(&self, command: RevokeAllSessions) -> Result<Revoked, PortError> {
         let revocation =
             Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::AllUsers]);
         let (mut after, mut count) = (None, 0);
         loop {
-            let ended = match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await
-            {
-                Ok(ended) => ended,
-                Err(error) => return Err(pending.failed(error)),
-            };
-            let Some(last) = ended.last() else { break };
+            let revoked =
+                match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await {
+                    Ok(revoked) => revoked,
+                    Err(error) => return Err(pending.failed(error)),
+                };
+            let Some(last) = revoked.last() else { break };
             after = Some(last.id);
-            count += ended.len() as u64;
-            pending.invalidate(&ended).await;
+            count += revoked.len() as u64;
+            pending.invalidate(&revoked).await;
         }
         let effective_by = pending.committed(&[], command.acknowledge).await;
         Ok(Revoked { count, effective_by })

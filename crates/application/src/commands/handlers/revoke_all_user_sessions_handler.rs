@@ -9,8 +9,8 @@ use domain::ports::{Clock, PortError, SessionRepository};
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeAllUserSessions;
 
-/// Sessions that one statement ends: nearly always all of them, and so many as a store can end
-/// within its time-out.
+/// Sessions that one statement revokes: nearly always all of them, and as many as a store can
+/// revoke within its time-out.
 const BATCH: u32 = 10_000;
 
 /// Ends all of a user's sessions but one that is excepted.
@@ -34,24 +34,24 @@ impl RevokeAllUserSessionsHandler {
     ///
     /// # Errors
     /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be
-    /// ended; trying again is safe.
+    /// revoked; trying again is safe.
     pub async fn handle(&self, command: RevokeAllUserSessions) -> Result<Revoked, PortError> {
         let revocation =
             Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::User(command.user_id)]);
         let mut count = 0;
         loop {
-            let ended = self
+            let revoked = self
                 .session_repo
                 .revoke_all_of_user(command.user_id, command.except, BATCH, &revocation)
                 .await;
-            let ended = match ended {
-                Ok(ended) => ended,
+            let revoked = match revoked {
+                Ok(revoked) => revoked,
                 Err(error) => return Err(pending.failed(error)),
             };
-            count += ended.len() as u64;
-            pending.invalidate(&ended).await;
-            if ended.len() < BATCH as usize {
+            count += revoked.len() as u64;
+            pending.invalidate(&revoked).await;
+            if revoked.len() < BATCH as usize {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::coherence::{Revoked, SessionRevoker};
 use crate::commands::RevokeSession;
 
-/// Why a session was not ended.
+/// Why a session was not revoked.
 #[derive(Debug, Error)]
 pub enum RevokeSessionError {
     /// There is no such session.
@@ -44,8 +44,8 @@ impl RevokeSessionHandler {
     /// Ends the session. Ending it again is no error and changes nothing.
     ///
     /// # Errors
-    /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be ended;
-    /// trying again is safe, and shows it.
+    /// See [`RevokeSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be
+    /// revoked; trying again is safe, and shows it.
     pub async fn handle(&self, command: RevokeSession) -> Result<Revoked, RevokeSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;
         let session = session.ok_or(RevokeSessionError::SessionNotFound)?.session;
@@ -57,15 +57,15 @@ impl RevokeSessionHandler {
         let pending = self.revoker.begin_sessions(&[session.id]);
         match self.session_repo.revoke(&[session.id], &revocation).await {
             Err(error) => Err(pending.failed(error).into()),
-            Ok(ended) => {
-                fail_point!("bug-second-revocation-at-once", ended.is_empty(), |_| Ok(Revoked {
+            Ok(keys) => {
+                fail_point!("bug-second-revocation-at-once", keys.is_empty(), |_| Ok(Revoked {
                     count: 0,
                     effective_by: None
                 }));
-                // Even if it was over already: an earlier end may not be final yet.
+                // Even if it was revoked already: the earlier revocation may not be effective yet.
                 let session = SessionKey { id: session.id, user_id: session.user_id };
                 let effective_by = pending.committed(&[session], command.acknowledge).await;
-                Ok(Revoked { count: ended.len() as u64, effective_by })
+                Ok(Revoked { count: keys.len() as u64, effective_by })
             }
         }
     }

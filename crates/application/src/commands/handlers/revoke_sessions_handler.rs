@@ -29,16 +29,16 @@ impl RevokeSessionsHandler {
     ///
     /// # Errors
     /// [`PortError`] from the store. After [`PortError::OutcomeUnknown`] they may or may not be
-    /// ended; trying again is safe.
+    /// revoked; trying again is safe.
     pub async fn handle(&self, command: RevokeSessions) -> Result<Revoked, PortError> {
         let revocation =
             Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin_sessions(&command.session_ids);
         match self.session_repo.revoke(&command.session_ids, &revocation).await {
             Err(error) => Err(pending.failed(error)),
-            Ok(ended) => {
-                let effective_by = pending.committed(&ended, command.acknowledge).await;
-                Ok(Revoked { count: ended.len() as u64, effective_by })
+            Ok(keys) => {
+                let effective_by = pending.committed(&keys, command.acknowledge).await;
+                Ok(Revoked { count: keys.len() as u64, effective_by })
             }
         }
     }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::activity::ActivityBuffer;
 use crate::queries::GetSession;
 
-/// Why a session was not answered.
+/// Why a session was not returned.
 #[derive(Debug, Error)]
 pub enum GetSessionError {
     /// There is no such session.
@@ -35,7 +35,7 @@ impl GetSessionError {
     pub const NOT_OWNER: &'static str = "not_session_owner";
 }
 
-/// The answer to [`GetSession`].
+/// The response to [`GetSession`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionResult {
     /// The session's id.
@@ -52,7 +52,7 @@ pub struct SessionResult {
     pub created_at: Option<DateTime<Utc>>,
     /// When the session was last used.
     pub last_activity_at: Option<DateTime<Utc>>,
-    /// When it is over, at the latest.
+    /// When it expires, at the latest.
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether it was revoked. A revoked session is returned too: an owner may see an
     /// old device.
@@ -65,15 +65,15 @@ pub struct SessionResult {
 #[derive(Clone, Debug)]
 pub struct FoundSession {
     /// The session, with the activity that only this node has yet. Its user agent is only there if
-    /// the database answered.
+    /// the database served it.
     pub session: Arc<Session>,
     /// What the read that found it had seen, if that is known.
     pub version: Option<ReadVersion>,
-    /// Where the answer came from.
+    /// Where the session came from.
     pub layer: Layer,
 }
 
-/// Answers [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on
+/// Handles [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on
 /// a miss.
 pub struct GetSessionHandler {
     session_repo: Arc<dyn SessionRepository>,

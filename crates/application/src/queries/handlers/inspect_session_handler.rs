@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::activity::ActivityBuffer;
 use crate::queries::InspectSession;
 
-/// Why a session was not answered to an operator.
+/// Why a session was not returned to an operator.
 #[derive(Debug, Error)]
 pub enum InspectSessionError {
     /// There is no such session.
@@ -20,7 +20,7 @@ pub enum InspectSessionError {
     Port(#[from] PortError),
 }
 
-/// Answers [`InspectSession`] from the database alone: caches are looked up by session *and* user,
+/// Handles [`InspectSession`] from the database alone: caches are looked up by session *and* user,
 /// and an operator names no user.
 pub struct InspectSessionHandler {
     session_repo: Arc<dyn SessionRepository>,

@@ -24,7 +24,7 @@ pub struct ListedSessions {
     pub now: DateTime<Utc>,
 }
 
-/// Answers [`ListUserSessions`].
+/// Handles [`ListUserSessions`].
 pub struct ListUserSessionsHandler {
     session_repo: Arc<dyn SessionRepository>,
     clock: Arc<dyn Clock>,

@@ -38,16 +38,16 @@ pub async fn absent_fields_stay_absent(repo: &dyn SessionRepository) {
     assert_round_trip(repo, fixtures::bare_session()).await;
 }
 
-/// An ended session is found, with its time and reason.
+/// A revoked session is found, with its time and reason.
 pub async fn revoked_session_is_found_revoked(repo: &dyn SessionRepository) {
     let at = fixtures::now() + TimeDelta::microseconds(1);
     let user = Some(Actor::User(fixtures::another_user()));
-    let ends = [
+    let revocations = [
         (None, None),
         (Some("lost phone".to_owned()), user),
         (Some(String::new()), Some(Actor::Service)),
     ];
-    for (n, (reason, actor)) in ends.into_iter().enumerate() {
+    for (n, (reason, actor)) in revocations.into_iter().enumerate() {
         let revocation = Some(Revocation { at, reason, actor }.into());
         assert_round_trip(repo, Session { revocation, ..fixtures::session_number(n as u64 + 1) })
             .await;
@@ -96,7 +96,7 @@ pub async fn an_idempotency_key_is_taken_once_by_a_user(repo: &dyn SessionReposi
     let strangers = Session { user_id: fixtures::another_user(), ..with_key(2, "a key") };
     insert_all(repo, &[first.clone(), strangers.clone(), with_key(3, "another")]).await;
 
-    // Even where the limit has ended the session that the key made.
+    // Even where the limit has evicted the session that the key made.
     let again = repo.insert(&with_key(4, "a key"), limit(1, OnLimit::EvictOldest)).await;
     assert!(matches!(again, Err(PortError::Conflict(_))), "{again:?}");
     assert_eq!(

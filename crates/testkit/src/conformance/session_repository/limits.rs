@@ -27,7 +27,7 @@ async fn two_over_and_three_live(repo: &dyn SessionRepository) -> Vec<Session> {
     sessions
 }
 
-/// The oldest live ones are ended, exactly as many as it takes; what is over counts for nothing.
+/// The oldest live ones are evicted, exactly as many as it takes; terminated ones do not count.
 pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository) {
     let sessions = two_over_and_three_live(repo).await;
     let insert = async |n, max| {
@@ -45,7 +45,7 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
     let page = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (7, 3));
     assert!(!crate::find_session(repo, fixtures::session_number(6).id).await.unwrap().is_revoked());
-    // A lower limit later ends all the more.
+    // A lower limit later evicts all the more.
     let Insertion::Stored { evicted } = insert(12, 1).await else { panic!("not stored") };
     assert_eq!(evicted.len(), 3);
 }
@@ -103,7 +103,7 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
     assert_eq!((page.total_count, page.active_count), (60, 2));
 }
 
-/// Rest ends a session as its lifetime does, to the microsecond.
+/// The idle time-out ends a session as its lifetime does, to the microsecond.
 pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
     repo: &dyn SessionRepository,
 ) {
@@ -114,9 +114,9 @@ pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
         idle_timeout: hour,
         ..fixtures::session_number(n)
     };
-    let over = rested(1, now - TimeDelta::hours(1));
+    let idle = rested(1, now - TimeDelta::hours(1));
     let last_moment = rested(2, now - TimeDelta::hours(1) + TimeDelta::microseconds(1));
-    insert_all(repo, &[over.clone(), last_moment.clone()]).await;
+    insert_all(repo, &[idle.clone(), last_moment.clone()]).await;
     let page = repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (2, 1));
     assert_eq!(page.sessions, std::slice::from_ref(&last_moment));
@@ -126,5 +126,5 @@ pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
     };
     assert_eq!(insert(3).await, Insertion::Stored { evicted: Vec::new() });
     assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![key_of(&last_moment)] });
-    assert!(!crate::find_session(repo, over.id).await.unwrap().is_revoked());
+    assert!(!crate::find_session(repo, idle.id).await.unwrap().is_revoked());
 }

@@ -48,7 +48,7 @@ macro_rules! session_repository_contract {
                 sessions_are_listed_newest_first_page_by_page,
                 counts_and_active_only_leave_out_what_is_over,
                 list_has_no_session_of_another_user,
-                revoked_sessions_are_answered_once,
+                revoked_sessions_are_returned_once,
                 first_revocation_is_kept,
                 revoke_all_spares_exactly_the_excepted_session,
                 all_sessions_are_revoked_batch_by_batch,

@@ -13,8 +13,8 @@ fn sorted(mut sessions: Vec<SessionKey>) -> Vec<SessionKey> {
     sessions
 }
 
-/// Those that were ended are answered, once; unknown ones and no ones are no matter.
-pub async fn revoked_sessions_are_answered_once(repo: &dyn SessionRepository) {
+/// Those that were revoked are returned, once; unknown ones and an empty list have no effect.
+pub async fn revoked_sessions_are_returned_once(repo: &dyn SessionRepository) {
     let sessions: Vec<_> = (1..=4).map(fixtures::session_number).collect();
     insert_all(repo, &sessions).await;
     let unknown = fixtures::session_number(404).id;
@@ -68,7 +68,7 @@ pub async fn revoke_all_spares_exactly_the_excepted_session(repo: &dyn SessionRe
     assert!(!crate::find_session(repo, strangers.id).await.unwrap().is_revoked());
 }
 
-/// By ascending id, each once; what was ended before is passed over.
+/// By ascending id, each once; what was revoked before is left out.
 pub async fn all_sessions_are_revoked_batch_by_batch(repo: &dyn SessionRepository) {
     let mut sessions: Vec<_> = (1..=7).map(fixtures::session_number).collect();
     sessions[2].revocation = Some(revocation("before").into());
