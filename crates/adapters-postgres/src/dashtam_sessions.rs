@@ -13,8 +13,8 @@ use crate::database::error::port_error;
 use crate::database::pool::statement;
 
 /// One row as it is to be here. What has no column here goes into the metadata.
-const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, last_ip_address,
-    location, created_at,
+const BATCH: &str = "SELECT
+        id, user_id, device_info, user_agent, ip_address, last_ip_address, location, created_at,
         coalesce(last_activity_at, created_at),
         coalesce(expires_at, created_at + $3 * interval '1 microsecond'),
         expires_at IS NULL,
@@ -22,10 +22,10 @@ const BATCH: &str = "SELECT id, user_id, device_info, user_agent, ip_address, la
         CASE WHEN is_revoked THEN revoked_reason END,
         jsonb_strip_nulls(jsonb_build_object(
             'is_trusted', is_trusted, 'refresh_token_id', refresh_token_id,
-            'suspicious_activity_count', suspicious_activity_count, 'last_provider_accessed',
-            last_provider_accessed,
-            'last_provider_sync_at', last_provider_sync_at, 'providers_accessed',
-            providers_accessed))
+            'suspicious_activity_count', suspicious_activity_count,
+            'last_provider_accessed', last_provider_accessed,
+            'last_provider_sync_at', last_provider_sync_at,
+            'providers_accessed', providers_accessed))
     FROM sessions WHERE id > $1 ORDER BY id LIMIT $2";
 
 /// The `sessions` table of the Python original, as a [`SessionSource`]. Nothing is written to it.

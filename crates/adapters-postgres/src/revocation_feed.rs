@@ -31,9 +31,8 @@ const WAIT_LINGER: Duration = Duration::from_millis(25);
 const MAX_DELETIONS: i32 = 20_000;
 
 const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
-    ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms, heartbeats =
-    node_lease.heartbeats + 1,
-        applied = NULL, applied_life = NULL";
+    ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms,
+        heartbeats = node_lease.heartbeats + 1, applied = NULL, applied_life = NULL";
 
 /// The present life, where its row is believed: see `migrations/0003_revocation_log.sql`. No row on
 /// a standby, which cannot read an unlogged table: there the statement fails.
@@ -58,24 +57,26 @@ fn poll_sql() -> String {
         ), life AS MATERIALIZED (
             {PRESENT_LIFE}
         ), lease AS (
-            UPDATE node_lease SET heartbeats = heartbeats + 1, applied = $3::pg_snapshot,
-            applied_life = $4
+            UPDATE node_lease
+            SET heartbeats = heartbeats + 1, applied = $3::pg_snapshot, applied_life = $4
             WHERE node = $1 AND $2 RETURNING 1
         ), entry AS MATERIALIZED (
             SELECT * FROM (
-                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid >=
-                pg_snapshot_xmax($5::pg_snapshot)
+                SELECT xid, id, session_id, user_id FROM revocation_log
+                WHERE xid >= pg_snapshot_xmax($5::pg_snapshot)
                 UNION ALL
-                SELECT xid, id, session_id, user_id FROM revocation_log WHERE xid IN (SELECT
-                pg_snapshot_xip($5::pg_snapshot))
+                SELECT xid, id, session_id, user_id FROM revocation_log
+                WHERE xid IN (SELECT pg_snapshot_xip($5::pg_snapshot))
             ) AS unseen
             WHERE (xid, id) > ($6::text::xid8, $7) ORDER BY xid, id LIMIT $8
         )
-        SELECT CASE WHEN $2 THEN EXISTS (SELECT FROM lease) ELSE EXISTS (SELECT FROM node_lease
-        WHERE node = $1) END,
-            system, database, life, retained_from::text::bigint, snapshot::text,
-            (SELECT coalesce(json_agg(json_build_array(xid::text, id, session_id, user_id)), '[]')
-            FROM entry)
+        SELECT CASE WHEN $2 THEN EXISTS (SELECT FROM lease)
+                ELSE EXISTS (SELECT FROM node_lease WHERE node = $1) END,
+            system, database, life, retained_from::text::bigint, snapshot::text, (
+                SELECT coalesce(
+                    json_agg(json_build_array(xid::text, id, session_id, user_id)), '[]'
+                ) FROM entry
+            )
         FROM moment LEFT JOIN life ON true"
     )
 }
@@ -87,20 +88,22 @@ fn start_sql() -> String {
         "WITH life AS MATERIALIZED (
             {PRESENT_LIFE}
         ), old AS MATERIALIZED (
-            SELECT xid FROM revocation_log WHERE recorded_at < clock_timestamp() - interval
-            '13 minutes'
+            SELECT xid FROM revocation_log
+            WHERE recorded_at < clock_timestamp() - interval '13 minutes'
             ORDER BY xid DESC LIMIT 1
         )
         SELECT greatest(retained_from::text::bigint, (
-                SELECT least(xid::text::bigint + 1,
-                pg_snapshot_xmin(pg_current_snapshot())::text::bigint) FROM old
+                SELECT least(
+                    xid::text::bigint + 1, pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                ) FROM old
             )), life
         FROM life"
     )
 }
 
-const AWAIT_PEERS: &str = "SELECT system, database, life, node, max_staleness_ms, heartbeats, \
-    is_caught_up FROM sessiond_await_peers_v1($1, $2)";
+const AWAIT_PEERS: &str = "SELECT
+        system, database, life, node, max_staleness_ms, heartbeats, is_caught_up
+    FROM sessiond_await_peers_v1($1, $2)";
 
 /// Deletes entries of another server, which a data-only restore brought along: their numbers are
 /// still to come here. That ends the incarnation, and with it all of them.

@@ -271,11 +271,13 @@ async fn in_a_task<T: Send + 'static>(
 /// refuses writes.
 const FIND_TROUBLE: &str = "SELECT CASE
     WHEN pg_is_in_recovery() THEN 'the server is a standby'
-    WHEN current_setting('transaction_read_only')::boolean THEN
-    'the server refuses writes (default_transaction_read_only)'
-    WHEN NOT (has_table_privilege('sessions', 'SELECT') AND has_table_privilege('sessions',
-    'INSERT')
-        AND has_table_privilege('sessions', 'UPDATE') AND has_table_privilege('sessions', 'DELETE'))
+    WHEN current_setting('transaction_read_only')::boolean
+        THEN 'the server refuses writes (default_transaction_read_only)'
+    WHEN NOT (
+            has_table_privilege('sessions', 'SELECT') AND has_table_privilege('sessions', 'INSERT')
+            AND has_table_privilege('sessions', 'UPDATE')
+            AND has_table_privilege('sessions', 'DELETE')
+        )
         THEN format('the role %s may not read and write the table sessions', current_user)
     END";
 

@@ -53,12 +53,12 @@ pub struct OpenTransaction {
 
 /// Of those that have an id: the log of revocations is not pruned beyond them.
 const OLDEST_TRANSACTION: &str = "SELECT since, name FROM (
-        SELECT xact_start AS since, format('process %s of database %s (%s)', pid, datname, state)
-        AS name
+        SELECT xact_start AS since,
+            format('process %s of database %s (%s)', pid, datname, state) AS name
         FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL
         UNION ALL
-        SELECT prepared, format('prepared transaction %L of database %s', gid, database) FROM
-        pg_prepared_xacts
+        SELECT prepared, format('prepared transaction %L of database %s', gid, database)
+        FROM pg_prepared_xacts
     ) AS transaction ORDER BY since LIMIT 1";
 
 /// Brings the database to [`SCHEMA_VERSION`]. Any number of nodes may do so at once: one works, the

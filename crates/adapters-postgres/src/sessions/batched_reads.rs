@@ -26,8 +26,8 @@ static FIND: LazyLock<String> = LazyLock::new(|| {
         .collect::<Vec<_>>()
         .join(", ");
     format!(
-        "SELECT l.system AS life_system, l.database, l.life, pg_current_snapshot()::text AS
-            snapshot, {columns}
+        "SELECT l.system AS life_system, l.database, l.life,
+            pg_current_snapshot()::text AS snapshot, {columns}
         FROM sessions LEFT JOIN database_incarnation l ON l.sessions_table = sessions.tableoid
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND l.server_started = pg_postmaster_start_time() AND l.xmin = l.written_by::xid

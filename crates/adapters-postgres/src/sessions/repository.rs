@@ -36,53 +36,54 @@ const FIND_BY_KEY: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempo
 
 const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
         metadata = CASE WHEN $4 THEN $5 ELSE metadata END
-    WHERE id = $1 AND (NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM
-    $8))";
+    WHERE id = $1 AND (
+        NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8)
+    )";
 
 /// Statements that lock several sessions do so by ascending id, which prevents deadlocks.
-const REVOKE: &str = "WITH doomed AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL ORDER BY id FOR NO KEY
-        UPDATE
+const REVOKE: &str = "WITH targets AS MATERIALIZED (
+        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL
+        ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
-    user_id";
+    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+    RETURNING sessions.id, user_id";
 
 /// It writes to the log also if nothing matched: caches may hold what the table no longer has.
-const REVOKE_ALL_OF_USER: &str = "WITH doomed AS MATERIALIZED (
+const REVOKE_ALL_OF_USER: &str = "WITH targets AS MATERIALIZED (
         SELECT id FROM sessions WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
         ORDER BY id LIMIT $6 FOR NO KEY UPDATE
     ), logged AS (
         INSERT INTO revocation_log (user_id) VALUES ($4)
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
-    user_id";
+    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+    RETURNING sessions.id, user_id";
 
 /// The first batch writes to the log also if nothing matched.
-const REVOKE_ALL_SESSIONS: &str = "WITH doomed AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL ORDER BY id LIMIT $5 FOR NO
-        KEY UPDATE
+const REVOKE_ALL_SESSIONS: &str = "WITH targets AS MATERIALIZED (
+        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL
+        ORDER BY id LIMIT $5 FOR NO KEY UPDATE
     ), logged AS (
         INSERT INTO revocation_log (session_id, user_id)
         SELECT NULL, NULL WHERE $4 = '00000000-0000-0000-0000-000000000000'::uuid
     )
     UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM doomed WHERE sessions.id = doomed.id AND revoked_at IS NULL RETURNING sessions.id,
-    user_id";
+    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+    RETURNING sessions.id, user_id";
 
 /// `Session::touch`, for many at once.
 const TOUCH: &str = "WITH touch AS MATERIALIZED (
         SELECT id, first_at, last_at, NULLIF(address, '')::inet AS address
-        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[]) AS _(id,
-        first_at, last_at, address)
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[])
+            AS _(id, first_at, last_at, address)
     ), locked AS MATERIALIZED (
         SELECT id FROM sessions JOIN touch USING (id) ORDER BY id FOR NO KEY UPDATE OF sessions
     )
     UPDATE sessions SET
         last_activity_at = GREATEST(last_activity_at, last_at),
-        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address,
-        last_ip_address)
+        last_ip_address = CASE
+            WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
             ELSE last_ip_address END,
         expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal * interval '1 microsecond'
             THEN last_at + renewal * interval '1 microsecond' ELSE expires_at END
@@ -276,7 +277,7 @@ impl SessionRepository for PostgresSessionRepository {
 /// actor of an eviction.
 const LIMIT_VALUES: usize = 4;
 
-/// One row, unless there is no room and the limit denies; it answers whom the room was taken from.
+/// Inserts one row, unless the limit denies it; returns the ids of the sessions that it evicted.
 fn insert_sql() -> String {
     let placeholders = |range: RangeInclusive<usize>| {
         range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
@@ -285,8 +286,9 @@ fn insert_sql() -> String {
     let (user_id, created_at) = (placeholder("user_id"), placeholder("created_at"));
     let limit = placeholders(COLUMN_COUNT + 1..=COLUMN_COUNT + LIMIT_VALUES);
     format!(
-        "WITH room AS MATERIALIZED (SELECT sessiond_enforce_session_limit_v1({user_id},
-            {created_at}, {limit}) AS evicted)
+        "WITH room AS MATERIALIZED (
+            SELECT sessiond_enforce_session_limit_v1({user_id}, {created_at}, {limit}) AS evicted
+        )
         INSERT INTO sessions ({COLUMNS}) SELECT {values} FROM room WHERE evicted IS NOT NULL
         RETURNING (SELECT evicted FROM room)"
     )
@@ -303,9 +305,8 @@ fn import_sql(rows: usize) -> String {
     let rows = (0..rows).map(row).collect::<Vec<_>>().join(", ");
     format!(
         "INSERT INTO sessions ({COLUMNS}) VALUES {rows}
-        ON CONFLICT (id) DO UPDATE SET revoked_at = EXCLUDED.revoked_at, revoked_reason =
-        EXCLUDED.revoked_reason,
-            revoked_by = EXCLUDED.revoked_by
+        ON CONFLICT (id) DO UPDATE SET revoked_at = EXCLUDED.revoked_at,
+            revoked_reason = EXCLUDED.revoked_reason, revoked_by = EXCLUDED.revoked_by
         WHERE sessions.revoked_at IS NULL AND EXCLUDED.revoked_at IS NOT NULL
         RETURNING xmax = 0"
     )

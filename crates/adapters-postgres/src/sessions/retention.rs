@@ -12,18 +12,18 @@ use crate::database::pool::PostgresDatabase;
 /// By the hour, which is indexed, and then exactly. By the database's clock, where a node's is
 /// ahead: what is live must neither be marked nor deleted.
 const MARK_EXPIRED: &str = "WITH expired AS MATERIALIZED (
-        SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <=
-        LEAST($1, now())
+        SELECT id FROM sessions
+        WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= LEAST($1, now())
             AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
         ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
     )
-    UPDATE sessions SET expired_at = ends_at FROM expired WHERE sessions.id = expired.id AND ends_at <=
-    LEAST($1, now())";
+    UPDATE sessions SET expired_at = ends_at FROM expired
+    WHERE sessions.id = expired.id AND ends_at <= LEAST($1, now())";
 
-const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
+const DELETE_TERMINATED: &str = "WITH old AS MATERIALIZED (
         SELECT id FROM sessions
-        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at,
-        expired_at) <= LEAST($1, now())
+        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+            AND coalesce(revoked_at, expired_at) <= LEAST($1, now())
         ORDER BY coalesce(revoked_at, expired_at) LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     DELETE FROM sessions USING old WHERE sessions.id = old.id";
@@ -32,16 +32,16 @@ const DELETE_ENDED: &str = "WITH old AS MATERIALIZED (
 const DELETE_EVENTS: &str = "WITH oldest AS MATERIALIZED (
         SELECT id, recorded_at FROM session_events ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     )
-    DELETE FROM session_events USING oldest WHERE session_events.id = oldest.id AND
-    oldest.recorded_at <= $1";
+    DELETE FROM session_events USING oldest
+    WHERE session_events.id = oldest.id AND oldest.recorded_at <= $1";
 
 const BACKLOG: &str = "SELECT count(*) FROM (
         (SELECT 1 FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
             AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint LIMIT $3)
         UNION ALL
         (SELECT 1 FROM sessions
-            WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL) AND coalesce(revoked_at,
-            expired_at) <= $2 LIMIT $3)
+            WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+                AND coalesce(revoked_at, expired_at) <= $2 LIMIT $3)
         LIMIT $3
     ) AS waiting";
 
@@ -64,7 +64,7 @@ impl SessionRetention for PostgresSessionRetention {
     }
 
     async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_ENDED, [by.into(), i64::from(limit).into()]).await
+        self.database.execute(DELETE_TERMINATED, [by.into(), i64::from(limit).into()]).await
     }
 
     async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {

@@ -38,20 +38,23 @@ const EDIT: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
     metadata = CASE WHEN ? THEN ? ELSE metadata END
     WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
 
-const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ? \
+const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ?
     WHERE revoked_at IS NULL";
 
 /// `Session::touch`, for a JSON array of `[id, first_at, last_at, address]`.
 const TOUCH: &str = "UPDATE sessions SET
         last_activity_at = max(last_activity_at, last_at),
-        last_ip_address = CASE WHEN last_at >= last_activity_at THEN coalesce(address,
-        last_ip_address)
+        last_ip_address = CASE
+            WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
             ELSE last_ip_address END,
-        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal ELSE
-        expires_at END
-    FROM (SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at,
-    value ->> 3 AS address
-        FROM json_each(?))
+        expires_at = CASE
+            WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal
+            ELSE expires_at END
+    FROM (
+        SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at,
+            value ->> 3 AS address
+        FROM json_each(?)
+    )
     WHERE id = touched AND revoked_at IS NULL AND ends_at > first_at";
 
 /// [`SessionRepository`] on one SQLite file.

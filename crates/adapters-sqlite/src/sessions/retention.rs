@@ -9,25 +9,25 @@ use sea_orm::QueryResult;
 
 use crate::database::pool::SqliteDatabase;
 
-const NOTE_EXPIRED: &str = "UPDATE sessions SET expired_at = ends_at WHERE id IN (
-    SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ? ORDER
-    BY ends_at LIMIT ?)";
+const MARK_EXPIRED: &str = "UPDATE sessions SET expired_at = ends_at WHERE id IN (
+    SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?
+    ORDER BY ends_at LIMIT ?)";
 
-const DELETE_ENDED: &str = "DELETE FROM sessions WHERE id IN (
+const DELETE_TERMINATED: &str = "DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-        AND coalesce(revoked_at, expired_at) <= ? ORDER BY coalesce(revoked_at, expired_at) LIMIT
-        ?)";
+        AND coalesce(revoked_at, expired_at) <= ?
+    ORDER BY coalesce(revoked_at, expired_at) LIMIT ?)";
 
 /// Examines the oldest ones only, however many there are.
 const DELETE_EVENTS: &str = "DELETE FROM session_events WHERE id IN (
-    SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?) WHERE
-    recorded_at <= ?)";
+    SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?)
+    WHERE recorded_at <= ?)";
 
 const BACKLOG: &str = "SELECT min(?3,
     (SELECT count(*) FROM (SELECT 1 FROM sessions
         WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?1 LIMIT ?3)) +
-    (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS
-    NOT NULL)
+    (SELECT count(*) FROM (SELECT 1 FROM sessions
+        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
         AND coalesce(revoked_at, expired_at) <= ?2 LIMIT ?3)))";
 
 /// [`SessionRetention`] on one SQLite file.
@@ -45,11 +45,11 @@ impl SqliteSessionRetention {
 #[async_trait]
 impl SessionRetention for SqliteSessionRetention {
     async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(NOTE_EXPIRED, [now.timestamp_micros().into(), limit.into()]).await
+        self.database.execute(MARK_EXPIRED, [now.timestamp_micros().into(), limit.into()]).await
     }
 
     async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_ENDED, [by.timestamp_micros().into(), limit.into()]).await
+        self.database.execute(DELETE_TERMINATED, [by.timestamp_micros().into(), limit.into()]).await
     }
 
     async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {

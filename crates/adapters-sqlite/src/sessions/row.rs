@@ -111,10 +111,9 @@ fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<Idempo
 
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type,
-    user_agent, ip_address,
-    last_ip_address, location, name, created_at, last_activity_at, expires_at, idle_timeout,
-    renewal, metadata,
-    idempotency_key, idempotency_hash, revoked_at, revoked_reason, revoked_by";
+    user_agent, ip_address, last_ip_address, location, name, created_at, last_activity_at,
+    expires_at, idle_timeout, renewal, metadata, idempotency_key, idempotency_hash, revoked_at,
+    revoked_reason, revoked_by";
 
 /// How many columns that are.
 pub(crate) const COLUMN_COUNT: usize = 22;

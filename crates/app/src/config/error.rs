@@ -11,8 +11,10 @@ pub enum ConfigError {
     #[error("cannot read the configuration: {0}")]
     Source(String),
     /// There is no such key.
-    #[error("unknown configuration key {name} \
-        ({origin}){}", .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error(
+        "unknown configuration key {name} ({origin}){}",
+        .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
+    )]
     Unknown {
         /// The key as it was written.
         name: String,
