@@ -10,6 +10,7 @@ use sea_orm::{
     Statement, TransactionTrait, Value,
 };
 use tokio::time::error::Elapsed;
+use tracing::{Instrument, Span};
 
 use crate::database::connection::{
     Durability, OpenError, PoolHealth, START_TIMEOUT, Statements, TRANSACTION_SET_UP, connect_pool,
@@ -135,6 +136,11 @@ impl PostgresDatabase {
 
     /// Runs one statement and returns its rows.
     async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let span = span(&statement);
+        self.rows_of(statement).instrument(span).await
+    }
+
+    async fn rows_of(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self.statements {
             Statements::Prepared => self.pool.query_all_raw(statement).await,
             Statements::ByTransaction => {
@@ -231,6 +237,7 @@ impl PostgresDatabase {
         values: impl IntoIterator<Item = Value>,
     ) -> Result<u64, PortError> {
         let statement = statement(sql, values);
+        let span = span(&statement);
         let execute = async {
             match self.statements {
                 Statements::Prepared => self.pool.execute_raw(statement).await,
@@ -246,7 +253,7 @@ impl PostgresDatabase {
                 }
             }
         };
-        self.bounded_write(async { Ok(execute.await?.rows_affected()) }).await
+        self.bounded_write(async { Ok(execute.await?.rows_affected()) }.instrument(span)).await
     }
 }
 
@@ -280,6 +287,11 @@ const FIND_TROUBLE: &str = "SELECT CASE
         )
         THEN format('the role %s may not read and write the table sessions', current_user)
     END";
+
+/// The span of a statement, at `debug`. The text has placeholders and no values.
+fn span(statement: &Statement) -> Span {
+    tracing::debug_span!("statement", db.system = "postgresql", db.query.text = statement.sql)
+}
 
 pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)

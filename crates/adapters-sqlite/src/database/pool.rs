@@ -11,6 +11,7 @@ use sea_orm::{
     RuntimeErr, SqlErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     Value, sqlx,
 };
+use tracing::{Instrument, Span};
 
 use crate::database::file::{DatabaseFile, OpenError};
 use crate::database::schema;
@@ -114,7 +115,9 @@ impl SqliteDatabase {
         values: impl IntoIterator<Item = Value>,
     ) -> Result<u64, PortError> {
         let statement = statement(sql, values);
-        bounded_write(async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) }).await
+        let span = span(&statement);
+        let execute = async { Ok(self.writer.execute_raw(statement).await?.rows_affected()) };
+        bounded_write(execute.instrument(span)).await
     }
 
     /// Runs `work` in a transaction that is the only writer from its beginning, and commits what
@@ -150,7 +153,13 @@ async fn rows<T>(
     statement: Statement,
     row: impl Fn(&QueryResult) -> Result<T, DbErr>,
 ) -> Result<Vec<T>, DbErr> {
-    connection.query_all_raw(statement).await?.iter().map(row).collect()
+    let span = span(&statement);
+    connection.query_all_raw(statement).instrument(span).await?.iter().map(row).collect()
+}
+
+/// The span of a statement, at `debug`. The text has placeholders and no values.
+fn span(statement: &Statement) -> Span {
+    tracing::debug_span!("statement", db.system = "sqlite", db.query.text = statement.sql)
 }
 
 pub(crate) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
