@@ -1,5 +1,6 @@
 //! PostgreSQL and Redis, by configuration alone; and what happens when they fail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -266,5 +267,35 @@ async fn five_nodes_start_at_once_on_an_empty_database() {
     for node in &started {
         assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
         node.read_from_cache(&session, ALICE, "near").await;
+    }
+}
+
+/// An alert on a rate sees nothing of a counter that appears with the first error. Only requests
+/// are counted from the first one on: their labels are not known before.
+#[tokio::test]
+async fn every_documented_metric_is_there_before_anything_has_happened() {
+    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let node = start(&database, &redis.url()).await;
+    let manual = sessiond_tests::repository::read("docs/operating.md");
+    let documented = manual.lines().filter_map(|line| line.strip_prefix("| `sessiond_"));
+    let names = documented.map(|row| row.split(['`', '{']).next().unwrap().to_owned());
+    let names: BTreeSet<_> = names.filter(|name| !name.starts_with("http_request")).collect();
+    assert!(names.len() > 15, "{names:?}");
+    // Gauges of what is not known yet: an issuer's keys, and the first cleanup.
+    let unknown = ["cleanup_backlog", "jwks_age_seconds"];
+    let missing = async || {
+        let metrics = node.page("/metrics").await.1;
+        let is_missing = |name: &&String| {
+            let (plain, labelled) = (format!("\nsessiond_{name} "), format!("\nsessiond_{name}{{"));
+            !metrics.contains(&plain)
+                && !metrics.contains(&labelled)
+                && !unknown.contains(&name.as_str())
+        };
+        names.iter().filter(is_missing).cloned().collect::<Vec<_>>()
+    };
+    let started = Instant::now();
+    while !missing().await.is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", missing().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

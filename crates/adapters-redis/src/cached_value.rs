@@ -56,11 +56,21 @@ pub enum Reject {
     /// Another session's or another user's.
     Mismatched,
     /// It seems to have expired; the database may have later activity.
-    Over,
+    Expired,
 }
 
 impl Reject {
-    /// The label of the metric.
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Oversized,
+        Self::Version,
+        Self::Forged,
+        Self::Malformed,
+        Self::Mismatched,
+        Self::Expired,
+    ];
+
+    /// Returns the label of the metric.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Oversized => "oversized",
@@ -68,7 +78,7 @@ impl Reject {
             Self::Forged => "forged",
             Self::Malformed => "malformed",
             Self::Mismatched => "mismatched",
-            Self::Over => "over",
+            Self::Expired => "expired",
         }
     }
 }
@@ -197,7 +207,7 @@ pub fn decode(
     let in_progress = in_progress.into_iter().map(|distance| xmax.saturating_sub(distance));
     let incarnation = Incarnation { system, database, life };
     let version = ReadVersion { incarnation, snapshot: Snapshot::new(xmax, in_progress) };
-    if session.is_live(now) { Ok((session, version)) } else { Err(Reject::Over) }
+    if session.is_live(now) { Ok((session, version)) } else { Err(Reject::Expired) }
 }
 
 #[cfg(test)]
@@ -304,7 +314,7 @@ mod tests {
         let value = encode(&session).unwrap();
         let at = |now| decode(&value, session.id, session.user_id, now);
         assert!(at(session.ends_at() - TimeDelta::microseconds(1)).is_ok());
-        assert_eq!(at(session.ends_at()), Err(Reject::Over));
+        assert_eq!(at(session.ends_at()), Err(Reject::Expired));
     }
 
     #[test]

@@ -23,6 +23,12 @@ impl Commands {
     /// Nothing has been answered yet.
     pub(crate) fn new(pool: Pool) -> Self {
         metrics::gauge!("sessiond_cache_up").set(0.0);
+        // Alerts on rates see only what is there before anything has happened.
+        for operation in ["get", "mget", "set", "unlink"] {
+            for kind in ["timeout", "connection", "refused"] {
+                count_error(operation, kind, 0);
+            }
+        }
         Self { pool, breaker: CircuitBreaker::default(), is_up: AtomicBool::new(false) }
     }
 
@@ -56,12 +62,7 @@ impl Commands {
             Ok(_) => self.answered(),
             Err(error) => {
                 let kind = kind(error);
-                metrics::counter!(
-                    "sessiond_cache_errors_total",
-                    "operation" => operation,
-                    "kind" => kind
-                )
-                .increment(1);
+                count_error(operation, kind, 1);
                 if is_silence(error) {
                     self.unanswered(error);
                 } else {
@@ -91,6 +92,12 @@ impl Commands {
         }
         self.is_up.store(false, Ordering::Relaxed);
         metrics::gauge!("sessiond_cache_up").set(0.0);
+        // Alerts on rates see only what is there before anything has happened.
+        for operation in ["get", "mget", "set", "unlink"] {
+            for kind in ["timeout", "connection", "refused"] {
+                count_error(operation, kind, 0);
+            }
+        }
         tracing::warn!(error = %one_line(error), "redis does not answer; reads ask the database \
             meanwhile");
         if *error.kind() == ErrorKind::Timeout {
@@ -133,4 +140,13 @@ fn kind(error: &Error) -> &'static str {
         ErrorKind::Protocol | ErrorKind::Parse => "protocol",
         _ => "refused",
     }
+}
+
+fn count_error(operation: &'static str, kind: &'static str, count: u64) {
+    metrics::counter!(
+        "sessiond_cache_errors_total",
+        "operation" => operation,
+        "kind" => kind
+    )
+    .increment(count);
 }

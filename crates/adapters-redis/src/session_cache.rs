@@ -14,7 +14,7 @@ use fred::bytes::Bytes;
 use fred::prelude::{ClientLike, Expiration, KeysInterface, Pool};
 
 use crate::batched_gets::BatchedGets;
-use crate::cached_value::{self, Signer, VERSION};
+use crate::cached_value::{self, Reject, Signer, VERSION};
 use crate::commands::{Commands, is_silence, timeout};
 use crate::connection::{COMMAND_TIMEOUT, OpenError, Rights, check_rights, connect_pool, options};
 
@@ -64,6 +64,10 @@ impl RedisSessionCache {
         let is_cluster = pool.next().client_config().server.is_clustered();
         let has_mget = rights.is_none_or(|rights| rights.mget);
         let commands = Arc::new(Commands::new(pool));
+        // Alerts on rates see only what is there before anything has happened.
+        for reject in Reject::ALL {
+            count_invalid_value(reject, 0);
+        }
         Ok(Self {
             batched: (!is_cluster).then(|| BatchedGets::new(commands.clone(), has_mget)),
             commands,
@@ -144,8 +148,7 @@ impl SessionCache for RedisSessionCache {
                 Some(CachedSession { session: Arc::new(session), version, layer: Layer::Shared })
             }
             Err(reject) => {
-                metrics::counter!("sessiond_cache_rejects_total", "reason" => reject.reason())
-                    .increment(1);
+                count_invalid_value(reject, 1);
                 None
             }
         }
@@ -195,4 +198,9 @@ impl HealthCheck for RedisSessionCache {
     async fn check(&self) -> Result<(), PortError> {
         self.inspect().await.map(drop)
     }
+}
+
+fn count_invalid_value(reject: Reject, count: u64) {
+    let reason = reject.reason();
+    metrics::counter!("sessiond_cache_invalid_values_total", "reason" => reason).increment(count);
 }

@@ -105,41 +105,44 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
         .set_buckets_for_metric(latency, &LATENCY_BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot start collecting metrics")?;
-    describe_counter!("sessiond_reads_total", "Sessions answered, by the layer that had them");
-    describe_counter!("sessiond_http_requests_total", "Requests answered");
+    describe_counter!("sessiond_reads_total", "Reads served, by the layer that had the session");
+    describe_counter!("sessiond_http_requests_total", "Requests served");
     describe_histogram!(
         "sessiond_http_request_duration_seconds",
         Unit::Seconds,
-        "Time from a request's head to its answer"
+        "Time from a request's head to its response"
     );
     describe_gauge!("sessiond_http_connections", "Open connections of a listener");
-    describe_gauge!("sessiond_cache_up", "1 if the shared cache answers, 0 while it is left alone");
+    describe_gauge!(
+        "sessiond_cache_up",
+        "1 if the shared cache responds, 0 while the circuit breaker is open"
+    );
     describe_counter!(
         "sessiond_cache_errors_total",
         "Commands that the shared cache did not answer or refused"
     );
     describe_counter!(
-        "sessiond_cache_rejects_total",
-        "Values of the shared cache that were not believed"
+        "sessiond_cache_invalid_values_total",
+        "Values of the shared cache that were rejected as invalid"
     );
-    describe_counter!("sessiond_activity_writes_total", "Sessions whose use was written");
+    describe_counter!("sessiond_activity_writes_total", "Sessions whose activity was written");
     describe_counter!(
         "sessiond_activity_write_errors_total",
-        "Attempts to write the use of sessions that failed"
+        "Attempts to write activity that failed"
     );
     describe_counter!(
         "sessiond_activity_dropped_total",
-        "Uses of sessions that were not taken note of, for want of room"
+        "Activity that was dropped because the buffer was full"
     );
     describe_gauge!(
         "sessiond_cleanup_backlog",
         "Sessions that wait to be marked expired, or deleted; 100000 if more"
     );
-    describe_counter!("sessiond_cleaned_total", "What was purged: expired, deleted, events");
+    describe_counter!("sessiond_purged_total", "What was purged: expired, deleted, events");
     describe_gauge!(
         "sessiond_poll_age_seconds",
         Unit::Seconds,
-        "How long ago the last poll of the log of revocations was sent"
+        "How long ago the last poll of the revocation log was sent"
     );
     describe_counter!(
         "sessiond_cache_refused_total",
@@ -151,7 +154,7 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
     );
     describe_counter!(
         "sessiond_revocation_resets_total",
-        "How often nothing that was cached before was trusted"
+        "How often all earlier cached sessions were refused: after a start, a crash, a restore"
     );
     describe_counter!(
         "sessiond_panics_total",

@@ -112,6 +112,7 @@ impl Background {
         T: Future<Output = Result<(), E>> + Unpin,
         E: Display,
     {
+        initialise_metrics();
         let Self { follower, peer_monitor, activity_writer, clean_up, feed, state, clock } = self;
         let pace = Pace { clock, shutdown: shutdown.clone() };
         let mut tasks = vec![
@@ -144,6 +145,15 @@ impl Background {
                 Ok(())
             }
         }
+    }
+}
+
+/// Makes counters appear before anything has happened: alerts on rates see nothing else.
+fn initialise_metrics() {
+    metrics::counter!("sessiond_revocation_resets_total").increment(0);
+    metrics::counter!("sessiond_activity_write_errors_total").increment(0);
+    for what in ["expired", "deleted", "events"] {
+        metrics::counter!("sessiond_purged_total", "what" => what).increment(0);
     }
 }
 
@@ -371,7 +381,7 @@ async fn clean_up_steps(
         for (what, count) in
             [("expired", step.expired), ("deleted", step.deleted), ("events", step.events)]
         {
-            metrics::counter!("sessiond_cleaned_total", "what" => what).increment(count);
+            metrics::counter!("sessiond_purged_total", "what" => what).increment(count);
         }
         all = all.and(step);
         progress(&all);

@@ -15,7 +15,16 @@ pub(crate) mod server;
 pub mod service;
 pub(crate) mod wire;
 
-pub use middleware::limits::{Limits, initialise_metrics};
+pub use middleware::limits::Limits;
 pub use server::admission::ConnectionSettings;
 pub use server::client_address::PeerAddress;
 pub use server::listener::{DRAIN_TIMEOUT, Lifecycle, serve};
+
+/// Makes counters appear before anything has happened: alerts on rates see nothing else.
+pub fn initialise_metrics() {
+    middleware::limits::initialise_metrics();
+    wire::session_body::initialise_metrics();
+    for listener in ["public", "service"] {
+        middleware::work::deadlines_missed(listener).increment(0);
+    }
+}

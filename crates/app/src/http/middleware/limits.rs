@@ -153,7 +153,7 @@ pub(crate) const NOT_OWN_SESSION: &str = "not_own_session";
 
 /// Makes the metrics of this file appear before anything has happened: alerts on rates see nothing
 /// else.
-pub fn initialise_metrics() {
+pub(crate) fn initialise_metrics() {
     for limit in ["user", "peer", "in_flight"] {
         metrics::counter!("sessiond_rate_limited_total", "limit" => limit).increment(0);
     }

@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
 use futures_util::FutureExt;
+use metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 use tower::layer::layer_fn;
@@ -58,6 +59,11 @@ pub(crate) trait Audience: Clone + Send + Sync + 'static {
 pub(crate) fn layer<A: Audience>(router: Router<A>, audience: A) -> Router<A> {
     let shared = Arc::new(Shared { places: audience.places(), audience });
     router.route_layer(layer_fn(move |route| Work { route, shared: shared.clone() }))
+}
+
+/// Returns the counter of requests that were not served in time.
+pub(crate) fn deadlines_missed(listener: &'static str) -> Counter {
+    metrics::counter!("sessiond_deadlines_missed_total", "listener" => listener)
 }
 
 /// Returns the route of a request, such as `/api/v1/sessions/{id}`.
@@ -192,7 +198,7 @@ async fn within(
     listener: &'static str,
 ) -> Response {
     tokio::time::timeout(limit, working).await.unwrap_or_else(|_| {
-        metrics::counter!("sessiond_deadlines_missed_total", "listener" => listener).increment(1);
+        deadlines_missed(listener).increment(1);
         tracing::warn!("a request took too long");
         otherwise().into_response()
     })

@@ -119,6 +119,11 @@ static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
         .map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
 });
 
+/// Makes the counters of reads appear before there was one.
+pub(crate) fn initialise_metrics() {
+    READS.iter().for_each(|reads| reads.increment(0));
+}
+
 /// The response to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
 pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
     let [near, shared, database] = &*READS;
