@@ -232,7 +232,7 @@ impl Node {
         self.get(&self.session_url(session), token).await
     }
 
-    /// Ends a session as an end user; all others, if it is empty. Returns the status.
+    /// Revokes a session as an end user; all others, if it is empty. Returns the status.
     pub async fn delete(&self, session: &str, token: &str) -> u16 {
         let request = self.http.delete(self.session_url(session)).bearer_auth(token);
         request.send().await.unwrap().status().as_u16()

@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(token) = std::str::from_utf8(data) {
         assert!(!accepted(token), "{token}");
     }
-    // Any claims, signed well: they must name a user, a session and an end.
+    // Any claims, signed well: they must name a user, a session and an expiry.
     let Ok(claims) = serde_json::from_slice::<Map<String, Value>>(data) else { return };
     let header = Header::new(Algorithm::HS256);
     let Ok(token) = encode(&header, &claims, &EncodingKey::from_secret(SECRET)) else { return };

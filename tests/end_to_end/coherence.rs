@@ -62,8 +62,8 @@ async fn no_node_serves_a_revoked_session_as_live_after_the_acknowledgement() {
 }
 
 /// What broke the original: a node that is paused in the middle of a read goes on after another has
-/// ended the session, and puts what it has read into its caches. A thousand sessions, each of them
-/// being read at a random moment when the node is paused.
+/// revoked the session, and puts what it has read into its caches. A thousand sessions, each of
+/// them being read at a random moment when the node is paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paused_node_does_not_serve_what_it_read_before_a_revocation() {
     const PAUSES: u64 = 25;
@@ -138,8 +138,8 @@ async fn redis_cannot_bring_a_revoked_session_back() {
     assert!(refused.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
 }
 
-/// A node that is gone is waited for, at most delta; one that left in order is not; and one that is
-/// killed is removed in the end.
+/// A node that is gone is waited for, at most the maximum staleness; one that left in order is not;
+/// and one that is killed is removed in the end.
 #[tokio::test]
 async fn revocation_waits_for_a_silent_node_at_most_max_staleness_and_not_for_one_that_left() {
     let database = PostgresServer::shared().database();
@@ -170,7 +170,7 @@ async fn revocation_waits_for_a_silent_node_at_most_max_staleness_and_not_for_on
     assert!(soon().await, "alone again");
 }
 
-/// An operator's own hand ends sessions too: within delta no node answers them as live.
+/// Direct SQL revokes sessions too: within the maximum staleness no node serves them as live.
 #[tokio::test]
 async fn revocation_by_direct_sql_is_effective_max_staleness_after_its_commit() {
     let database = PostgresServer::shared().database();
@@ -190,8 +190,8 @@ async fn revocation_by_direct_sql_is_effective_max_staleness_after_its_commit() 
     }
 }
 
-/// Without the database a node answers from memory for delta at most, then says that it cannot
-/// know.
+/// Without the database a node serves from memory for the maximum staleness at most, then says that
+/// it cannot know.
 #[tokio::test]
 async fn node_that_cannot_poll_stops_serving_from_memory() {
     let server = Arc::new(PostgresServer::start());

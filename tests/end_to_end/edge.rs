@@ -13,7 +13,7 @@ use testkit::TemporaryDir;
 use testkit::servers::{PostgresServer, RedisServer, free_port};
 
 /// Waits for a process to end, and returns how long that took.
-async fn ended(child: &mut Child, within: Duration) -> Duration {
+async fn assert_exits(child: &mut Child, within: Duration) -> Duration {
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < within, "it did not end within {within:?}");
@@ -146,7 +146,7 @@ async fn unread_log_stops_nothing() {
         assert!(is_closed || dropped > 0.0, "{dropped} lines were dropped");
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        ended(&mut child, Duration::from_secs(5)).await;
+        assert_exits(&mut child, Duration::from_secs(5)).await;
         assert!(child.wait().unwrap().success(), "closed: {is_closed}");
         drop(reader);
     }
@@ -166,7 +166,7 @@ async fn stopping_takes_no_longer_than_its_limit_while_the_database_hangs() {
             node.signal(signal);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        ended(&mut node.child, Duration::from_secs(within)).await;
+        assert_exits(&mut node.child, Duration::from_secs(within)).await;
         assert!(node.child.wait().unwrap().success());
         server.signal("CONT");
     }
@@ -187,7 +187,7 @@ async fn second_signal_waits_for_no_request() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(node.child.try_wait().unwrap().is_none(), "a request that has begun is waited for");
     node.signal("TERM");
-    ended(&mut node.child, Duration::from_secs(2)).await;
+    assert_exits(&mut node.child, Duration::from_secs(2)).await;
 }
 
 /// Without Redis, from the start or since, stopping takes milliseconds.
@@ -199,7 +199,7 @@ async fn stopping_does_not_wait_for_a_redis_that_is_not_there() {
         let mut node = Node::start(&[("SESSIOND_CACHE__URL", &url)]).await;
         redis.signal("STOP");
         node.signal("INT");
-        let took = ended(&mut node.child, Duration::from_secs(5)).await;
+        let took = assert_exits(&mut node.child, Duration::from_secs(5)).await;
         assert!(took < Duration::from_millis(1500), "{took:?}");
     }
     redis.signal("CONT");
@@ -288,7 +288,7 @@ async fn hangup_reads_secrets_keys_and_log_level_again() {
     );
     assert!(log().contains("DEBUG"), "{}", log());
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    ended(&mut child, Duration::from_secs(5)).await;
+    assert_exits(&mut child, Duration::from_secs(5)).await;
     assert!(child.wait().unwrap().success());
 }
 

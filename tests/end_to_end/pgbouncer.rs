@@ -34,7 +34,7 @@ async fn assert_serves(nodes: &[Arc<Node>; 2]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn session_mode_serves() {
     let database = PostgresServer::shared().database();
-    // Two nodes have 4 connections each, and a few for the log of revocations.
+    // Two nodes have 4 connections each, and a few for the revocation log.
     let pooler = PgBouncer::start(&database, "session", 30);
     let (url, direct) = (pooler.url(), database.url());
     for direct in [None, Some(direct.as_str())] {

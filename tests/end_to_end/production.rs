@@ -234,7 +234,7 @@ async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
     let mut doctor = sessiond(node.dir.path(), &settings);
     let text = String::from_utf8(run(doctor.arg("doctor")).stdout).unwrap();
     assert!(
-        text.contains("FAILED  caches") && text.contains("cannot poll the log of revocations"),
+        text.contains("FAILED  caches") && text.contains("cannot poll the revocation log"),
         "{text}"
     );
 

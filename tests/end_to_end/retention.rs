@@ -9,7 +9,7 @@ use testkit::servers::PostgresServer;
 use sessiond_tests::DASHTAM_SESSIONS;
 use sessiond_tests::node::{ALICE, Node, run, sessiond};
 
-/// Sessions that have expired, ended, or live, by the operator's own hand.
+/// Sessions that have expired, are revoked, or live, by direct SQL.
 const SEED: &str = "INSERT INTO sessions (id, user_id, created_at, last_activity_at, expires_at,
     revoked_at)
     SELECT gen_random_uuid(), gen_random_uuid(), now() - interval '3 days', now() - interval

@@ -1,4 +1,4 @@
-//! Who asks, signs in and ends sessions while things fail.
+//! Clients that read, sign in and revoke while faults are injected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,8 +32,8 @@ pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) ledger: Ledger,
     pub(crate) over: AtomicBool,
-    /// A user's sign-ins, and the ends of all of a user's sessions, are one after the other: else
-    /// it was unknown which are meant.
+    /// A user's sign-ins, and revocations of all of a user's sessions, are one after the other:
+    /// else it was unknown which are meant.
     pub(crate) users: Vec<Mutex<()>>,
 }
 
@@ -223,7 +223,7 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
                     .map(|id| id.as_str().unwrap().to_owned());
                 let evicted: Vec<Id> = ids.collect();
                 if !evicted.is_empty() {
-                    scene.ledger.ended(asked, &evicted);
+                    scene.ledger.revoked(asked, &evicted);
                 }
                 scene.ledger.created(body["id"].as_str().unwrap(), &user_id, expires);
                 scene.ledger.signed_in(&user_id, true);
@@ -333,7 +333,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                 if scene.cluster.sql(&sql).await.is_ok() {
                     tokio::time::sleep(DIRECT_SQL).await;
                     let asked = Asked { at: Instant::now(), ..asked };
-                    scene.ledger.ended(asked, ids);
+                    scene.ledger.revoked(asked, ids);
                 }
             }
         }
@@ -405,7 +405,7 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
 
 fn judge(scene: &Scene, asked: Asked, ids: &[Id], reply: Option<(u16, bool, Value)>) {
     match reply {
-        Some((200 | 204, ..)) => scene.ledger.ended(asked, ids),
+        Some((200 | 204, ..)) => scene.ledger.revoked(asked, ids),
         reply => scene.ledger.end_unknown(asked, answer(&reply)),
     }
 }

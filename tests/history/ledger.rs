@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 const ALLOWANCE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 500 });
 /// How long a question about a session may take, faults included: a second.
 const READ_LIMIT: Duration = Duration::from_secs(1);
-/// How long an end may take: delta and a second.
+/// How long a revocation may take: the maximum staleness and a second.
 const END_LIMIT: Duration = Duration::from_millis(1500);
 /// How long after a fault errors are no surprise: after a crash of the database every connection of
 /// every node is made anew at once.
@@ -86,7 +86,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) created: u64,
-    pub(crate) ended: u64,
+    pub(crate) revoked: u64,
     pub(crate) unknown_ends: u64,
     pub(crate) reads: u64,
     pub(crate) reads_after_an_end: u64,
@@ -198,7 +198,7 @@ impl Ledger {
     }
 
     /// The end of these is acknowledged.
-    pub(crate) fn ended(&self, asked: Asked, ids: &[Id]) {
+    pub(crate) fn revoked(&self, asked: Asked, ids: &[Id]) {
         let mut book = self.book();
         // Under the lock: later requests find it here.
         let now = Instant::now();
@@ -207,7 +207,7 @@ impl Ledger {
             entry.doubtful = true;
             entry.final_since.get_or_insert(now);
             entry.note(asked, "acknowledged");
-            book.counts.ended += 1;
+            book.counts.revoked += 1;
         }
         book.in_time("I14", asked, END_LIMIT);
     }

@@ -179,7 +179,7 @@ async fn watch(scene: Arc<Scene>) {
         if let Ok(count) = scene.cluster.sql(unlogged).await
             && count != "0"
         {
-            scene.ledger.violate(format!("I15 {count} ends have no entry in the log"));
+            scene.ledger.violate(format!("I15 {count} revocations have no entry in the log"));
         }
     }
     let revoked = "SELECT id || ' ' || revoked_at FROM sessions WHERE revoked_at IS NOT NULL";
@@ -294,8 +294,8 @@ impl fmt::Display for Report {
         writeln!(f, "seed {}, {:.0} s", self.seed, self.took.as_secs_f64())?;
         writeln!(
             f,
-            "sessions: {} created, {} ends acknowledged, {} of unknown outcome",
-            c.created, c.ended, c.unknown_ends
+            "sessions: {} created, {} revocations acknowledged, {} of unknown outcome",
+            c.created, c.revoked, c.unknown_ends
         )?;
         let share = 100 * c.quiet_reads_from_caches / c.quiet_reads.max(1);
         writeln!(

@@ -32,7 +32,7 @@ pub(crate) struct Tables {
     pub(crate) expired: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,
     last_position: u64,
-    /// The log of revocations, in the order of their sequence numbers from 1 on.
+    /// The revocation log, in the order of their sequence numbers from 1 on.
     pub(crate) log: Vec<Scope>,
     /// How often the database was put back.
     restores: u64,

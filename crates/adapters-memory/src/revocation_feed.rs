@@ -1,4 +1,4 @@
-//! The log of revocations of an in-memory store, for tests.
+//! The revocation log of an in-memory store, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The log of revocations, and the leases of the nodes that poll it.
+//! The revocation log, and the leases of the nodes that poll it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -179,7 +179,7 @@ async fn a_stopped_server_is_unavailable_within_a_second_and_used_again() {
     }
 }
 
-/// Connections that the server has ended are no error for a read.
+/// Connections that the server has closed are no error for a read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_connections_cost_a_read_nothing() {
     let database = PostgresServer::shared().database();

@@ -1,4 +1,4 @@
-//! The log of revocations on a real PostgreSQL: in which life of which database its numbers mean
+//! The revocation log on a real PostgreSQL: in which life of which database its numbers mean
 //! something, and what transactions that stay open do to it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]

@@ -1,4 +1,4 @@
-//! The log of revocations of one SQLite file.
+//! The revocation log of one SQLite file.
 
 use std::sync::Arc;
 use std::time::Duration;

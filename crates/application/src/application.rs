@@ -34,7 +34,7 @@ pub struct Ports {
     pub near_cache: Option<Arc<dyn SessionCache>>,
     /// Caches sessions for several processes.
     pub shared_cache: Option<Arc<dyn SessionCache>>,
-    /// The log of revocations.
+    /// The revocation log.
     pub revocation_feed: Arc<dyn RevocationFeed>,
     /// The events of sessions.
     pub event_outbox: Arc<dyn EventOutbox>,
@@ -59,7 +59,7 @@ pub struct Policies {
     pub activity_window: TimeDelta,
     /// How long terminated sessions, and events, are kept.
     pub retention: TimeDelta,
-    /// How long after a poll of the log of revocations this node serves what it has cached.
+    /// How long after a poll of the revocation log this node serves what it has cached.
     pub max_staleness: Duration,
 }
 

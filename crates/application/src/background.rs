@@ -81,7 +81,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Polls the log of revocations until this node has read it once, so that caches are of use
+    /// Polls the revocation log until this node has read it once, so that caches are of use
     /// from the first request on.
     ///
     /// # Errors
@@ -179,7 +179,7 @@ impl Pace {
     }
 }
 
-/// Polls the log of revocations at every `interval`. After an error it goes on, and caches are not
+/// Polls the revocation log at every `interval`. After an error it goes on, and caches are not
 /// used meanwhile.
 async fn follow_revocations(
     mut follower: RevocationFollower,
@@ -195,16 +195,14 @@ async fn follow_revocations(
         let again = match follower.poll().await {
             Ok(polled) => {
                 if std::mem::replace(&mut is_failing, false) {
-                    tracing::info!(
-                        "the log of revocations can be read again; caches are used again"
-                    );
+                    tracing::info!("the revocation log can be read again; caches are used again");
                 }
                 report_poll(polled);
                 polled.again
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "cannot read the log of revocations; caches are not \
+                    tracing::warn!(%error, "cannot read the revocation log; caches are not \
                         used meanwhile");
                 }
                 false
@@ -239,7 +237,7 @@ fn report_poll(polled: Polled) {
     } else if polled.is_reset {
         metrics::counter!("sessiond_revocation_resets_total").increment(1);
         tracing::info!(
-            "reading the log of revocations from its start; what was cached before may not be \
+            "reading the revocation log from its start; what was cached before may not be \
                 trusted"
         );
     }

@@ -51,7 +51,7 @@ pub struct OpenTransaction {
     pub of: String,
 }
 
-/// Of those that have an id: the log of revocations is not pruned beyond them.
+/// Of those that have an id: the revocation log is not pruned beyond them.
 const OLDEST_TRANSACTION: &str = "SELECT since, name FROM (
         SELECT xact_start AS since,
             format('process %s of database %s (%s)', pid, datname, state) AS name

@@ -124,7 +124,7 @@ async fn store(settings: &Settings) -> Vec<Check> {
                         "transactions",
                         format!(
                             "{of} has been open for {minutes} min; until it ends nothing is \
-                                vacuumed, and the log of revocations is not pruned"
+                                vacuumed, and the revocation log is not pruned"
                         ),
                     )
                 }
@@ -156,7 +156,7 @@ async fn caches(settings: &Settings) -> Check {
     let why = match readiness["cached_sessions"].as_str() {
         Some("used") => return Check::ok(NAME, format!("used by the node at {address}")),
         Some("poll_too_old") => {
-            "it cannot poll the log of revocations; is the database reachable, and no standby?"
+            "it cannot poll the revocation log; is the database reachable, and no standby?"
         }
         Some("other_incarnation") => {
             "they hold what was read in another database, or before a restore, crash or promotion"

@@ -181,7 +181,7 @@ async fn start_background(
     // The first poll, so that caches are of use from the first request on. If it fails, there will
     // be others.
     if let Err(error) = background.poll().await {
-        tracing::debug!(%error, "cannot poll the log of revocations yet");
+        tracing::debug!(%error, "cannot poll the revocation log yet");
     }
     let (health, stop) = (node.health.clone(), signals.stop.clone());
     let shutdown = application::shutdown(async move { served.cancelled().await });

@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
     url(
         "store.direct_url",
         None,
-        "PostgreSQL past a transaction pooler, for migrations and the log of revocations; \
+        "PostgreSQL past a transaction pooler, for migrations and the revocation log; \
             `store.url`, if not set",
     ),
     key("store.direct_url_file", None, "a file that holds `store.direct_url`"),
@@ -119,13 +119,13 @@ pub const KEYS: &[Key] = &[
     key(
         "coherence.max_staleness_ms",
         Some("500"),
-        "how long after a poll of the log of revocations a node serves what it has cached, 50 to \
+        "how long after a poll of the revocation log a node serves what it has cached, 50 to \
             10000: what a revocation waits for at most",
     ),
     key(
         "coherence.poll_ms",
         Some("100"),
-        "how often a node polls the log of revocations, 10 to half of `coherence.max_staleness_ms`",
+        "how often a node polls the revocation log, 10 to half of `coherence.max_staleness_ms`",
     ),
     secret("auth.jwt.hs256_secret", "secret of HS256 tokens, at least 32 bytes"),
     key("auth.jwt.hs256_secret_file", None, "a file that holds `auth.jwt.hs256_secret`"),

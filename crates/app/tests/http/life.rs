@@ -1,4 +1,4 @@
-//! What happens to a session between sign-in and the end: use, rest, names, metadata, events.
+//! The life of a session: activity, idle time-out, names, metadata, events.
 
 use axum::body::Body;
 use axum::http::Request;

@@ -2,7 +2,7 @@
 //!
 //! - [`RevocationState`] is what this node knows of revocations. Before a cached session is served,
 //!   [`is_servable`](RevocationState::is_servable); there is no other way to ask.
-//! - [`RevocationFollower`] polls the log of revocations into the state, and reports what this node
+//! - [`RevocationFollower`] polls the revocation log into the state, and reports what this node
 //!   has merged.
 //! - [`CoherentSessionCache`] serves cached sessions, each only if it is servable at that moment.
 //! - [`SessionRevoker`] runs a revocation: fence, write, invalidate, [`CommitWait`], acknowledge.

@@ -1,4 +1,4 @@
-//! Polls the log of revocations.
+//! Polls the revocation log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Polled {
     pub went_back: bool,
 }
 
-/// Polls the log of revocations into a [`RevocationState`], and reports to peers what this node has
+/// Polls the revocation log into a [`RevocationState`], and reports to peers what this node has
 /// merged.
 ///
 /// It awaits nothing but its feed: if it waited for anything else, such as a place in the pool of

@@ -3,7 +3,7 @@
 //!
 //! Everything here is pure: no clock, no I/O. A store numbers the transactions that revoke
 //! sessions. A cached session carries the [`ReadVersion`] of the read that found it: which
-//! transactions that read could see. Each node polls the log of revocations into its
+//! transactions that read could see. Each node polls the revocation log into its
 //! [`RevocationMap`], and serves a cached session only if its last poll is recent enough, and if
 //! the read had seen every revocation that the map has for the session.
 //!

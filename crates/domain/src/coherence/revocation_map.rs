@@ -1,4 +1,4 @@
-//! What a node has read from the log of revocations, and which cached sessions it may serve by
+//! What a node has read from the revocation log, and which cached sessions it may serve by
 //! that.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ pub enum Scope {
     AllUsers,
 }
 
-/// A row of the log of revocations.
+/// A row of the revocation log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationEntry {
     /// The id of the transaction that revoked.
@@ -96,7 +96,7 @@ pub struct Applied {
     pub went_back: bool,
 }
 
-/// What a node has read from the log of revocations. The entries and the moment until which they
+/// What a node has read from the revocation log. The entries and the moment until which they
 /// are recent enough are one value, so that a check sees both as they were together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationMap {

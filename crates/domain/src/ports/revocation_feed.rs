@@ -1,4 +1,4 @@
-//! The log of revocations, and the nodes that poll it.
+//! The revocation log, and the nodes that poll it.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub struct Peers {
     pub peers: Vec<Peer>,
 }
 
-/// Reads the log of revocations, and knows which nodes do (`docs/coherence.md`).
+/// Reads the revocation log, and knows which nodes do (`docs/coherence.md`).
 ///
 /// The store writes the log in the transaction that revokes, by triggers, so that direct SQL is
 /// logged too.

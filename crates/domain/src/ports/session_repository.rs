@@ -225,7 +225,7 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes at most `limit` sessions of the user that are not revoked yet, but `except`, and
     /// answers them.
     ///
-    /// MUST write an entry about the user to the log of revocations, also if there is no such
+    /// MUST write an entry about the user to the revocation log, also if there is no such
     /// session.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes at most `limit` sessions that are not revoked yet, of those whose ids are greater
     /// than `after`, and returns them by ascending id.
     ///
-    /// MUST write an entry about all users to the log of revocations where `after` is `None`, also
+    /// MUST write an entry about all users to the revocation log where `after` is `None`, also
     /// if there is no session.
     ///
     /// # Errors

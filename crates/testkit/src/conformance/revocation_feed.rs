@@ -39,7 +39,7 @@ pub(super) const MAX_STALENESS: Duration = Duration::from_millis(500);
 /// Polls until a row of pages is complete. Returns all entries as one page, and where the node is
 /// then.
 pub(super) async fn poll(feed: &dyn RevocationFeed, position: Option<&LogPosition>) -> Poll {
-    let turns = Turns::until_done("reading the log of revocations");
+    let turns = Turns::until_done("reading the revocation log");
     let mut whole: Option<Poll> = None;
     loop {
         let from = whole.as_ref().map(|poll| &poll.position).or(position);

@@ -45,7 +45,8 @@ pub struct CleanUpHandler {
 }
 
 impl CleanUpHandler {
-    /// A handler over its ports, which keeps ended sessions, and events, for that long.
+    /// Creates a handler over its ports, which keeps terminated sessions, and events, for that
+    /// long.
     pub fn new(
         retention: Arc<dyn SessionRetention>,
         clock: Arc<dyn Clock>,
