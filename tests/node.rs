@@ -15,8 +15,9 @@ pub const ALICE: &str = "00000000-0000-4000-8000-00000000000a";
 /// Another user.
 pub const BOB: &str = "00000000-0000-4000-8000-00000000000b";
 
-/// The program that is tested, built from the present sources: `sessiond` with fail points compiled
-/// in, which are off unless `FAILPOINTS` is set. `tests/documents` runs the binary that is shipped.
+/// Returns the program that is tested, built from the present sources: `sessiond` with fail points
+/// compiled in, which are off unless `FAILPOINTS` is set. `tests/documents` runs the binary that is
+/// shipped.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| example("sessiond-with-fail-points"))
@@ -35,14 +36,15 @@ pub fn example(example: &str) -> PathBuf {
     profile_dir().join("examples").join(example)
 }
 
-/// Where cargo puts what it builds in the profile of this test, such as `target/debug`.
+/// Returns where cargo puts what it builds in the profile of this test, such as `target/debug`.
 pub fn profile_dir() -> PathBuf {
     // This test is target/<profile>/deps/<name>.
     let test = std::env::current_exe().unwrap();
     test.parent().unwrap().parent().unwrap().to_owned()
 }
 
-/// A `sessiond` command in this directory, on free ports, with no configuration but `settings`.
+/// Returns a `sessiond` command in this directory, on free ports, with no configuration but
+/// `settings`.
 pub fn sessiond(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(dir);
@@ -97,7 +99,7 @@ pub struct Node {
     token_secret: String,
 }
 
-/// An HS256 token that is good for an hour.
+/// Returns an HS256 token that is good for an hour.
 #[expect(clippy::disallowed_methods, reason = "the program under test reads the real clock")]
 pub fn mint(secret: &str, user: &str, session: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -105,7 +107,7 @@ pub fn mint(secret: &str, user: &str, session: &str) -> String {
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
-/// A session without what its own requests change.
+/// Returns a session without what its own requests change.
 pub fn but_for_use(mut session: Value) -> Value {
     for field in ["last_activity_at", "last_ip_address"] {
         assert!(session.as_object_mut().unwrap().remove(field).is_some());
@@ -183,12 +185,12 @@ impl Node {
         Self { child, dir, public, service, http, service_key, token_secret }
     }
 
-    /// The key of the service listener.
+    /// Returns the key of the service listener.
     pub fn service_key(&self) -> &str {
         &self.service_key
     }
 
-    /// What the node has logged so far.
+    /// Returns what the node has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
@@ -217,7 +219,7 @@ impl Node {
         response.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
-    /// A GET with a bearer token.
+    /// Sends a GET with a bearer token.
     pub async fn get(&self, url: &str, token: &str) -> Reply {
         let response = self.http.get(url).bearer_auth(token).send().await.unwrap();
         let header = |name: &str| {
@@ -227,7 +229,7 @@ impl Node {
         Reply { status, cache_status, body: response.json().await.unwrap_or_default() }
     }
 
-    /// A session, read by an end user; all of them, if it is empty.
+    /// Reads a session as an end user; all of them, if it is empty.
     pub async fn read(&self, session: &str, token: &str) -> Reply {
         self.get(&self.session_url(session), token).await
     }
@@ -252,7 +254,7 @@ impl Node {
         format!("{}/api/v1/sessions/{session}", self.public).trim_end_matches('/').to_owned()
     }
 
-    /// A session, read by the backend for a user.
+    /// Reads a session as the backend, for a user.
     pub async fn service_read(&self, session: &str, user: &str) -> Reply {
         let url = format!("{}/service/v1/sessions/{session}?user_id={user}", self.service);
         self.get(&url, &self.service_key).await
@@ -279,14 +281,14 @@ impl Node {
         }
     }
 
-    /// A request of the backend, with a JSON body; returns status and body. Tried again while the
-    /// node is too busy.
+    /// Sends a request of the backend, with a JSON body; returns status and body. Tried again while
+    /// the node is too busy.
     pub async fn service(&self, method: reqwest::Method, path: &str, body: Value) -> (u16, Value) {
         let response = send_until_available(self.service_request(method, path, &body)).await;
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
-    /// A request of the backend that is sent once, for tests of 503; returns status and body.
+    /// Sends a request of the backend once, for tests of 503; returns status and body.
     pub async fn service_once(
         &self,
         method: reqwest::Method,
@@ -324,7 +326,7 @@ impl Node {
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
-    /// A stream of events after this id.
+    /// Opens a stream of events after this id.
     pub async fn event_stream(&self, last_event_id: Option<&str>) -> reqwest::Response {
         let request = self.http.get(format!("{}/service/v1/events/stream", self.service));
         let mut request = request.timeout(Duration::from_secs(300));
@@ -336,7 +338,7 @@ impl Node {
         response
     }
 
-    /// What a command prints that speaks to this node.
+    /// Returns what a command prints that speaks to this node.
     pub fn command(&self, arguments: &[&str]) -> String {
         let settings = [("SESSIOND_CLIENT__SERVICE_KEY", self.service_key.as_str())];
         let output = run(sessiond(self.dir.path(), &settings)
@@ -360,14 +362,14 @@ impl Node {
         }
     }
 
-    /// A page without a key, such as `/metrics`.
+    /// Gets a page without a key, such as `/metrics`.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let response = self.http.get(format!("{}{path}", self.service)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// A token for a user in a session, signed with the development key as `sessiond token mint`
-    /// does, but in this process.
+    /// Returns a token for a user in a session, signed with the development key as
+    /// `sessiond token mint` does, but in this process.
     pub fn mint(&self, user: &str, session: &str) -> String {
         mint(&self.token_secret, user, session)
     }

@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The text of a file, by its path from the root.
+/// Returns the text of a file, by its path from the root.
 pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file that a clone has, and every new file that is not ignored, by its path from the root.
+/// Returns every file that a clone has, and every new file that is not ignored, by its path from
+/// the root.
 pub fn files() -> Vec<PathBuf> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
@@ -34,7 +35,7 @@ pub fn files() -> Vec<PathBuf> {
     names.filter(|name| root().join(name).is_file()).collect()
 }
 
-/// Every document of the project, by its path from the root.
+/// Returns every document of the project, by its path from the root.
 pub fn documents() -> Vec<PathBuf> {
     let mut found = files();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
@@ -52,7 +53,7 @@ pub struct Block {
     pub text: String,
 }
 
-/// Every fenced code block of every document.
+/// Returns every fenced code block of every document.
 pub fn blocks() -> Vec<Block> {
     documents().into_iter().flat_map(|document| blocks_of(&document)).collect()
 }

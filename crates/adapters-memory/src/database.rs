@@ -66,7 +66,7 @@ impl MemoryDatabase {
         self.lock().sessions.remove(&id);
     }
 
-    /// How many sessions there are, whether or not it answers.
+    /// Returns how many sessions there are, whether or not it answers.
     pub fn session_count(&self) -> usize {
         self.lock().sessions.len()
     }
@@ -116,12 +116,12 @@ impl Tables {
         Some(after)
     }
 
-    /// The database, in its present life.
+    /// Returns the database, in its present life.
     pub(crate) fn incarnation(&self) -> Incarnation {
         Incarnation { system: 1, database: 1, life: self.restores }
     }
 
-    /// What a read sees now.
+    /// Returns what a read sees now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot::below(self.log.len() as u64 + 1)
     }
@@ -131,7 +131,7 @@ impl Tables {
         ReadVersion { incarnation: self.incarnation(), snapshot: self.snapshot() }
     }
 
-    /// The entries of the log that this snapshot does not see.
+    /// Returns the entries of the log that this snapshot does not see.
     pub(crate) fn entries_after(&self, snapshot: &Snapshot) -> Vec<RevocationEntry> {
         let entries = (1..)
             .zip(&self.log)

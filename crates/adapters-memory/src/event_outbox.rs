@@ -12,7 +12,7 @@ pub struct MemoryEventOutbox {
 }
 
 impl MemoryEventOutbox {
-    /// The outbox of this database.
+    /// Creates the outbox of this database.
     pub fn new(database: MemoryDatabase) -> Self {
         Self { database }
     }

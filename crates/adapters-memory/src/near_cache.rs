@@ -35,7 +35,7 @@ struct Entry {
 }
 
 impl MemorySessionCache {
-    /// A cache of at most `capacity` sessions; of none, it never knows any.
+    /// Creates a cache of at most `capacity` sessions; of none, it never knows any.
     pub fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
             entries: (capacity > 0).then(|| Cache::new(capacity)),

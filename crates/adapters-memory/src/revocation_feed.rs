@@ -31,7 +31,7 @@ pub struct MemoryRevocationFeed {
 }
 
 impl MemoryRevocationFeed {
-    /// The feed of this database for a node of this id, one of `nodes`.
+    /// Creates the feed of this database for a node of this id, one of `nodes`.
     pub fn new(database: MemoryDatabase, nodes: MemoryNodes, node: Uuid) -> Self {
         Self { database, nodes, node }
     }

@@ -20,7 +20,7 @@ pub struct MemorySessionRepository {
 }
 
 impl MemorySessionRepository {
-    /// A repository on this database.
+    /// Creates a repository on this database.
     pub fn new(database: MemoryDatabase) -> Self {
         Self { database }
     }

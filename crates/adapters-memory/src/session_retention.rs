@@ -14,7 +14,7 @@ pub struct MemorySessionRetention {
 }
 
 impl MemorySessionRetention {
-    /// The retention of this database.
+    /// Creates the retention of this database.
     pub fn new(database: MemoryDatabase) -> Self {
         Self { database }
     }

@@ -26,7 +26,7 @@ pub struct PostgresEventOutbox {
 }
 
 impl PostgresEventOutbox {
-    /// The outbox of this database.
+    /// Creates the outbox of this database.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
         Self { database }
     }

@@ -42,10 +42,10 @@ const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM da
         AND sessions_table = to_regclass('sessions') AND server_started = pg_postmaster_start_time()
         AND xmin = written_by::xid";
 
-/// One statement, so one snapshot: the lease is renewed and there, and the log is read, at the same
-/// moment. It returns what the snapshot of the poll before did not see: what came after it, and
-/// what was in progress. So it reads no more than that, whatever transaction is open elsewhere, and
-/// however long the log above it is.
+/// Returns the poll. It is one statement, so one snapshot: the lease is renewed and there, and the
+/// log is read, at the same moment. It returns what the snapshot of the poll before did not see:
+/// what came after it, and what was in progress. So it reads no more than that, whatever
+/// transaction is open elsewhere, and however long the log above it is.
 ///
 /// `$1` the node, `$2` whether this is a heartbeat, `$3` and `$4` what the node has merged and in
 /// which life, `$5` the snapshot since which to read, `$6` and `$7` the entry after which to go on,
@@ -81,8 +81,9 @@ fn poll_sql() -> String {
     )
 }
 
-/// Where a node begins that has read nothing: no cached session is older than twelve minutes, so
-/// older entries are left out, but none that a read which is still servable may not have seen.
+/// Returns the query for where a node begins that has read nothing: no cached session is older than
+/// twelve minutes, so older entries are left out, but none that a read which is still servable may
+/// not have seen.
 fn start_sql() -> String {
     format!(
         "WITH life AS MATERIALIZED (
@@ -132,8 +133,9 @@ pub struct PostgresRevocationFeed {
 }
 
 impl PostgresRevocationFeed {
-    /// The feed of this database, which is at `url`, for a node of this id. Opens one connection
-    /// for polls, and for commit waits as many as there are calls in flight, at most four.
+    /// Creates the feed of this database, which is at `url`, for a node of this id. Opens one
+    /// connection for polls, and for commit waits as many as there are calls in flight, at most
+    /// four.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -370,7 +372,7 @@ fn entry(values: &Json) -> Option<(RevocationEntry, i64)> {
 }
 
 impl Polled {
-    /// Whether nothing is missing between this position and what was returned.
+    /// Returns whether nothing is missing between this position and what was returned.
     fn goes_on_from(&self, position: &Position) -> bool {
         let is_same_life = self.life == Some(position.life);
         fail_point!("bug-pruned-unnoticed", |_| is_same_life);
@@ -408,7 +410,7 @@ impl Polled {
     }
 }
 
-/// What the next poll goes on from; by an injected bug, the last entry.
+/// Returns what the next poll goes on from; by an injected bug, the last entry.
 fn merged_or_injected_bug(snapshot: PgSnapshot, entries: &[(RevocationEntry, i64)]) -> PgSnapshot {
     let after_last = || entries.last().map(|(last, _)| PgSnapshot::below(last.sequence + 1));
     fail_point!("bug-cursor-after-the-last-entry", |_| after_last().unwrap_or(snapshot.clone()));
@@ -461,7 +463,7 @@ struct Row {
 }
 
 impl Position {
-    /// The snapshot since which to read.
+    /// Returns the snapshot since which to read.
     fn since(&self) -> PgSnapshot {
         let from_start = || PgSnapshot::below(self.start.unwrap_or_default().unsigned_abs());
         self.merged.clone().unwrap_or_else(from_start)

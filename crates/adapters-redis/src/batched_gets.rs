@@ -92,7 +92,7 @@ impl Gets {
         }
     }
 
-    /// One command for a key; for several, one pipeline.
+    /// Sends one command for a key; for several, one pipeline.
     async fn by_get(&self, keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>, Error> {
         let client = self.commands.pool.next().with_options(&options());
         if let [key] = &keys[..] {

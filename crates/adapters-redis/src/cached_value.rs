@@ -108,8 +108,8 @@ struct Body<'a> {
     snapshot: (u64, Vec<u64>),
 }
 
-/// The value for a session under this key in Redis: version, signature, body. `None` if it would be
-/// longer than [`MAX_BYTES`], or the session is revoked.
+/// Returns the value for a session under this key in Redis: version, signature, body. `None` if it
+/// would be longer than [`MAX_BYTES`], or the session is revoked.
 pub fn encode(
     session: &Session,
     version: &ReadVersion,
@@ -149,8 +149,8 @@ pub fn encode(
     (value.len() <= MAX_BYTES).then_some(value)
 }
 
-/// The session in a value that was found under the key of this session and user, if it is good at
-/// `now`.
+/// Returns the session in a value that was found under the key of this session and user, if it is
+/// good at `now`.
 ///
 /// # Errors
 /// The [`Reject`].

@@ -33,8 +33,8 @@ struct State {
 }
 
 impl CircuitBreaker {
-    /// Whether a call may go now. Each command that goes must report [`success`](Self::success) or
-    /// [`failure`](Self::failure).
+    /// Returns whether a call may go now. Each command that goes must report
+    /// [`success`](Self::success) or [`failure`](Self::failure).
     pub(crate) fn allows_call(&self, now: Instant) -> bool {
         if self.is_healthy() {
             return true;
@@ -50,18 +50,18 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the last command succeeded: while it did not, only calls that a caller waits for
-    /// should go.
+    /// Returns whether the last command succeeded: while it did not, only calls that a caller waits
+    /// for should go.
     pub(crate) fn is_healthy(&self) -> bool {
         self.failures.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether calls are kept away.
+    /// Returns whether calls are kept away.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_healthy() && self.state().next_probe.is_some()
     }
 
-    /// A command was answered. Returns whether that closed the breaker.
+    /// Reports that a command was answered. Returns whether that closed the breaker.
     pub(crate) fn success(&self) -> bool {
         if self.is_healthy() {
             return false;
@@ -71,7 +71,7 @@ impl CircuitBreaker {
         std::mem::take(&mut *state).next_probe.is_some()
     }
 
-    /// A command was not answered. Returns whether that opened the breaker.
+    /// Reports that a command was not answered. Returns whether that opened the breaker.
     pub(crate) fn failure(&self, now: Instant) -> bool {
         let mut state = self.state();
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);

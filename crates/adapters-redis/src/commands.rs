@@ -32,17 +32,17 @@ impl Commands {
         Self { pool, breaker: CircuitBreaker::default(), is_up: AtomicBool::new(false) }
     }
 
-    /// Whether a call may go now.
+    /// Returns whether a call may go now.
     pub(crate) fn are_allowed(&self) -> bool {
         self.breaker.allows_call(Instant::now())
     }
 
-    /// Whether the last command was answered.
+    /// Returns whether the last command was answered.
     pub(crate) fn are_answered(&self) -> bool {
         self.breaker.is_healthy()
     }
 
-    /// Whether the server is left alone.
+    /// Returns whether the server is left alone.
     pub(crate) fn are_kept_away(&self) -> bool {
         self.breaker.is_open()
     }
@@ -116,7 +116,7 @@ pub(crate) fn timeout() -> Error {
     Error::new(ErrorKind::Timeout, "no answer in time")
 }
 
-/// Whether the server said nothing, rather than no.
+/// Returns whether the server said nothing, rather than no.
 pub(crate) fn is_silence(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -129,7 +129,7 @@ pub(crate) fn is_silence(error: &Error) -> bool {
     )
 }
 
-/// The label of the metric.
+/// Returns the label of the metric.
 fn kind(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Timeout => "timeout",

@@ -46,7 +46,7 @@ pub enum OpenError {
     Tls(String),
 }
 
-/// A pool that connects in the background and never stops trying.
+/// Returns a pool that connects in the background and never stops trying.
 ///
 /// # Errors
 /// [`OpenError`] for what trying again will not mend.
@@ -112,8 +112,9 @@ pub(crate) async fn check_rights(client: &Client, key_prefix: &str) -> Result<Ri
     Ok(Rights { mget })
 }
 
-/// One connection without a second try, for the sake of its error: it connects, and does what the
-/// cache does. A server that refuses only for now, because it is full or a replica, is no error.
+/// Makes one connection without a second try, for the sake of its error: it connects, and does what
+/// the cache does. A server that refuses only for now, because it is full or a replica, is no
+/// error.
 async fn try_once(config: &Config, key_prefix: &str) -> Result<Rights, Error> {
     let client = builder(Config { fail_fast: true, ..config.clone() }).build()?;
     let timeout = |_| Error::new(ErrorKind::Timeout, "no answer in time");
@@ -172,7 +173,7 @@ fn builder(config: Config) -> Builder {
     builder
 }
 
-/// A server that is not connected is an error at once, not a wait.
+/// Returns the options. A server that is not connected is an error at once, not a wait.
 pub(crate) fn options() -> Options {
     Options { max_attempts: Some(1), fail_fast: true, ..Options::default() }
 }

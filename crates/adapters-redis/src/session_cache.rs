@@ -48,8 +48,9 @@ pub struct RedisSessionCache {
 }
 
 impl RedisSessionCache {
-    /// A cache on the Redis of `url`; its keys start with `key_prefix`, its values are signed with
-    /// `mac_key`. Connects in the background: a Redis that is down is used when it comes.
+    /// Creates a cache on the Redis of `url`; its keys start with `key_prefix`, its values are
+    /// signed with `mac_key`. Connects in the background: a Redis that is down is used when it
+    /// comes.
     ///
     /// # Errors
     /// [`OpenError`] for what waiting will not mend: a URL that is none, refused credentials,
@@ -108,8 +109,8 @@ impl RedisSessionCache {
         &self.commands.pool
     }
 
-    /// A printable prefix and the format's version, for people and access rules; then both ids as
-    /// they are, for size.
+    /// Returns a printable prefix and the format's version, for people and access rules; then both
+    /// ids as they are, for size.
     fn key(&self, session_id: SessionId, user_id: UserId) -> Bytes {
         let mut key = Vec::with_capacity(self.key_prefix.len() + 36);
         key.extend_from_slice(self.key_prefix.as_bytes());

@@ -17,7 +17,7 @@ pub struct SqliteEventOutbox {
 }
 
 impl SqliteEventOutbox {
-    /// The outbox of this file.
+    /// Creates the outbox of this file.
     pub fn new(database: Arc<SqliteDatabase>) -> Self {
         Self { database }
     }

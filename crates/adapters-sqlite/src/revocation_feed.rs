@@ -22,7 +22,7 @@ pub struct SqliteRevocationFeed {
 }
 
 impl SqliteRevocationFeed {
-    /// The feed of this file.
+    /// Creates the feed of this file.
     pub fn new(database: Arc<SqliteDatabase>) -> Self {
         Self { database }
     }

@@ -71,8 +71,8 @@ impl UaParserDeviceEnricher {
 }
 
 impl UaParserDeviceEnricher {
-    /// Whether a crawler or a program says that it is one. The words decide only where nothing
-    /// speaks for a device of people's.
+    /// Returns whether a crawler or a program says that it is one. The words decide only where
+    /// nothing speaks for a device of people's.
     fn is_bot(&self, user_agent: &str, system: Option<&str>) -> bool {
         if self.crawlers.extract(user_agent).is_some() {
             return true;
@@ -86,8 +86,8 @@ impl UaParserDeviceEnricher {
     }
 }
 
-/// Whether a user agent is that of a phone, tablet, television or console, and does not say where
-/// its robot is described.
+/// Returns whether a user agent is that of a phone, tablet, television or console, and does not say
+/// where its robot is described.
 fn is_of_people(user_agent: &str, system: Option<&str>) -> bool {
     let names_a_page = user_agent.contains("://") || user_agent.contains("+http");
     let is_a_device = system.is_some_and(|system| !COMPUTERS.contains(&system))
@@ -123,7 +123,7 @@ impl DeviceEnricher for UaParserDeviceEnricher {
     }
 }
 
-/// What people call it: the data has names of its own for the builds for phones.
+/// Returns what people call it: the data has names of its own for the builds for phones.
 fn browser_name(family: &str) -> String {
     kept(match family {
         "Chrome Mobile" | "Chrome Mobile iOS" => "Chrome",
@@ -147,7 +147,7 @@ fn kept(name: &str) -> String {
     name.chars().take(NAME_MAX_CHARS).collect()
 }
 
-/// The sort of device, by the words that browsers use for it.
+/// Returns the sort of device, by the words that browsers use for it.
 fn kind(user_agent: &str, system: Option<&str>) -> DeviceKind {
     let says = |words: &[&str]| says(user_agent, words);
     let is_browser = user_agent.starts_with("Mozilla/") || user_agent.starts_with("Opera/");

@@ -59,7 +59,7 @@ impl Descriptors {
         Self { public: public as usize, service: service as usize }
     }
 
-    /// The bounds of the public listener.
+    /// Returns the bounds of the public listener.
     pub(crate) fn public(&self, settings: &Settings) -> ConnectionSettings {
         let half = (self.public / 2).max(1);
         let max_per_address =
@@ -67,7 +67,7 @@ impl Descriptors {
         connection_settings(self.public, max_per_address, settings)
     }
 
-    /// The bounds of the service listener, all of whose callers may come from one address.
+    /// Returns the bounds of the service listener, all of whose callers may come from one address.
     pub(crate) fn service(&self, settings: &Settings) -> ConnectionSettings {
         connection_settings(self.service, self.service, settings)
     }

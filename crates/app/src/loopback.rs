@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-/// Whether a URL leads to this machine: no proxy may be asked for it, and plain HTTP is safe.
+/// Returns whether a URL leads to this machine: no proxy may be asked for it, and plain HTTP is
+/// safe.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

@@ -74,14 +74,14 @@ impl Logging {
         (self.set_filter)(filter(level)?)
     }
 
-    /// The number of lines that were dropped.
+    /// Returns the number of lines that were dropped.
     pub(crate) fn dropped(&self) -> ErrorCounter {
         self.dropped.clone()
     }
 }
 
-/// A plain level is about sessiond; what libraries say below a warning is noise to an operator. A
-/// filter is taken as it is.
+/// Returns the filter. A plain level is about sessiond; what libraries say below a warning is noise
+/// to an operator. A filter is taken as it is.
 fn filter(level: &str) -> Result<EnvFilter> {
     let is_plain = !level.contains(['=', ',']);
     let quiet = if is_plain { ",sea_orm_migration=warn,sqlx=warn" } else { "" };

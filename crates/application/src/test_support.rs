@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::activity::ActivityBuffer;
 use crate::coherence::{CommitWait, RevocationState, SessionRevoker};
 
-/// The state of a node that has not polled, and so serves nothing from its caches. `two_nodes.rs`
-/// has what depends on polls.
+/// Returns the state of a node that has not polled, and so serves nothing from its caches.
+/// `two_nodes.rs` has what depends on polls.
 pub(crate) fn revocation_state() -> Arc<RevocationState> {
     state_by(Arc::new(SteppingClock::default()))
 }
@@ -22,12 +22,12 @@ fn state_by(clock: Arc<SteppingClock>) -> Arc<RevocationState> {
     Arc::new(RevocationState::new(clock, Duration::from_millis(500)))
 }
 
-/// An empty activity buffer.
+/// Returns an empty activity buffer.
 pub(crate) fn activity() -> Arc<ActivityBuffer> {
     Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), Arc::new(SteppingClock::default())))
 }
 
-/// The revoker of a node alone, over this cache.
+/// Returns the revoker of a node alone, over this cache.
 pub(crate) fn revoker(cache: Arc<dyn SessionCache>) -> Arc<SessionRevoker> {
     let feed = MemoryRevocationFeed::new(
         MemoryDatabase::default(),

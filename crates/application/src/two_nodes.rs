@@ -138,7 +138,7 @@ impl TwoNodes {
         self.a.create_session.handle(CreateSession::of(user)).await.unwrap().session
     }
 
-    /// A session that both nodes serve from their near caches.
+    /// Returns a session that both nodes serve from their near caches.
     async fn cached_session(&self) -> Session {
         let session = self.sign_in(fixtures::session().user_id).await;
         for node in [&self.a, &self.b] {
@@ -152,7 +152,7 @@ impl TwoNodes {
         session
     }
 
-    /// Whether a node serves this session as live, from wherever it does.
+    /// Returns whether a node serves this session as live, from wherever it does.
     async fn serves_as_live(&self, node: &Node, session: &Session) -> bool {
         let query = GetSession { session_id: session.id, user_id: session.user_id };
         node.get_session.handle(query).await.is_ok_and(|result| !result.is_revoked)

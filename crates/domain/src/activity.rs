@@ -23,7 +23,7 @@ pub struct Touch {
 }
 
 impl Touch {
-    /// The two as one, whichever came first.
+    /// Merges the two, whichever came first.
     pub fn merge(self, other: Self) -> Self {
         let (older, newer) =
             if self.last_at <= other.last_at { (self, other) } else { (other, self) };

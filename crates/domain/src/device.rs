@@ -34,7 +34,7 @@ impl DeviceKind {
     const ALL: [Self; 6] =
         [Self::Desktop, Self::Mobile, Self::Tablet, Self::Tv, Self::Bot, Self::Other];
 
-    /// The word users see in the field `type`.
+    /// Returns the word users see in the field `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Desktop => "desktop",
@@ -46,14 +46,14 @@ impl DeviceKind {
         }
     }
 
-    /// The kind that goes by this word.
+    /// Returns the kind that goes by this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
 impl Device {
-    /// The device in words, such as "Chrome on macOS"; `None` if nothing is known.
+    /// Returns the device in words, such as "Chrome on macOS"; `None` if nothing is known.
     pub fn describe(&self) -> Option<Arc<str>> {
         match (&self.browser, &self.system) {
             // An application on its system's own browser may go by the system's name.

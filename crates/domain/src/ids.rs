@@ -52,8 +52,8 @@ impl FromStr for UserId {
     }
 }
 
-/// One spelling only: `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits, which
-/// would give one session several addresses.
+/// Parses one spelling only: `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits,
+/// which would give one session several addresses.
 fn parse_hyphenated(text: &str) -> Result<Uuid, uuid::Error> {
     uuid::fmt::Hyphenated::from_str(text).map(uuid::fmt::Hyphenated::into_uuid)
 }

@@ -9,7 +9,7 @@ pub const METADATA_MAX_BYTES: usize = 2048;
 /// into.
 pub type Metadata = Map<String, Value>;
 
-/// The metadata as compact JSON; what [`METADATA_MAX_BYTES`] is about.
+/// Returns the metadata as compact JSON; what [`METADATA_MAX_BYTES`] is about.
 pub fn metadata_text(metadata: &Metadata) -> String {
     // `Display` of a value is compact, and cannot fail.
     Value::Object(metadata.clone()).to_string()

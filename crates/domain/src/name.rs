@@ -56,8 +56,8 @@ pub fn parse_name(text: &str) -> Result<String, NameError> {
     Ok(name.to_owned())
 }
 
-/// Whether a character shows something by itself: a letter, digit, sign or symbol, but not the
-/// fillers, which Unicode counts among them and fonts leave blank.
+/// Returns whether a character shows something by itself: a letter, digit, sign or symbol, but not
+/// the fillers, which Unicode counts among them and fonts leave blank.
 fn is_visible(character: char) -> bool {
     const FILLERS: [char; 5] = ['\u{115F}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{FFA0}'];
     let group = character.general_category_group();

@@ -55,7 +55,7 @@ impl SessionLimit {
 }
 
 impl SessionPolicy {
-    /// The limit of a sign-in: the caller's number (a tier's, a user's), or the policy's.
+    /// Returns the limit of a sign-in: the caller's number (a tier's, a user's), or the policy's.
     pub fn limit(&self, requested: Option<NonZeroU32>) -> Option<SessionLimit> {
         let max = requested.or(self.max_per_user)?;
         Some(SessionLimit { max, on_limit: self.on_limit })

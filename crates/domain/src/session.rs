@@ -149,7 +149,7 @@ pub enum SessionStatus {
 }
 
 impl SessionStatus {
-    /// The word users see in the field `status`.
+    /// Returns the word users see in the field `status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -199,13 +199,13 @@ impl Session {
         }
     }
 
-    /// Whether the session is good at `now`.
+    /// Returns whether the session is good at `now`.
     pub fn is_live(&self, now: DateTime<Utc>) -> bool {
         self.status(now) == SessionStatus::Live
     }
 
-    /// The session without what caches leave out, because it is large and no read that a cache
-    /// serves shows it.
+    /// Returns the session without what caches leave out, because it is large and no read that a
+    /// cache serves shows it.
     pub fn for_cache(&self) -> Self {
         Self { user_agent: None, metadata: None, idempotency_key: None, ..self.clone() }
     }

@@ -53,7 +53,7 @@ impl SessionEventKind {
     const ALL: [Self; 5] =
         [Self::Created, Self::Revoked, Self::Evicted, Self::Expired, Self::Renewed];
 
-    /// The word users see in the field `type`.
+    /// Returns the word users see in the field `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -64,7 +64,7 @@ impl SessionEventKind {
         }
     }
 
-    /// The kind that goes by this word.
+    /// Returns the kind that goes by this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }

@@ -12,7 +12,7 @@ use domain::ports::{Clock, MonotonicClock};
 pub struct FixedClock(Mutex<DateTime<Utc>>);
 
 impl FixedClock {
-    /// A clock that says `now`.
+    /// Creates a clock that says `now`.
     pub fn at(now: DateTime<Utc>) -> Self {
         Self(Mutex::new(now))
     }

@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl FaultProxy {
-    /// A proxy to this port of the loopback interface, on a free one.
+    /// Creates a proxy to this port of the loopback interface, on a free one.
     pub async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
@@ -55,7 +55,7 @@ impl FaultProxy {
         Self { port, fault, shared }
     }
 
-    /// Where it listens.
+    /// Returns where it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -70,7 +70,7 @@ impl FaultProxy {
         self.shared.upstream.store(upstream, Ordering::Relaxed);
     }
 
-    /// How many pieces of data and connections were harmed so far.
+    /// Returns how many pieces of data and connections were harmed so far.
     pub fn harmed(&self) -> u64 {
         self.shared.harmed.load(Ordering::Relaxed)
     }

@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 use crate::clock::FixedClock;
 
-/// The moment at which the fixtures live, with microseconds, because stores must keep them.
+/// Returns the moment at which the fixtures live, with microseconds, because stores must keep them.
 pub fn now() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap() + TimeDelta::microseconds(123_456)
 }
 
-/// A clock that stands at [`now`].
+/// Returns a clock that stands at [`now`].
 pub fn clock() -> Arc<FixedClock> {
     Arc::new(FixedClock::at(now()))
 }
 
-/// A live session with every field filled in.
+/// Returns a live session with every field filled in.
 pub fn session() -> Session {
     Session {
         id: SessionId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)),
@@ -49,7 +49,7 @@ pub fn session() -> Session {
     }
 }
 
-/// What some read had seen, with every field filled in.
+/// Returns what some read had seen, with every field filled in.
 pub fn read_version() -> ReadVersion {
     let incarnation = Incarnation { system: u64::MAX, database: 16_384, life: 7 };
     ReadVersion {
@@ -91,12 +91,12 @@ pub fn bare_session() -> Session {
     }
 }
 
-/// A user who owns none of the fixtures.
+/// Returns a user who owns none of the fixtures.
 pub fn another_user() -> UserId {
     UserId(Uuid::from_u128(0x0190_0000_0000_4000_8000_0000_0000_00bb))
 }
 
-/// An idempotency key of this text, given for the one request that tests make with it.
+/// Returns an idempotency key of this text, given for the one request that tests make with it.
 pub fn idempotency_key(text: &str) -> IdempotencyKey {
     IdempotencyKey { text: text.into(), request_hash: [7; 32] }
 }

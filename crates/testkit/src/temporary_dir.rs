@@ -13,14 +13,14 @@ impl TemporaryDir {
         Self(temporary_dir("files"))
     }
 
-    /// Where it is; from now on its removal is the caller's affair.
+    /// Returns where it is; from now on its removal is the caller's affair.
     pub fn keep(self) -> PathBuf {
         let path = self.0.clone();
         std::mem::forget(self);
         path
     }
 
-    /// Where it is.
+    /// Returns where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -32,7 +32,7 @@ impl Drop for TemporaryDir {
     }
 }
 
-/// A new directory, which the caller removes.
+/// Returns a new directory, which the caller removes.
 pub(crate) fn temporary_dir(kind: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(

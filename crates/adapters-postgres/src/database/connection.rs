@@ -72,7 +72,7 @@ pub enum OpenError {
     Setup(#[from] DbErr),
 }
 
-/// One connection outside any pool, which reports what is wrong: a pool would only say that it
+/// Connects once, outside any pool, which reports what is wrong: a pool would only say that it
 /// timed out.
 pub(crate) async fn connect_once(url: &str) -> Result<PgConnection, OpenError> {
     let mut connection = connect(url).await?;
@@ -193,7 +193,7 @@ async fn set_up(connection: &mut PgConnection, durability: Durability) -> Result
     Ok(())
 }
 
-/// The pool that requests use.
+/// Returns the pool that requests use.
 pub(crate) async fn connect_pool(
     url: &str,
     pool_size: u32,
@@ -236,7 +236,7 @@ pub(crate) async fn connect_pool(
     Ok(Database::connect(options).await?)
 }
 
-/// One connection for migrations, which may take their time.
+/// Connects once for migrations, which may take their time.
 pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnection, OpenError> {
     let mut options = ConnectOptions::new(normalised(url));
     options
@@ -248,7 +248,8 @@ pub(crate) async fn connect_for_migrations(url: &str) -> Result<DatabaseConnecti
     Ok(Database::connect(options).await?)
 }
 
-/// One connection that cannot write, to a database that need not be ours: a standby will do.
+/// Connects once without the right to write, to a database that need not be ours: a standby will
+/// do.
 pub(crate) async fn connect_for_reading(url: &str) -> Result<DatabaseConnection, OpenError> {
     // This one says what is wrong.
     connect(url).await?.close().await.map_err(OpenError::Connect)?;
@@ -298,7 +299,7 @@ fn normalised(url: &str) -> String {
         .map_or_else(|| url.to_owned(), |rest| format!("postgres://{rest}"))
 }
 
-/// What the server said, without the client library's preamble, on one line.
+/// Returns what the server said, without the client library's preamble, on one line.
 fn one_line(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(error) => error.message().to_owned(),

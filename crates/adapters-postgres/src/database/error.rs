@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use domain::ports::PortError;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
-/// Whether the connection is gone, rather than the statement wrong.
+/// Returns whether the connection is gone, rather than the statement wrong.
 pub(crate) fn connection_broke(error: &DbErr) -> bool {
     let Some(error) = driver_error(error) else { return false };
     match error {
@@ -17,9 +17,9 @@ pub(crate) fn connection_broke(error: &DbErr) -> bool {
     }
 }
 
-/// Whether a statement that was to change something may have done so, though this is how it failed
-/// with: the connection was lost while the server had it. Not so where there was no connection to
-/// begin with, or where the server said why not.
+/// Returns whether a statement that was to change something may have done so, though this is how it
+/// failed with: the connection was lost while the server had it. Not so where there was no
+/// connection to begin with, or where the server said why not.
 pub(crate) fn outcome_unknown(error: &DbErr) -> bool {
     let refused = |kind| matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound);
     connection_broke(error)
@@ -54,8 +54,8 @@ pub(crate) fn port_error(error: DbErr) -> PortError {
     }
 }
 
-/// Whether the database refuses a value, which no later attempt changes: class 22 (data exception)
-/// and class 23 (integrity constraint violation).
+/// Returns whether the database refuses a value, which no later attempt changes: class 22 (data
+/// exception) and class 23 (integrity constraint violation).
 fn is_refused_value(error: &DbErr) -> bool {
     let code = driver_error(error).and_then(|error| error.as_database_error()?.code());
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))

@@ -100,8 +100,8 @@ impl PostgresDatabase {
         Ok(Self { pool, health, statements })
     }
 
-    /// The key that signs what shared caches keep, the same for all nodes of this database: made by
-    /// a migration, at random.
+    /// Returns the key that signs what shared caches keep, the same for all nodes of this database:
+    /// made by a migration, at random.
     ///
     /// It is read while a node starts, and tried again for five seconds: requests give up on a
     /// connection sooner than a busy machine opens the first one.
@@ -266,8 +266,8 @@ async fn begin(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> 
     Ok(transaction)
 }
 
-/// A transaction that is cancelled while it begins leaves its connection within it; a task is not
-/// cancelled.
+/// Runs in a task: a transaction that is cancelled while it begins leaves its connection within it;
+/// a task is not cancelled.
 async fn in_a_task<T: Send + 'static>(
     work: impl Future<Output = Result<T, DbErr>> + Send + 'static,
 ) -> Result<T, DbErr> {
@@ -288,7 +288,7 @@ const FIND_TROUBLE: &str = "SELECT CASE
         THEN format('the role %s may not read and write the table sessions', current_user)
     END";
 
-/// The span of a statement, at `debug`. The text has placeholders and no values.
+/// Returns the span of a statement, at `debug`. The text has placeholders and no values.
 fn span(statement: &Statement) -> Span {
     tracing::debug_span!("statement", db.system = "postgresql", db.query.text = statement.sql)
 }

@@ -151,7 +151,8 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
     Ok(inspection)
 }
 
-/// The schema's version and the oldest version that may work with it; `None` if there is no schema.
+/// Returns the schema's version and the oldest version that may work with it; `None` if there is no
+/// schema.
 async fn version(connection: &mut PgConnection) -> Result<Option<(i32, i32)>, OpenError> {
     let read = async {
         let row = sqlx::query("SELECT to_regclass('sessiond_schema') IS NOT NULL")

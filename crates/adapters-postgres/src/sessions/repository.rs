@@ -97,7 +97,8 @@ pub struct PostgresSessionRepository {
 }
 
 impl PostgresSessionRepository {
-    /// The sessions of this database. To be called on a tokio runtime, which then reads for it.
+    /// Creates the sessions of this database. To be called on a tokio runtime, which then reads for
+    /// it.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
         Self { reads: BatchedReads::new(database.clone()), database }
     }
@@ -312,7 +313,7 @@ fn import_sql(rows: usize) -> String {
     )
 }
 
-/// The counts of [`COUNT`].
+/// Returns the counts of [`COUNT`].
 fn counts(row: Option<&QueryResult>) -> Result<(u64, u64), DbErr> {
     let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
     let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
@@ -323,7 +324,7 @@ fn session(read: SessionRead) -> Session {
     Arc::unwrap_or_clone(read.session)
 }
 
-/// A row of `RETURNING id, user_id`.
+/// Reads a row of `RETURNING id, user_id`.
 fn session_key(row: &QueryResult) -> Result<SessionKey, DbErr> {
     Ok(SessionKey {
         id: SessionId(row.try_get_by_index(0)?),

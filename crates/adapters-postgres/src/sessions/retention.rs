@@ -51,7 +51,7 @@ pub struct PostgresSessionRetention {
 }
 
 impl PostgresSessionRetention {
-    /// The retention of this database.
+    /// Creates the retention of this database.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
         Self { database }
     }

@@ -104,7 +104,8 @@ pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, dev
 /// How many columns that are.
 pub(crate) const COLUMN_COUNT: usize = 22;
 
-/// The placeholder of a column of [`COLUMNS`], where the statement's first values are [`values`].
+/// Returns the placeholder of a column of [`COLUMNS`], where the statement's first values are
+/// [`values`].
 ///
 /// # Panics
 /// If there is no such column.
@@ -113,7 +114,7 @@ pub(crate) fn placeholder(column: &str) -> String {
     format!("${}", position.unwrap_or_else(|| unreachable!("no column {column}")) + 1)
 }
 
-/// A session as the values of [`COLUMNS`].
+/// Returns a session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
     let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());

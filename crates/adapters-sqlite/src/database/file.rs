@@ -84,7 +84,7 @@ pub struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// The path in a URL such as `sqlite://sessiond.db` or
+    /// Returns the path in a URL such as `sqlite://sessiond.db` or
     /// `sqlite:///var/lib/sessiond/sessiond.db`.
     ///
     /// # Errors
@@ -131,8 +131,8 @@ impl DatabaseFile {
         Ok(Self { path, file, _lock: lock })
     }
 
-    /// Whether the path still leads to the file that is open: what is written to one that was
-    /// deleted is lost.
+    /// Returns whether the path still leads to the file that is open: what is written to one that
+    /// was deleted is lost.
     pub(crate) fn is_in_place(&self) -> bool {
         let same = |open: Metadata, named: Metadata| {
             (open.dev(), open.ino()) == (named.dev(), named.ino())
@@ -143,12 +143,12 @@ impl DatabaseFile {
             .unwrap_or(false)
     }
 
-    /// Where the file is.
+    /// Returns where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The one connection that may write.
+    /// Returns the one connection that may write.
     pub(crate) async fn writer(&self) -> Result<DatabaseConnection, OpenError> {
         self.connect(1, false).await
     }
@@ -212,7 +212,7 @@ fn timed_out(error: &DbErr) -> bool {
     matches!(**source, sqlx::Error::PoolTimedOut)
 }
 
-/// Whether the file was free, and is ours now.
+/// Returns whether the file was free, and is ours now.
 fn try_lock(file: &File, path: &Path) -> Result<bool, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(true),

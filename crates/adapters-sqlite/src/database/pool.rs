@@ -57,13 +57,13 @@ impl SqliteDatabase {
         })
     }
 
-    /// Which life of the file this is: another one each time that it is opened.
+    /// Returns which life of the file this is: another one each time that it is opened.
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// The key that signs what shared caches keep, the same for all nodes of this database: made by
-    /// a migration, at random.
+    /// Returns the key that signs what shared caches keep, the same for all nodes of this database:
+    /// made by a migration, at random.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key
@@ -157,7 +157,7 @@ async fn rows<T>(
     connection.query_all_raw(statement).instrument(span).await?.iter().map(row).collect()
 }
 
-/// The span of a statement, at `debug`. The text has placeholders and no values.
+/// Returns the span of a statement, at `debug`. The text has placeholders and no values.
 fn span(statement: &Statement) -> Span {
     tracing::debug_span!("statement", db.system = "sqlite", db.query.text = statement.sql)
 }
@@ -205,9 +205,9 @@ fn port_error(error: DbErr) -> PortError {
     }
 }
 
-/// Whether the database refuses a value, which no later attempt changes: SQLITE_CONSTRAINT (but not
-/// of uniqueness, which is a conflict), SQLITE_MISMATCH, SQLITE_TOOBIG, SQLITE_RANGE, each with its
-/// extended codes.
+/// Returns whether the database refuses a value, which no later attempt changes: SQLITE_CONSTRAINT
+/// (but not of uniqueness, which is a conflict), SQLITE_MISMATCH, SQLITE_TOOBIG, SQLITE_RANGE, each
+/// with its extended codes.
 fn is_refused_value(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) =
         error

@@ -39,7 +39,7 @@ pub async fn migrate(file: &DatabaseFile) -> Result<Migrated, OpenError> {
     Ok(Migrated { from, to: from.unwrap_or_default().max(SCHEMA_VERSION) })
 }
 
-/// The version of the file's schema, if it has one. Changes nothing in it.
+/// Returns the version of the file's schema, if it has one. Changes nothing in it.
 ///
 /// # Errors
 /// See [`OpenError`].
@@ -50,7 +50,8 @@ pub async fn inspect(file: &DatabaseFile) -> Result<Option<i32>, OpenError> {
     Ok(version.map(|(found, _)| found))
 }
 
-/// The schema's version and the oldest version that may work with it; `None` if there is no schema.
+/// Returns the schema's version and the oldest version that may work with it; `None` if there is no
+/// schema.
 async fn version(database: &DatabaseConnection) -> Result<Option<(i32, i32)>, DbErr> {
     let query = |sql: &str| Statement::from_string(DbBackend::Sqlite, sql);
     let table =

@@ -63,7 +63,7 @@ pub struct SqliteSessionRepository {
 }
 
 impl SqliteSessionRepository {
-    /// The sessions of this file.
+    /// Creates the sessions of this file.
     pub fn new(database: Arc<SqliteDatabase>) -> Self {
         Self { database }
     }
@@ -308,7 +308,7 @@ async fn revoke_one(
     transaction.execute_raw(statement(&format!("{REVOKE} AND id = ?"), values)).await.map(drop)
 }
 
-/// The parameters of [`REVOKE`].
+/// Returns the parameters of [`REVOKE`].
 fn revocation_values(revocation: &Revocation) -> [Value; 3] {
     [
         revocation.at.timestamp_micros().into(),
@@ -321,7 +321,7 @@ fn placeholders(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 
-/// The counts of [`COUNT`].
+/// Returns the counts of [`COUNT`].
 fn counts(row: Option<QueryResult>) -> Result<(u64, u64), DbErr> {
     let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
     let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
@@ -332,7 +332,7 @@ fn session(read: SessionRead) -> Session {
     Arc::unwrap_or_clone(read.session)
 }
 
-/// A row of `id, user_id`.
+/// Reads a row of `id, user_id`.
 fn session_key(row: &QueryResult) -> Result<SessionKey, DbErr> {
     Ok(SessionKey {
         id: SessionId(row.try_get_by_index(0)?),

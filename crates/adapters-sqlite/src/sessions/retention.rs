@@ -36,7 +36,7 @@ pub struct SqliteSessionRetention {
 }
 
 impl SqliteSessionRetention {
-    /// The retention of this file.
+    /// Creates the retention of this file.
     pub fn new(database: Arc<SqliteDatabase>) -> Self {
         Self { database }
     }

@@ -118,7 +118,7 @@ pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, dev
 /// How many columns that are.
 pub(crate) const COLUMN_COUNT: usize = 22;
 
-/// A session as the values of [`COLUMNS`].
+/// Returns a session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
     let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());

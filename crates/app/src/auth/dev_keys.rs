@@ -16,22 +16,22 @@ pub struct DevKeys {
 }
 
 impl DevKeys {
-    /// The keys in this directory.
+    /// Creates the keys in this directory.
     pub fn beside(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Where the secret of HS256 tokens is.
+    /// Returns where the secret of HS256 tokens is.
     pub fn token_secret_path(&self) -> PathBuf {
         self.dir.join("sessiond-dev-token-secret")
     }
 
-    /// Where the service key is.
+    /// Returns where the service key is.
     pub fn service_key_path(&self) -> PathBuf {
         self.dir.join("sessiond-dev-service-key")
     }
 
-    /// The secret of HS256 tokens; made if it is not there.
+    /// Returns the secret of HS256 tokens; made if it is not there.
     ///
     /// # Errors
     /// If the file can neither be read nor made.
@@ -39,7 +39,7 @@ impl DevKeys {
         read_or_make(&self.token_secret_path())
     }
 
-    /// The service key; made if it is not there.
+    /// Returns the service key; made if it is not there.
     ///
     /// # Errors
     /// If the file can neither be read nor made.
@@ -47,7 +47,7 @@ impl DevKeys {
         read_or_make(&self.service_key_path())
     }
 
-    /// A development key that some node has made before.
+    /// Returns a development key that some node has made before.
     ///
     /// # Errors
     /// If the file cannot be read.

@@ -66,7 +66,7 @@ struct State {
 }
 
 impl RemoteJwks {
-    /// The keys at `url`, not fetched yet.
+    /// Creates the keys at `url`, not fetched yet.
     ///
     /// # Errors
     /// If no HTTP client can be made.

@@ -56,7 +56,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// An issuer without keys, whose tokens are all refused.
+    /// Creates an issuer without keys, whose tokens are all refused.
     pub fn new(rules: TokenRules) -> Self {
         Self { rules, secret: None, keys: Vec::new(), remote: None }
     }
@@ -177,7 +177,7 @@ pub struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// A verifier of these issuers' tokens.
+    /// Creates a verifier of these issuers' tokens.
     pub fn new(issuers: Vec<Issuer>, clock: Arc<dyn Clock>) -> Self {
         Self { issuers, clock, verified: VerifiedTokens::default() }
     }

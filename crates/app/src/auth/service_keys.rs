@@ -18,7 +18,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The word in the configuration, and in what a caller without it is answered.
+    /// Returns the word in the configuration, and in what a caller without it is answered.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -43,7 +43,7 @@ impl Scopes {
     /// Everything: what a key without scopes of its own may do.
     pub const ALL: Self = Self { read: true, write: true, operate: true };
 
-    /// Whether the holder may make calls that need this scope.
+    /// Returns whether the holder may make calls that need this scope.
     pub fn allow(self, scope: Scope) -> bool {
         match scope {
             Scope::Read => self.read,
@@ -65,12 +65,12 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// An unnamed key that is known itself, with every scope.
+    /// Creates an unnamed key that is known itself, with every scope.
     pub fn of(key: &str) -> Self {
         Self { name: None, sha256: hash(key), scopes: Scopes::ALL }
     }
 
-    /// Who acts, in the audit trail.
+    /// Returns who acts, in the audit trail.
     pub fn actor(&self) -> Actor {
         self.name.clone().map_or(Actor::Service, Actor::NamedService)
     }

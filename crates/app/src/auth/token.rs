@@ -83,7 +83,7 @@ impl Refusal {
         Self::SessionClaim,
     ];
 
-    /// The word for logs and metrics.
+    /// Returns the word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -105,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong and what to check, for `sessiond token inspect`.
+    /// Returns what is wrong and what to check, for `sessiond token inspect`.
     pub fn explain(self) -> &'static str {
         match self {
             Self::TooLong => "it is longer than the head of a request may be (16 KiB)",

@@ -16,7 +16,8 @@ pub struct VerificationKey {
 }
 
 impl VerificationKey {
-    /// The key in a PEM file (SubjectPublicKeyInfo), of whichever of the accepted kinds it is.
+    /// Creates the key in a PEM file (SubjectPublicKeyInfo), of whichever of the accepted kinds it
+    /// is.
     ///
     /// # Errors
     /// If the file cannot be read or holds no such key.
@@ -71,7 +72,7 @@ impl VerificationKey {
         &self.key
     }
 
-    /// Whether a token with this header may have been signed by this key.
+    /// Returns whether a token with this header may have been signed by this key.
     pub(super) fn fits(&self, algorithm: Algorithm, key_id: Option<&str>) -> bool {
         self.algorithm == algorithm
             && match (&self.id, key_id) {
@@ -126,8 +127,8 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// Whether the library can use the key at all: it then says that a signature is wrong, and not that
-/// it cannot verify any.
+/// Returns whether the library can use the key at all: it then says that a signature is wrong, and
+/// not that it cannot verify any.
 fn verifies(key: &DecodingKey, algorithm: Algorithm) -> bool {
     jsonwebtoken::crypto::verify(&"A".repeat(86), b"", key, algorithm).is_ok()
 }

@@ -27,8 +27,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client of the node at `url`, or of the one that the configuration describes, with the
-    /// configured service key or the development key.
+    /// Creates a client of the node at `url`, or of the one that the configuration describes, with
+    /// the configured service key or the development key.
     pub(super) fn new(url: Option<String>, settings: &Settings) -> Result<Self> {
         let key = match &settings.client_service_key {
             Some(key) => key.clone(),
@@ -137,7 +137,7 @@ impl Client {
     }
 }
 
-/// The problem document, on one line.
+/// Returns the problem document, on one line.
 async fn refusal(response: Response) -> anyhow::Error {
     let status = response.status();
     let problem: Value = response.json().await.unwrap_or_default();
@@ -155,7 +155,7 @@ async fn refusal(response: Response) -> anyhow::Error {
     anyhow!(message)
 }
 
-/// A node that listens on every address is reached on loopback.
+/// Returns where to reach a node: one that listens on every address is reached on loopback.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,

@@ -136,8 +136,8 @@ async fn store(settings: &Settings) -> Vec<Check> {
     }
 }
 
-/// Whether the running node that the configuration describes serves what it has cached; if not,
-/// why.
+/// Returns whether the running node that the configuration describes serves what it has cached; if
+/// not, why.
 async fn caches(settings: &Settings) -> Check {
     const NAME: &str = "caches";
     let address = reachable(settings.service_listen);
@@ -207,7 +207,7 @@ async fn token_keys(settings: &Settings) -> Vec<Check> {
     checks
 }
 
-/// What there is of an issuer's keys. A set without one that can be used verifies nothing.
+/// Returns what there is of an issuer's keys. A set without one that can be used verifies nothing.
 fn keys_check(issuer: &str, set: Result<KeySet>) -> Check {
     const NAME: &str = "token keys";
     match set {

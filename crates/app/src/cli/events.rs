@@ -29,7 +29,7 @@ pub(super) struct Events {
     node: Node,
 }
 
-/// One line an event, the oldest first.
+/// Returns one line an event, the oldest first.
 pub(super) async fn run(command: Events, settings: &Settings) -> Result<()> {
     let Events { session, user, after, limit, node } = command;
     let mut path = format!("/service/v1/events?after={after}&limit={limit}");

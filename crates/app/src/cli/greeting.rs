@@ -86,7 +86,7 @@ Create a session and read it, in another terminal:
     }
 }
 
-/// A path as one word of a shell.
+/// Returns a path as one word of a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);

@@ -101,7 +101,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line for each thing that failed, and why.
+/// Returns one line for each thing that failed, and why.
 fn failed(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<ConfigErrors>() {
         Some(errors) => {
@@ -129,7 +129,7 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A line on standard error that shows how far long work is; none where standard error is not a
+/// Shows on standard error how far long work is; none where standard error is not a
 /// terminal.
 fn progress(total: Option<u64>) -> ProgressBar {
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

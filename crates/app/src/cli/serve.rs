@@ -196,8 +196,8 @@ async fn start_background(
     }))
 }
 
-/// A caller from another machine who has a development key has read its file, or was given it:
-/// neither is authentication.
+/// Refuses development keys off loopback: a caller from another machine who has one has read its
+/// file, or was given it: neither is authentication.
 fn refuse_dev_keys_off_loopback(settings: &Settings) -> Result<()> {
     if !settings.auth.has_token_keys() && !settings.listen.ip().is_loopback() {
         bail!(

@@ -211,7 +211,7 @@ fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).context("--metadata is no JSON")
 }
 
-/// A JSON object of those fields that have a value.
+/// Returns a JSON object of those fields that have a value.
 fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Value {
     fields
         .into_iter()
@@ -220,7 +220,7 @@ fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Value {
         .into()
 }
 
-/// One line a session.
+/// Returns one line a session.
 fn show_list(page: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(page)?));
@@ -242,7 +242,7 @@ fn show_list(page: &Value, json: bool) -> Result<()> {
     ))
 }
 
-/// The most used fields first, then those that are present.
+/// Returns the most used fields first, then those that are present.
 fn show(session: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(session)?));

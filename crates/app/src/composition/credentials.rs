@@ -28,7 +28,7 @@ pub struct Credentials {
     pub dev_service_key: bool,
 }
 
-/// The configured keys, and development keys in the place of those that are not configured.
+/// Returns the configured keys, and development keys in the place of those that are not configured.
 ///
 /// # Errors
 /// If a key file cannot be read or made.
@@ -55,8 +55,8 @@ pub fn credentials(settings: &Settings) -> Result<Credentials> {
     })
 }
 
-/// A verifier with the configured keys, or with the development secret where there are none. Makes
-/// no file, and fetches nothing yet.
+/// Returns a verifier with the configured keys, or with the development secret where there are
+/// none. Makes no file, and fetches nothing yet.
 ///
 /// # Errors
 /// If a key file cannot be read.
@@ -70,7 +70,8 @@ pub(crate) fn token_verifier(settings: &Settings) -> Result<TokenVerifier> {
     Ok(TokenVerifier::new(issuers, Arc::new(SystemClock)))
 }
 
-/// What makes development tokens: the rules of `auth.jwt.*`, which may be set without a key.
+/// Returns what makes development tokens: the rules of `auth.jwt.*`, which may be set without a
+/// key.
 fn development_issuer(auth: &AuthSettings, secret: &SecretString) -> Issuer {
     Issuer::new(rules(&auth.development)).with_secret(secret.expose_secret().as_bytes())
 }
@@ -145,7 +146,7 @@ fn service_key(settings: &ServiceKeySettings) -> ServiceKey {
     }
 }
 
-/// Where development keys are: beside the SQLite file, or in the working directory.
+/// Returns where development keys are: beside the SQLite file, or in the working directory.
 ///
 /// # Errors
 /// If `store.url` names no file.

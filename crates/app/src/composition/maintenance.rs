@@ -13,7 +13,7 @@ use super::store::{Store, direct_url};
 use crate::config::{Settings, StoreUrl};
 use crate::system::SystemClock;
 
-/// The schema version that this build makes in such a store.
+/// Returns the schema version that this build makes in such a store.
 pub fn schema_version(store: &StoreUrl) -> i32 {
     match store {
         StoreUrl::Postgres(_) => adapters_postgres::SCHEMA_VERSION,

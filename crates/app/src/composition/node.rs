@@ -119,7 +119,7 @@ impl Node {
     }
 }
 
-/// What fills in, for a new session, what the backend does not say.
+/// Returns what fills in, for a new session, what the backend does not say.
 fn enrichers(
     geoip_file: Option<&Path>,
 ) -> Result<(Arc<UaParserDeviceEnricher>, Option<Arc<MaxMindLocationEnricher>>)> {

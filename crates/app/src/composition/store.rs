@@ -39,7 +39,7 @@ pub(super) struct Store {
 
 pub(super) type Postgres = (Arc<PostgresDatabase>, Arc<PostgresRevocationFeed>);
 
-/// Where what needs a session of its own goes: past a pooler, if there is one.
+/// Returns where what needs a session of its own goes: past a pooler, if there is one.
 pub(super) fn direct_url<'a>(settings: &'a Settings, url: &'a SecretString) -> &'a SecretString {
     settings.direct_url.as_ref().unwrap_or(url)
 }

@@ -267,8 +267,8 @@ impl Reader<'_> {
         self.text(key).filter(|text| fits(text)).or_else(|| self.fail(key, problem))
     }
 
-    /// The value of a key, or of the file that its `_file` twin names. A default gives way to a
-    /// twin.
+    /// Returns the value of a key, or of the file that its `_file` twin names. A default gives way
+    /// to a twin.
     fn secret(&self, key: &str) -> Option<Option<SecretString>> {
         let twin = format!("{key}_file");
         let Some(path) = self.text(&twin) else {
@@ -373,7 +373,8 @@ impl Reader<'_> {
         Some(policy)
     }
 
-    /// An operator who names a level may be stricter than it asks for, not laxer.
+    /// Refuses time-outs that are laxer than the preset: an operator may be stricter than it asks
+    /// for.
     fn check_preset(&self, policy: &SessionPolicy) -> Option<()> {
         let Some(name) = self.text("sessions.preset") else { return Some(()) };
         let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {

@@ -69,12 +69,12 @@ impl Values {
         Ok(values)
     }
 
-    /// The value of a key, and where it comes from.
+    /// Returns the value of a key, and where it comes from.
     pub fn get(&self, key: &str) -> Option<(&str, &str)> {
         self.keys.get(key).map(|(value, origin)| (value.as_str(), origin.as_str()))
     }
 
-    /// Every key with its value as it may be shown, and where it comes from.
+    /// Returns every key with its value as it may be shown, and where it comes from.
     pub fn shown(&self) -> impl Iterator<Item = (String, String, &str)> {
         let rows = KEYS.iter().map(|key| match self.keys.get(key.name) {
             None => (key.name.to_owned(), "none".to_owned(), DEFAULT),
@@ -235,7 +235,7 @@ fn read_toml(path: &Path) -> Result<toml::Table, ConfigError> {
     })
 }
 
-/// What the parser says, unless it quotes.
+/// Returns what the parser says, unless it quotes.
 fn plain_message(message: &str) -> &str {
     let message = message.lines().next().unwrap_or_default();
     if message.contains(['`', '"', '\'']) && !message.starts_with("duplicate key") {
@@ -286,8 +286,8 @@ fn take_service_keys(table: &mut toml::Table) -> Option<Value> {
     (!keys.is_empty()).then_some(Value::Array(keys))
 }
 
-/// Whether this is the end of a variable that Kubernetes or Docker makes for a service, such as
-/// `SESSIOND_PORT_8080_TCP_ADDR`.
+/// Returns whether this is the end of a variable that Kubernetes or Docker makes for a service,
+/// such as `SESSIOND_PORT_8080_TCP_ADDR`.
 fn is_service_link(rest: &str) -> bool {
     let mut parts = rest.rsplit('_').peekable();
     if parts.next_if(|part| ["ADDR", "PORT", "PROTO"].contains(part)).is_some()
@@ -306,7 +306,7 @@ fn is_service_link(rest: &str) -> bool {
         || rest.contains("SERVICE_PORT")
 }
 
-/// What was probably meant by a key that there is not.
+/// Returns what was probably meant by a key that there is not.
 fn hint(name: &str, origin: &str) -> Option<String> {
     let variable = |key: &str| format!("SESSIOND_{}", key.to_uppercase().replace('.', "__"));
     let from_environment = origin.starts_with("SESSIOND_");
@@ -315,8 +315,8 @@ fn hint(name: &str, origin: &str) -> Option<String> {
     Some(format!("did you mean {meant}?"))
 }
 
-/// The key that `name` was probably meant to be: one or two letters off, or with the same last
-/// part.
+/// Returns the key that `name` was probably meant to be: one or two letters off, or with the same
+/// last part.
 fn nearest(name: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
     let candidates = KEYS.iter().map(|key| (key.name, strsim::levenshtein(key.name, name)));

@@ -30,7 +30,7 @@ pub struct CreateSession {
 }
 
 impl CreateSession {
-    /// A sign-in of which nothing is known but whose it is.
+    /// Creates a sign-in of which nothing is known but whose it is.
     pub fn of(user_id: UserId) -> Self {
         Self {
             user_id,

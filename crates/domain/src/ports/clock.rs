@@ -4,6 +4,6 @@ use chrono::{DateTime, Utc};
 
 /// The wall clock. A handler reads it once and passes the moment down.
 pub trait Clock: Send + Sync {
-    /// The present moment, UTC, cut to microseconds, which is what every store keeps.
+    /// Returns the present moment, UTC, cut to microseconds, which is what every store keeps.
     fn now(&self) -> DateTime<Utc>;
 }

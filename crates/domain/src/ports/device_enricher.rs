@@ -6,6 +6,6 @@ use crate::device::Device;
 ///
 /// MUST neither block nor fail: an enricher that does not know, or is not ready, returns `None`.
 pub trait DeviceEnricher: Send + Sync {
-    /// The device, if the user agent is of any that is known.
+    /// Returns the device, if the user agent is of any that is known.
     fn device(&self, user_agent: &str) -> Option<Device>;
 }

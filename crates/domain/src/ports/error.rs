@@ -30,17 +30,17 @@ pub enum PortError {
 }
 
 impl PortError {
-    /// A [`PortError::Conflict`] from whatever the library said.
+    /// Creates a [`PortError::Conflict`] from whatever the library said.
     pub fn conflict(source: impl Into<Source>) -> Self {
         Self::Conflict(source.into())
     }
 
-    /// A [`PortError::Unavailable`] from whatever the library said.
+    /// Creates a [`PortError::Unavailable`] from whatever the library said.
     pub fn unavailable(source: impl Into<Source>) -> Self {
         Self::Unavailable(source.into())
     }
 
-    /// A [`PortError::OutcomeUnknown`] from whatever the library said.
+    /// Creates a [`PortError::OutcomeUnknown`] from whatever the library said.
     pub fn outcome_unknown(source: impl Into<Source>) -> Self {
         Self::OutcomeUnknown(source.into())
     }
@@ -53,7 +53,7 @@ impl PortError {
         }
     }
 
-    /// A [`PortError::Corrupt`]; the source should name table, column and row.
+    /// Creates a [`PortError::Corrupt`]; the source should name table, column and row.
     pub fn corrupt(source: impl Into<Source>) -> Self {
         Self::Corrupt(source.into())
     }

@@ -6,6 +6,6 @@ use std::net::IpAddr;
 ///
 /// MUST neither block nor fail: an enricher that does not know, or is not ready, returns `None`.
 pub trait LocationEnricher: Send + Sync {
-    /// The place in words, such as "Berlin, DE".
+    /// Returns the place in words, such as "Berlin, DE".
     fn location(&self, address: IpAddr) -> Option<String>;
 }

@@ -9,7 +9,7 @@ use crate::coherence::MonotonicInstant;
 /// The process's monotonic clock: it never goes back, and says nothing about the time of day.
 #[async_trait]
 pub trait MonotonicClock: Send + Sync {
-    /// The present moment.
+    /// Returns the present moment.
     fn now(&self) -> MonotonicInstant;
 
     /// Waits for this long, or a little longer.

@@ -168,13 +168,13 @@ pub trait SessionRepository: Send + Sync {
         limit: Option<SessionLimit>,
     ) -> Result<Insertion, PortError>;
 
-    /// A page of a user's sessions.
+    /// Returns a page of a user's sessions.
     ///
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
 
-    /// The session that this user's sign-in with this idempotency key made.
+    /// Returns the session that this user's sign-in with this idempotency key made.
     ///
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).

@@ -59,7 +59,7 @@ impl PgBouncer {
         Self { _process: process, port, database: name.to_owned() }
     }
 
-    /// Where the database is, through the pooler.
+    /// Returns where the database is, through the pooler.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{}", self.port, self.database)
     }

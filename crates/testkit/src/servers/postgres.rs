@@ -33,8 +33,8 @@ pub struct TestDatabase {
 }
 
 impl PostgresServer {
-    /// The server that the tests of this process share. Statics are never dropped; its supervisor
-    /// stops it when the process ends.
+    /// Returns the server that the tests of this process share. Statics are never dropped; its
+    /// supervisor stops it when the process ends.
     ///
     /// # Panics
     /// If there is neither `DATABASE_URL` nor a PostgreSQL installation: a test that lacks its
@@ -48,7 +48,7 @@ impl PostgresServer {
         SHARED.get_or_init(|| Arc::new(start())).clone()
     }
 
-    /// A private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
+    /// Starts a private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
     pub fn start() -> Self {
         let dir = owned_dir("postgres");
         let password_file = dir.join("password");
@@ -62,8 +62,8 @@ impl PostgresServer {
         Self::launch(dir)
     }
 
-    /// A standby with all that this private server has now, which hears what is new through this
-    /// TCP port.
+    /// Starts a standby with all that this private server has now, which hears what is new through
+    /// this TCP port.
     pub fn standby(&self, through: u16) -> Self {
         let dir = owned_dir("postgres");
         let data = dir.join("data");
@@ -122,7 +122,7 @@ impl PostgresServer {
         );
     }
 
-    /// An empty database.
+    /// Returns an empty database.
     pub fn database(self: &Arc<Self>) -> TestDatabase {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -136,7 +136,7 @@ impl PostgresServer {
         TestDatabase { server: self.clone(), name }
     }
 
-    /// The TCP port of a private server.
+    /// Returns the TCP port of a private server.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -162,7 +162,7 @@ impl PostgresServer {
 }
 
 impl TestDatabase {
-    /// Where the database is.
+    /// Returns where the database is.
     pub fn url(&self) -> String {
         let (base, query) =
             self.server.admin_url.split_once('?').unwrap_or((&self.server.admin_url, ""));
@@ -176,17 +176,18 @@ impl TestDatabase {
         Self { server, name: self.name.clone() }
     }
 
-    /// Where the database is over TCP, with `password` in the URL; only on a private server.
+    /// Returns where the database is over TCP, with `password` in the URL; only on a private
+    /// server.
     pub fn tcp_url(&self, password: &str) -> String {
         format!("postgres://postgres:{password}@127.0.0.1:{}/{}", self.server.port, self.name)
     }
 
-    /// Where the database is over TCP, with the right password.
+    /// Returns where the database is over TCP, with the right password.
     pub fn tcp_url_with_password(&self) -> String {
         self.tcp_url(PASSWORD)
     }
 
-    /// The server that it is on.
+    /// Returns the server that it is on.
     pub fn server(&self) -> &Arc<PostgresServer> {
         &self.server
     }
@@ -237,7 +238,7 @@ fn psql(bin: &Path, url: &str, sql: &str) -> Result<String, String> {
     }
 }
 
-/// A new directory that PostgreSQL may use.
+/// Returns a new directory that PostgreSQL may use.
 pub(super) fn owned_dir(name: &str) -> PathBuf {
     let dir = temporary_dir(name);
     if let Some((uid, gid)) = unprivileged_owner() {
@@ -246,7 +247,7 @@ pub(super) fn owned_dir(name: &str) -> PathBuf {
     dir
 }
 
-/// A program of PostgreSQL's, as the user that its servers run as.
+/// Returns the command of a program of PostgreSQL's, as the user that its servers run as.
 fn as_owner(program: &str) -> Command {
     let mut command = Command::new(folder_of("initdb").join(program));
     command.current_dir("/");
@@ -261,8 +262,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or wherever `PATH`
-/// has it.
+/// Returns the folder with this program of the newest PostgreSQL: `PG_BIN`, or Debian's, or
+/// wherever `PATH` has it.
 fn folder_of(program: &str) -> PathBuf {
     if let Some(bin) = std::env::var_os("PG_BIN") {
         return bin.into();

@@ -30,7 +30,7 @@ pub struct RedisCluster {
 }
 
 impl RedisServer {
-    /// A new, empty server.
+    /// Starts a new, empty server.
     ///
     /// # Panics
     /// If there is no `redis-server`: a test that lacks its server fails.
@@ -38,12 +38,12 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// A new, empty server with more settings, as on its command line.
+    /// Starts a new, empty server with more settings, as on its command line.
     pub fn start_with(settings: &[&str]) -> Self {
         Self::start_on(free_port(), settings)
     }
 
-    /// A new, empty server on this port: to bring back one that was killed.
+    /// Starts a new, empty server on this port: to bring back one that was killed.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let dir = temporary_dir("redis");
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
@@ -56,12 +56,12 @@ impl RedisServer {
         Self { process, port }
     }
 
-    /// Where the server is.
+    /// Returns where the server is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port it listens on.
+    /// Returns the port it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -78,7 +78,7 @@ impl RedisServer {
 }
 
 impl RedisSentinel {
-    /// A new, empty server with its sentinel.
+    /// Starts a new, empty server with its sentinel.
     pub fn start() -> Self {
         let master = RedisServer::start();
         let (dir, port) = (temporary_dir("sentinel"), free_port());
@@ -93,19 +93,19 @@ impl RedisSentinel {
         Self { master, _sentinel: sentinel, port }
     }
 
-    /// Where the sentinel is, and whom to ask it for.
+    /// Returns where the sentinel is, and whom to ask it for.
     pub fn url(&self) -> String {
         format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=mymaster", self.port)
     }
 
-    /// The server that it points to.
+    /// Returns the server that it points to.
     pub fn master(&self) -> &RedisServer {
         &self.master
     }
 }
 
 impl RedisCluster {
-    /// A new, empty cluster that is ready to serve.
+    /// Starts a new, empty cluster that is ready to serve.
     pub fn start() -> Self {
         let nodes: Vec<_> = (0..3)
             .map(|_| {
@@ -138,12 +138,12 @@ impl RedisCluster {
         Self { nodes }
     }
 
-    /// Where the cluster is: one node, from which a client learns of the others.
+    /// Returns where the cluster is: one node, from which a client learns of the others.
     pub fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{}", self.nodes[0].port)
     }
 
-    /// The nodes.
+    /// Returns the nodes.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }

@@ -64,12 +64,12 @@ impl Supervised {
         Self { supervisor, pid, dir }
     }
 
-    /// The process id of the server.
+    /// Returns the process id of the server.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// What the server said so far.
+    /// Returns what the server said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default()
     }
@@ -97,7 +97,7 @@ pub(super) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "no process {pid} to send {name} to");
 }
 
-/// A TCP port of the loopback interface that was free a moment ago.
+/// Returns a TCP port of the loopback interface that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound address").port()

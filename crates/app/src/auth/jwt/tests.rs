@@ -369,8 +369,8 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// A token of this header and these claims, as they are written, signed well with the secret as
-/// HS256.
+/// Returns a token of this header and these claims, as they are written, signed well with the
+/// secret as HS256.
 fn signed(header: &str, claims: &str) -> String {
     let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
     let key = EncodingKey::from_secret(SECRET);

@@ -79,7 +79,7 @@ pub struct Scopes {
 }
 
 impl AuthSettings {
-    /// Whether any key for end users' tokens is configured.
+    /// Returns whether any key for end users' tokens is configured.
     pub fn has_token_keys(&self) -> bool {
         !self.issuers.is_empty()
     }
@@ -112,7 +112,7 @@ impl Reader<'_> {
         Some(AuthSettings { issuers, development, service_keys: service_keys? })
     }
 
-    /// The tables `[[auth.issuers]]`.
+    /// Returns the tables `[[auth.issuers]]`.
     fn issuers(&self, values: &Values) -> Option<Vec<IssuerSettings>> {
         let read = |(index, section): (usize, &Section)| {
             let reader = Reader {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         Some(issuers)
     }
 
-    /// The keys `auth.jwt.*`, or those of a table.
+    /// Returns the keys `auth.jwt.*`, or those of a table.
     fn issuer(&self) -> Option<IssuerSettings> {
         const SECRET: &str = "auth.jwt.hs256_secret";
         const ISSUER_KEY: &str = "auth.jwt.issuer";
@@ -265,7 +265,7 @@ impl Reader<'_> {
     }
 }
 
-/// A hash in hexadecimal digits, or a line as `sha256sum` prints it.
+/// Returns a hash in hexadecimal digits, or a line as `sha256sum` prints it.
 fn sha256(text: &str) -> Option<[u8; 32]> {
     let digits = text.strip_suffix('-').map_or(text, str::trim_end);
     let mut bytes = [0; 32];

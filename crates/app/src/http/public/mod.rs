@@ -63,7 +63,7 @@ impl Audience for PublicState {
     }
 }
 
-/// The routes of the public listener. Each handler takes a `LiveCaller`.
+/// Returns the routes of the public listener. Each handler takes a `LiveCaller`.
 fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
     use sessions::{
         get_current_session, get_session, list_sessions, rename_current_session, rename_session,

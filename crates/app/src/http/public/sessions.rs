@@ -55,7 +55,7 @@ pub(super) struct RenameBody {
     name: Option<Option<String>>,
 }
 
-/// The user's own name for a device.
+/// Sets the user's own name for a device.
 pub(super) async fn rename_session(
     State(state): State<PublicState>,
     caller: LiveCaller,

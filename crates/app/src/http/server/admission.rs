@@ -48,7 +48,7 @@ struct Shared {
 const BUSY: u64 = u64::MAX;
 
 impl Activity {
-    /// A connection that has just come, and on which nothing was asked yet.
+    /// Creates a connection that has just come, and on which nothing was asked yet.
     pub(crate) fn new(origin: Instant) -> Self {
         let activity = Self(Arc::new(Shared {
             origin,
@@ -70,7 +70,7 @@ impl Activity {
         self.0.idle_since.store(u64::try_from(now).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 
-    /// Whether a request is in progress.
+    /// Returns whether a request is in progress.
     pub(crate) fn is_answering(&self) -> bool {
         self.0.idle_since.load(Ordering::Relaxed) == BUSY
     }
@@ -80,7 +80,7 @@ impl Activity {
         self.0.has_bare_line_feed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a line of a head has ended with LF alone.
+    /// Returns whether a line of a head has ended with LF alone.
     pub(crate) fn has_bare_line_feed(&self) -> bool {
         self.0.has_bare_line_feed.load(Ordering::Relaxed)
     }
@@ -149,12 +149,13 @@ impl Connections {
         }
     }
 
-    /// How long a connection may be idle between two requests.
+    /// Returns how long a connection may be idle between two requests.
     pub(crate) fn idle_timeout(&self) -> Duration {
         self.settings.idle_timeout
     }
 
-    /// Whether there is so little room left that a connection had better end with its response.
+    /// Returns whether there is so little room left that a connection had better end with its
+    /// response.
     pub(crate) fn are_crowded(&self) -> bool {
         self.count.load(Ordering::Relaxed) >= self.settings.max - self.settings.max / 10
     }

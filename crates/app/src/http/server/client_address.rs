@@ -14,7 +14,7 @@ pub struct PeerAddress(
     pub IpAddr,
 );
 
-/// The client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in
+/// Returns the client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in
 /// `X-Forwarded-For` that is none.
 ///
 /// Each proxy appends whom it heard from, so only what trusted ones appended is believed: the
@@ -24,12 +24,12 @@ pub(crate) fn client_address(parts: &Parts, trusted: &[IpNetwork]) -> Option<IpA
     Some(behind_proxies(peer, &parts.headers, trusted))
 }
 
-/// Whether the peer of the connection is a trusted proxy.
+/// Returns whether the peer of the connection is a trusted proxy.
 pub(crate) fn is_from_proxy(extensions: &Extensions, trusted: &[IpNetwork]) -> bool {
     extensions.get::<PeerAddress>().is_some_and(|peer| is_trusted(peer.0.to_canonical(), trusted))
 }
 
-/// Whether an address is that of a trusted proxy.
+/// Returns whether an address is that of a trusted proxy.
 pub(crate) fn is_trusted(address: IpAddr, trusted: &[IpNetwork]) -> bool {
     trusted.iter().any(|network| network.contains(address))
 }

@@ -26,7 +26,7 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// The body of a response, which notifies the connection when it is complete.
+    /// Returns the body of a response, which notifies the connection when it is complete.
     pub(crate) fn watch(response: Response, activity: Activity) -> Response {
         if response.body().size_hint().exact().is_some() {
             activity.answered();

@@ -101,7 +101,7 @@ struct EventsBody<'a> {
     next_after: u64,
 }
 
-/// A page of events.
+/// Lists a page of events.
 pub(crate) async fn list_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<EventParameters>,
@@ -114,8 +114,8 @@ pub(crate) async fn list_events(
         .into_response())
 }
 
-/// Every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the HTML
-/// standard has them).
+/// Streams every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the
+/// HTML standard has them).
 pub(crate) async fn stream_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<StreamParameters>,
@@ -157,7 +157,7 @@ struct Tail {
 }
 
 impl Tail {
-    /// The next event, however long it takes; `None` when the listener stops.
+    /// Returns the next event, however long it takes; `None` when the listener stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.read.pop_front() {

@@ -103,12 +103,12 @@ pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Respons
     (content_type, state.metrics.render()).into_response()
 }
 
-/// The process runs.
+/// Responds that the process runs.
 pub(super) async fn livez() -> Response {
     "ok\n".into_response()
 }
 
-/// The process can do its work.
+/// Responds whether the process can do its work.
 pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
     let readiness = state.health.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

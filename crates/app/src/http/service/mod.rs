@@ -77,7 +77,7 @@ impl Audience for ServiceState {
     }
 }
 
-/// The routes behind a service key.
+/// Returns the routes behind a service key.
 fn routes() -> [(&'static str, MethodRouter<ServiceState>); 7] {
     use create_session::create_session;
     use events::{list_events, stream_events};
@@ -97,7 +97,7 @@ fn routes() -> [(&'static str, MethodRouter<ServiceState>); 7] {
     ]
 }
 
-/// The routes without a key.
+/// Returns the routes without a key.
 fn open_routes() -> [(&'static str, MethodRouter<ServiceState>); 3] {
     use health::{livez, readyz, render_metrics};
     [("/livez", get(livez)), ("/readyz", get(readyz)), ("/metrics", get(render_metrics))]

@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for AnyValue {
     }
 }
 
-/// A field that may be absent (`None`) or null (`Some(None)`).
+/// Reads a field that may be absent (`None`) or null (`Some(None)`).
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {

@@ -71,7 +71,7 @@ pub(crate) struct WholeSessionBody<'a> {
 }
 
 impl<'a> WholeSessionBody<'a> {
-    /// The session as it is at `now`.
+    /// Creates the session as it is at `now`.
     pub(crate) fn new(session: &'a Session, now: DateTime<Utc>) -> Self {
         Self {
             session: SessionBody::new(session, now, false),
@@ -82,7 +82,7 @@ impl<'a> WholeSessionBody<'a> {
 }
 
 impl<'a> SessionBody<'a> {
-    /// The session as it is at `now`; `is_current`: whether the question was asked in it.
+    /// Creates the session as it is at `now`; `is_current`: whether the question was asked in it.
     pub(crate) fn new(session: &'a Session, now: DateTime<Utc>, is_current: bool) -> Self {
         Self {
             id: session.id.0,
@@ -107,7 +107,7 @@ impl<'a> SessionBody<'a> {
         }
     }
 
-    /// The response to a read.
+    /// Returns the response to a read.
     pub(crate) fn into_read(self, layer: Layer) -> Response {
         read_response(layer, self)
     }
@@ -124,7 +124,7 @@ pub(crate) fn initialise_metrics() {
     READS.iter().for_each(|reads| reads.increment(0));
 }
 
-/// The response to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
+/// Returns the response to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
 pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
     let [near, shared, database] = &*READS;
     let (status, reads) = match layer {
@@ -136,7 +136,7 @@ pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
     response(status, body)
 }
 
-/// The response to a read that asks no cache.
+/// Returns the response to a read that asks no cache.
 pub(crate) fn uncached_response(body: impl Serialize) -> Response {
     READS[2].increment(1);
     response("sessiond; fwd=bypass; detail=database", body)

@@ -53,7 +53,7 @@ struct ListedSession<'a> {
 }
 
 impl ListParameters {
-    /// The query for a user's list.
+    /// Returns the query for a user's list.
     pub(crate) fn into_query(self, user_id: UserId) -> Result<ListUserSessions, Problem> {
         let limit = page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
         let after = self.cursor.map(|Text(position)| position);
@@ -79,8 +79,8 @@ impl Notion for ListPosition {
     }
 }
 
-/// The response to a list: `current` is the session that it was asked in; `whole`: with user agents
-/// and metadata.
+/// Returns the response to a list: `current` is the session that it was asked in; `whole`: with
+/// user agents and metadata.
 pub(crate) fn list_response(
     listed: &ListedSessions,
     current: Option<SessionId>,
@@ -100,7 +100,8 @@ pub(crate) fn list_response(
     Json(body).into_response()
 }
 
-/// The position as 48 hexadecimal digits: microseconds since 1970, then the id. Opaque to callers.
+/// Returns the position as 48 hexadecimal digits: microseconds since 1970, then the id. Opaque to
+/// callers.
 fn encode_cursor(position: ListPosition) -> String {
     let mut text = String::with_capacity(48);
     // Writing to a String cannot fail.

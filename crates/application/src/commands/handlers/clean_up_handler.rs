@@ -22,7 +22,7 @@ pub struct CleanedUp {
 }
 
 impl CleanedUp {
-    /// Whether there was nothing to do.
+    /// Returns whether there was nothing to do.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }

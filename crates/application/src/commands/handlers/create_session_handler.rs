@@ -69,7 +69,7 @@ pub struct CreateSessionHandler {
 }
 
 impl CreateSessionHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         revoker: Arc<SessionRevoker>,
@@ -81,8 +81,8 @@ impl CreateSessionHandler {
         Self { session_repo, revoker, enrichers, clock, ids, policy }
     }
 
-    /// The new session, stored within the limit. Caches are populated by its first read; they
-    /// invalidate whom it evicted.
+    /// Stores the new session within the limit, and returns it. Caches are populated by its first
+    /// read; they invalidate whom it evicted.
     ///
     /// With an idempotency key that was used before for the same request, the session of that
     /// sign-in, as it is now.
@@ -132,7 +132,7 @@ impl CreateSessionHandler {
         }
     }
 
-    /// The session as it is to be stored.
+    /// Returns the session as it is to be stored.
     fn session(&self, command: CreateSession) -> Result<Session, CreateSessionError> {
         let now = self.clock.now();
         let user_agent = command.user_agent.as_deref().map(truncated_user_agent);
@@ -177,7 +177,7 @@ impl CreateSessionHandler {
         }
     }
 
-    /// What came of the sign-in with this key, if there was one.
+    /// Returns what came of the sign-in with this key, if there was one.
     async fn repeated(
         &self,
         user_id: UserId,

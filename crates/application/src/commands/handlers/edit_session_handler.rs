@@ -32,7 +32,7 @@ pub struct EditSessionHandler {
 }
 
 impl EditSessionHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         session_cache: Arc<dyn SessionCache>,
@@ -40,8 +40,8 @@ impl EditSessionHandler {
         Self { session_repo, session_cache }
     }
 
-    /// The session as it is afterwards. One that is terminated can be changed too: its owner may
-    /// look at an old device.
+    /// Edits the session, and returns it as it is afterwards. One that is terminated can be changed
+    /// too: its owner may look at an old device.
     ///
     /// # Errors
     /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed;

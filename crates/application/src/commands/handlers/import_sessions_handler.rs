@@ -55,7 +55,7 @@ pub struct ImportSessionsHandler {
 }
 
 impl ImportSessionsHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(source: Arc<dyn SessionSource>, session_repo: Arc<dyn SessionRepository>) -> Self {
         Self { source, session_repo }
     }
@@ -68,8 +68,8 @@ impl ImportSessionsHandler {
         self.source.count().await.map_err(ImportSessionsError::Source)
     }
 
-    /// One step. Sessions that are here already stay as they are, but what was revoked there is
-    /// revoked here too.
+    /// Runs one step. Sessions that are here already stay as they are, but what was revoked there
+    /// is revoked here too.
     ///
     /// # Errors
     /// See [`ImportSessionsError`]. Trying again is safe.

@@ -35,7 +35,7 @@ pub struct RecordActivityHandler {
 }
 
 impl RecordActivityHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         clock: Arc<dyn Clock>,

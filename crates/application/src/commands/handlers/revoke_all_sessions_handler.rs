@@ -20,7 +20,7 @@ pub struct RevokeAllSessionsHandler {
 }
 
 impl RevokeAllSessionsHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         revoker: Arc<SessionRevoker>,

@@ -21,7 +21,7 @@ pub struct RevokeAllUserSessionsHandler {
 }
 
 impl RevokeAllUserSessionsHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         revoker: Arc<SessionRevoker>,

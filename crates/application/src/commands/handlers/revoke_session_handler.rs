@@ -32,7 +32,7 @@ pub struct RevokeSessionHandler {
 }
 
 impl RevokeSessionHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         revoker: Arc<SessionRevoker>,

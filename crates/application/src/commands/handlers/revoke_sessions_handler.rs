@@ -16,7 +16,7 @@ pub struct RevokeSessionsHandler {
 }
 
 impl RevokeSessionsHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         revoker: Arc<SessionRevoker>,

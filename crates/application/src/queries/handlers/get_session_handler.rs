@@ -1,6 +1,6 @@
 //! Get session query handler.
 //!
-//! Retrieves a single session by id, with an authorization check. Cache first, for speed.
+//! Retrieves a single session by its id, cache first, and checks that the caller owns it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub enum GetSessionError {
     /// There is one, of another user.
     #[error("{}", Self::NOT_OWNER)]
     NotOwner,
-    /// It could not be found out. Never the same as "not found".
+    /// The store failed, so it is not known. Never the same as "not found".
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -35,7 +35,7 @@ impl GetSessionError {
     pub const NOT_OWNER: &'static str = "not_session_owner";
 }
 
-/// The response to [`GetSession`].
+/// A session as data, whatever its state: what [`GetSessionHandler::handle`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionResult {
     /// The session's id.
@@ -50,31 +50,32 @@ pub struct SessionResult {
     pub location: Option<Arc<str>>,
     /// When the user signed in.
     pub created_at: Option<DateTime<Utc>>,
-    /// When the session was last used.
+    /// The time of the last activity.
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When it expires, at the latest.
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether it was revoked. A revoked session is returned too: an owner may see an
     /// old device.
     pub is_revoked: bool,
-    /// Whether it is the one the question was asked in. The caller sets this.
+    /// Whether it is the session that the request was made in. The caller sets this.
     pub is_current: bool,
 }
 
-/// A session that its owner may see, with the layer that had it.
+/// A session that its owner may see, and where it came from: what [`GetSessionHandler::find`]
+/// returns.
 #[derive(Clone, Debug)]
 pub struct FoundSession {
-    /// The session, with the activity that only this node has yet. Its user agent is only there if
-    /// the database served it.
+    /// The session, with activity that only this node has yet. Its user agent is only there if it
+    /// came from the database.
     pub session: Arc<Session>,
-    /// What the read that found it had seen, if that is known.
+    /// The version of the read that found it, if that is known.
     pub version: Option<ReadVersion>,
     /// Where the session came from.
     pub layer: Layer,
 }
 
-/// Handles [`GetSession`]: 1. try the cache; 2. fall back to the database; 3. populate the cache on
-/// a miss.
+/// Handles [`GetSession`]: tries the cache, falls back to the database, checks the owner, and
+/// populates the cache on a miss.
 pub struct GetSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
     session_cache: Arc<dyn SessionCache>,
@@ -82,7 +83,7 @@ pub struct GetSessionHandler {
 }
 
 impl GetSessionHandler {
-    /// A handler over its ports.
+    /// Creates a handler over its two ports.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         session_cache: Arc<dyn SessionCache>,
@@ -90,13 +91,13 @@ impl GetSessionHandler {
         Self { session_repo, session_cache, pending_activity: None }
     }
 
-    /// The same, which adds the activity that `activity` has not written yet.
+    /// Adds the activity that `activity` has not written yet to the sessions that are returned.
     #[must_use]
     pub fn with_pending_activity(self, activity: Arc<ActivityBuffer>) -> Self {
         Self { pending_activity: Some(activity), ..self }
     }
 
-    /// The session as data, whatever state it is in.
+    /// Returns the session as data, whatever its state.
     ///
     /// # Errors
     /// See [`GetSessionError`]. A port that fails is never "not found".
@@ -105,39 +106,37 @@ impl GetSessionHandler {
         Ok(SessionResult::from(&*found.session))
     }
 
-    /// The steps of [`handle`](Self::handle), answering the entity, whose rules (`status`,
-    /// `is_live`) the caller may want to ask, and the layer that had it.
+    /// Returns the entity, for callers that need its rules (`status`, `is_live`), its read version,
+    /// or the layer that had it. [`handle`](Self::handle) is this, as data.
     ///
     /// # Errors
     /// As for [`handle`](Self::handle).
     pub async fn find(&self, query: GetSession) -> Result<FoundSession, GetSessionError> {
-        // Step 1: try the cache first. It is looked up by session and user, so a hit is the
-        // owner's.
+        // Step 1: try the cache. The look-up is by session and user, so a hit is the owner's.
         let cached = self.session_cache.get(query.session_id, query.user_id).await;
         if let Some(CachedSession { session, version, layer }) = cached {
             return Ok(self.found(session, Some(version), layer));
         }
 
-        // Step 2: fall back to the database
+        // Step 2: fall back to the database.
         let read = self.session_repo.find_by_id(query.session_id).await?;
 
-        // Step 3: check found
+        // Step 3: there is none.
         let Some(SessionRead { session, version }) = read else {
             return Err(GetSessionError::SessionNotFound);
         };
 
-        // Step 4: check ownership
+        // Step 4: it is another user's.
         if session.user_id != query.user_id {
             return Err(GetSessionError::NotOwner);
         }
 
-        // Populate the cache on a miss (if found and not revoked); after the owner check, so that a
-        // stranger leaves no trace
+        // Step 5: populate the cache, unless the session is revoked. After the owner check, so that
+        // a stranger leaves no trace.
         if let Some(version) = version.as_ref().filter(|_| !session.is_revoked()) {
             self.session_cache.set(&session, version).await;
         }
 
-        // Step 5: answer
         Ok(self.found(session, version, Layer::Database))
     }
 

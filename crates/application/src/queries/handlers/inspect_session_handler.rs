@@ -28,12 +28,13 @@ pub struct InspectSessionHandler {
 }
 
 impl InspectSessionHandler {
-    /// A handler over its port, which adds the activity that `activity` has not written yet.
+    /// Creates a handler over its port, which adds the activity that `activity` has not written
+    /// yet.
     pub fn new(session_repo: Arc<dyn SessionRepository>, activity: Arc<ActivityBuffer>) -> Self {
         Self { session_repo, activity }
     }
 
-    /// The session, in whatever state it is.
+    /// Returns the session, in whatever state it is.
     ///
     /// # Errors
     /// See [`InspectSessionError`].

@@ -11,7 +11,7 @@ pub struct ListEventsHandler {
 }
 
 impl ListEventsHandler {
-    /// A handler over its port.
+    /// Creates a handler over its port.
     pub fn new(event_outbox: Arc<dyn EventOutbox>) -> Self {
         Self { event_outbox }
     }

@@ -32,7 +32,8 @@ pub struct ListUserSessionsHandler {
 }
 
 impl ListUserSessionsHandler {
-    /// A handler over its ports, which adds the activity that `activity` has not written yet.
+    /// Creates a handler over its ports, which adds the activity that `activity` has not written
+    /// yet.
     pub fn new(
         session_repo: Arc<dyn SessionRepository>,
         clock: Arc<dyn Clock>,
@@ -41,7 +42,7 @@ impl ListUserSessionsHandler {
         Self { session_repo, clock, activity }
     }
 
-    /// A page of the list.
+    /// Returns a page of the list.
     ///
     /// # Errors
     /// [`PortError`] from the store.
