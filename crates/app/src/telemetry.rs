@@ -105,6 +105,29 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
         .set_buckets_for_metric(latency, &LATENCY_BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot start collecting metrics")?;
+    describe_metrics();
+    for name in [
+        "sessiond_panics_total",
+        "sessiond_log_lines_dropped_total",
+        "sessiond_jwks_fetch_failures_total",
+    ] {
+        metrics::counter!(name).increment(0);
+    }
+    metrics::gauge!("sessiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            metrics::counter!("sessiond_log_lines_dropped_total")
+                .absolute(dropped_lines.dropped_lines() as u64);
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+/// Describes every metric, for the `HELP` lines of `/metrics`.
+fn describe_metrics() {
     describe_counter!("sessiond_reads_total", "Reads served, by the layer that had the session");
     describe_counter!("sessiond_http_requests_total", "Requests served");
     describe_histogram!(
@@ -184,22 +207,4 @@ pub(crate) fn start_metrics(dropped_lines: ErrorCounter) -> Result<PrometheusHan
         "Age of the issuer's keys at the last attempt"
     );
     describe_gauge!("sessiond_build_info", "1, with the version");
-    for name in [
-        "sessiond_panics_total",
-        "sessiond_log_lines_dropped_total",
-        "sessiond_jwks_fetch_failures_total",
-    ] {
-        metrics::counter!(name).increment(0);
-    }
-    metrics::gauge!("sessiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP_INTERVAL).await;
-            metrics::counter!("sessiond_log_lines_dropped_total")
-                .absolute(dropped_lines.dropped_lines() as u64);
-            upkeep.run_upkeep();
-        }
-    });
-    Ok(handle)
 }

@@ -10,6 +10,7 @@ use application::{Intervals, TaskEnded};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::greeting::Greeting;
@@ -75,7 +76,7 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
         let _ = tokio::time::timeout(settings.shutdown_delay, signals.at_once.cancelled()).await;
         tracing::info!("finishing the requests that have begun");
         lifecycle.shutdown.cancel();
-        tokio::time::Instant::now() + DRAIN_TIMEOUT
+        Instant::now() + DRAIN_TIMEOUT
     };
     let serving = async {
         tokio::join!(
@@ -103,7 +104,18 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     keeping_small.abort();
     // Nothing is served any more. What the last requests recorded is written after them.
     served.cancel();
-    let deadline = deadline.max(tokio::time::Instant::now() + CLOSE_TIMEOUT);
+    let deadline = deadline.max(Instant::now() + CLOSE_TIMEOUT);
+    close(&node, background, deadline, &signals.abort).await
+}
+
+/// Writes what is in memory, leaves the peers, and closes every connection, until `deadline` at the
+/// latest.
+async fn close(
+    node: &Node,
+    background: JoinHandle<Result<(), TaskEnded>>,
+    deadline: Instant,
+    abort: &CancellationToken,
+) -> Result<ExitCode> {
     let closing = async {
         let result = background.await;
         node.application.leave().await;
@@ -112,13 +124,12 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     };
     let closed = tokio::select! {
         closed = tokio::time::timeout_at(deadline, closing) => closed.ok(),
-        () = signals.abort.cancelled() => None,
+        () = abort.cancelled() => None,
     };
     match closed.transpose()? {
         None => {
             tracing::warn!(
-                "gave up waiting for the database or the cache: activity that was not written is \
-                    lost"
+                "gave up waiting for database or cache; activity that was not written is lost"
             );
             Ok(ExitCode::SUCCESS)
         }
