@@ -10,7 +10,7 @@ usage() {
   exit 2
 }
 
-test=no_answer_breaks_a_promise
+test=no_response_breaks_a_promise
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || usage
   case $1 in

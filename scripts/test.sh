@@ -88,7 +88,7 @@ phase "end to end" tests --test end_to_end -- --test-threads "$waiting_tests"
 phase history tests --test history
 
 current="cleaning up"
-# The supervisors of private servers need a moment after the last test.
+# The supervisors of private servers need some time after the last test.
 for _ in $(seq 50); do
   left=$(ls -A "$TMPDIR")
   [ -z "$left" ] && break

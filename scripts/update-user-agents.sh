@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes crates/adapters-ua-parser/data/regexes.json anew from the latest uap-core. Needs npm, and python3 with PyYAML.
+# Makes crates/adapters-ua-parser/data/regexes.json again from the latest uap-core. Needs npm, and python3 with PyYAML.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -226,7 +226,8 @@ fn the_domain_has_no_tests_that_would_compile_it_twice() {
 /// The `.rs` files under a folder, with their paths inside it.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-    let (mut folders, mut found) = (vec![root.clone()], Vec::new());
+    let mut folders = vec![root.clone()];
+    let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -242,7 +243,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A source without its unit tests, which may use whatever they need.
+/// A source without its unit tests, which may use everything they need.
 fn product(source: &str) -> &str {
     source.split("#[cfg(test)]\nmod tests {").next().unwrap()
 }

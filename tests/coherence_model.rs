@@ -1,10 +1,10 @@
 //! The protocol of `docs/coherence.md`, checked exhaustively on a bounded model that uses the
-//! product's own rules (`domain::coherence`): two nodes, caches that may answer any live value that
+//! product's own rules (`domain::coherence`): two nodes, caches that may return any live value that
 //! was ever read, a revocation and a second one of the same session, another transaction that may
 //! stay open, a log that is pruned, a failover, a copy of the database on the same server and the
 //! same cache, a restore in place.
 //!
-//! The property holds in every state; and each mistake that would break it is built in once, and
+//! The property holds in every state; and each bug that would break it is injected once, and
 //! found.
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use testkit::fixtures;
 const TICK: Duration = Duration::from_secs(1);
 /// A node serves from its caches for less than this after a poll was sent.
 const MAX_STALENESS: Duration = Duration::from_secs(2);
-/// When the wait of a revocation at moment 0 is over by time.
+/// When the commit wait of a revocation at time 0 is over by its deadline.
 const LAST_TICK: u64 = 3;
 
 /// The session that the model is about. It is needed in every state, so it is made once.
@@ -31,16 +31,16 @@ static SESSION: LazyLock<Session> = LazyLock::new(fixtures::bare_session);
 
 /// What is wrong with the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mistake {
-    Nothing,
+enum InjectedBug {
+    None,
     /// A cached value is served unchecked.
     NoCheck,
     /// A revocation is acknowledged at once.
     NoWait,
-    /// A poll counts from when it was answered.
+    /// A poll counts from when it got a response.
     PollCountsFromArrival,
-    /// Caches are served up to the moment of their end and a revocation is acknowledged at that
-    /// moment: one of the two has to be strict.
+    /// Caches are served up to and at their deadline and a revocation is acknowledged at that
+    /// deadline: one of the two has to be strict.
     BoundaryOnBothSides,
     /// The second revocation of the same session is acknowledged at once, for it has changed
     /// nothing.
@@ -114,7 +114,8 @@ enum Read {
     Idle,
     /// At a node; whether the revocation was acknowledged before.
     Begun(usize, bool),
-    /// A map that was asked, of which it is not known whether it is recent enough (a mistake).
+    /// A map that was asked, of which it is not known whether it is recent enough (an injected
+    /// bug).
     Asked(usize, bool),
     /// The database has returned it live, with this version.
     Found(bool, Version),
@@ -146,7 +147,7 @@ struct State {
     /// A restore took the session away.
     is_gone: bool,
     nodes: [Node; 2],
-    /// Live values that were ever read: any cache may answer any of them, at any time.
+    /// Live values that were ever read: any cache may return any of them, at any time.
     caches: BTreeSet<Version>,
     reads: [Read; 2],
     first: Revoking,
@@ -203,8 +204,8 @@ enum Beside {
 }
 
 impl Beside {
-    /// The model ends here: when the wait of a revocation at moment 0 is over by time. Beside a
-    /// failover and a transaction, what matters are the polls.
+    /// The model ends here: when the commit wait of a revocation at time 0 is over by its deadline.
+    /// Beside a failover and a transaction, what matters are the polls.
     fn last_tick(self) -> u64 {
         if self == Self::AFailoverAndATransaction { 1 } else { LAST_TICK }
     }
@@ -215,7 +216,7 @@ impl Beside {
 }
 
 struct Protocol {
-    mistake: Mistake,
+    injected_bug: InjectedBug,
     beside: Beside,
 }
 
@@ -250,7 +251,7 @@ impl State {
         )
     }
 
-    /// The read version of a read at this moment.
+    /// The read version of a read now.
     fn version(&self) -> Version {
         let in_progress =
             [self.revocation, self.other].into_iter().filter_map(Transaction::open).collect();
@@ -275,12 +276,13 @@ impl State {
 
 impl Protocol {
     fn is_servable(&self, state: &State, node: usize, version: &Version) -> bool {
-        let (map, now) = (&state.nodes[node].map, at(state.now));
+        let map = &state.nodes[node].map;
+        let now = at(state.now);
         let check =
             |now| map.check(SESSION.id, SESSION.user_id, &read_version(version), now).is_ok();
-        match self.mistake {
-            Mistake::NoCheck => true,
-            Mistake::BoundaryOnBothSides if now == map.fresh_until() => {
+        match self.injected_bug {
+            InjectedBug::NoCheck => true,
+            InjectedBug::BoundaryOnBothSides if now == map.fresh_until() => {
                 check(at(state.now.saturating_sub(1)))
             }
             _ => check(now),
@@ -289,8 +291,8 @@ impl Protocol {
 
     /// What the database returns to a poll of this node.
     fn page(&self, state: &State, node: usize) -> LogPage {
-        let across = self.mistake == Mistake::PositionAcrossLives;
-        let unnoticed = self.mistake == Mistake::PrunedUnnoticed;
+        let across = self.injected_bug == InjectedBug::PositionAcrossLives;
+        let unnoticed = self.injected_bug == InjectedBug::PrunedUnnoticed;
         let merged = state.nodes[node].merged.clone();
         let since = merged.filter(|(life, since)| {
             (across || *life == state.life) && (unnoticed || state.retained_from <= since.xmin())
@@ -306,12 +308,12 @@ impl Protocol {
             starts_over: since.is_none().then_some(start),
             entries,
         };
-        match (self.mistake, since) {
-            (Mistake::CursorAfterLastEntry, Some(since)) => {
+        match (self.injected_bug, since) {
+            (InjectedBug::CursorAfterLastEntry, Some(since)) => {
                 let last = page.entries.iter().map(|entry| entry.sequence).max();
                 page.snapshot = last.map_or(since, |last| Snapshot::below(last + 1));
             }
-            (Mistake::PositionAcrossLives, Some(since)) => {
+            (InjectedBug::PositionAcrossLives, Some(since)) => {
                 page.incarnation = incarnation(1);
                 if page.snapshot.xmin() < since.xmin() {
                     page.snapshot = since;
@@ -323,12 +325,13 @@ impl Protocol {
     }
 
     fn may_acknowledge(&self, state: &State, committed: u64) -> bool {
-        let (now, by_time) = (at(state.now), ack_deadline(at(committed), MAX_STALENESS));
-        let is_over = |deadline| match self.mistake {
-            Mistake::BoundaryOnBothSides => now >= at(committed).saturating_add(MAX_STALENESS),
+        let now = at(state.now);
+        let by_time = ack_deadline(at(committed), MAX_STALENESS);
+        let is_over = |deadline| match self.injected_bug {
+            InjectedBug::BoundaryOnBothSides => now >= at(committed).saturating_add(MAX_STALENESS),
             _ => may_acknowledge(now, deadline),
         };
-        let any_life = self.mistake == Mistake::MergedAcrossLives;
+        let any_life = self.injected_bug == InjectedBug::MergedAcrossLives;
         let is_caught_up = |merged: &Option<Merged>| {
             let has_seen = |(life, snapshot): &Merged| {
                 (any_life || *life == state.life)
@@ -339,12 +342,12 @@ impl Protocol {
         };
         let peer_is_caught_up = state.nodes[1].lease.as_ref().is_none_or(is_caught_up);
         let earlier_lives_are_over = match state.nodes[0].knows_life {
-            _ if self.mistake == Mistake::EarlierLivesForgotten => true,
+            _ if self.injected_bug == InjectedBug::EarlierLivesForgotten => true,
             (life, since) if life == state.life => since
                 .is_none_or(|since| may_acknowledge(now, ack_deadline(at(since), MAX_STALENESS))),
             _ => any_life,
         };
-        self.mistake == Mistake::NoWait
+        self.injected_bug == InjectedBug::NoWait
             || (peer_is_caught_up && earlier_lives_are_over)
             || is_over(by_time)
     }
@@ -354,7 +357,7 @@ impl Model for Protocol {
     type State = State;
     type Action = Action;
 
-    /// Both nodes have polled at moment 0, and a live value is in the caches.
+    /// Both nodes have polled at time 0, and a live value is in the caches.
     fn init_states(&self) -> Vec<State> {
         let mut map = RevocationMap::default();
         let page = LogPage {
@@ -436,7 +439,7 @@ impl Model for Protocol {
         if matches!(state.first, Revoking::Committed { at } if self.may_acknowledge(state, at)) {
             actions.push(Action::Acknowledge);
         }
-        let at_once = self.mistake == Mistake::SecondAcknowledgedAtOnce;
+        let at_once = self.injected_bug == InjectedBug::SecondAcknowledgedAtOnce;
         if let Revoking::Committed { at } = state.second
             && (at_once || self.may_acknowledge(state, at))
         {
@@ -473,7 +476,7 @@ impl Model for Protocol {
                 Read::Begun(..) => {
                     for version in &state.caches {
                         actions.push(Action::ServeFromCache(r, version.clone()));
-                        if self.mistake == Mistake::FreshnessAfterMap {
+                        if self.injected_bug == InjectedBug::FreshnessAfterMap {
                             actions.push(Action::Ask(r, version.clone()));
                         }
                     }
@@ -516,14 +519,16 @@ impl Model for Protocol {
             Action::Failover => {
                 state.life = 2;
                 state.next_id = 5;
-                if self.mistake == Mistake::PositionAcrossLives {
+                if self.injected_bug == InjectedBug::PositionAcrossLives {
                     state.life = 1;
                 }
             }
             Action::ReadAtCopy => {
                 // Of the same server, so its numbers are the same.
-                let life = if self.mistake == Mistake::LifeTravels { state.life } else { 7 };
-                let database = if self.mistake == Mistake::LifeTravels { DATABASE } else { COPY };
+                let life =
+                    if self.injected_bug == InjectedBug::LifeTravels { state.life } else { 7 };
+                let database =
+                    if self.injected_bug == InjectedBug::LifeTravels { DATABASE } else { COPY };
                 state.caches.insert(Version { database, life, ..state.version() });
             }
             Action::Restore => {
@@ -551,13 +556,16 @@ impl Model for Protocol {
                 let node = &mut state.nodes[n];
                 node.poll = Poll::None;
                 let Some(page) = page else {
-                    // It registers, and begins anew.
+                    // It registers, and starts again.
                     node.map.reset();
                     (node.merged, node.lease) = (None, Some(None));
                     return Some(state);
                 };
-                let counts_from =
-                    if self.mistake == Mistake::PollCountsFromArrival { state.now } else { sent };
+                let counts_from = if self.injected_bug == InjectedBug::PollCountsFromArrival {
+                    state.now
+                } else {
+                    sent
+                };
                 node.map.apply(&page, at(counts_from), MAX_STALENESS);
                 node.merged = Some((page.incarnation.life, page.snapshot));
                 if node.knows_life.0 != page.incarnation.life {
@@ -585,7 +593,7 @@ impl Model for Protocol {
             Action::Ask(r, version) => {
                 let Read::Begun(node, after_acknowledgement) = state.reads[r] else { return None };
                 let map = &state.nodes[node].map;
-                // As of a moment at which it was recent enough, if there was one.
+                // As of a time at which it was recent enough, if there was one.
                 map.check(SESSION.id, SESSION.user_id, &read_version(&version), at(0)).ok()?;
                 state.reads[r] = Read::Asked(node, after_acknowledgement);
             }
@@ -607,8 +615,8 @@ impl Model for Protocol {
                 let Read::Found(after_acknowledgement, version) = state.reads[r].clone() else {
                     return None;
                 };
-                // It may end up in a cache at any time from now on, whatever has happened
-                // meanwhile.
+                // It may end up in a cache at any time from now on, after everything that has
+                // happened meanwhile.
                 state.caches.insert(version);
                 state.reads[r] = Read::Served { live: true, cached: false, after_acknowledgement };
             }
@@ -638,14 +646,16 @@ impl Model for Protocol {
             ),
         ];
         if self.beside.last_tick() == LAST_TICK {
-            properties.push(Property::sometimes("a wait is over by time", |_, state: &State| {
-                state.first == Revoking::Acknowledged && state.now == LAST_TICK
-            }));
+            properties
+                .push(Property::sometimes("a wait is over by its deadline", |_, state: &State| {
+                    state.first == Revoking::Acknowledged && state.now == LAST_TICK
+                }));
         }
-        // The others wait by time here: no node knows the new life at the moment of the revocation.
+        // The others wait by time here: no node has polled the new life at the time of the
+        // revocation.
         if !self.beside.has_failover() && self.beside != Beside::ARestore {
             properties.push(Property::sometimes(
-                "a wait is over because the peer knows",
+                "a wait is over because the peer has merged it",
                 |_, state: &State| state.first == Revoking::Acknowledged && state.now == 0,
             ));
         }
@@ -662,7 +672,8 @@ const FINAL: &str = "an acknowledged revocation is final";
 
 #[test]
 fn acknowledged_revocation_is_final() {
-    let (started, mut states) = (std::time::Instant::now(), 0);
+    let started = std::time::Instant::now();
+    let mut states = 0;
     for beside in [
         Beside::AnotherRead,
         Beside::AnotherRevocation,
@@ -672,8 +683,11 @@ fn acknowledged_revocation_is_final() {
         Beside::ACopy,
         Beside::ARestore,
     ] {
-        let checker =
-            Protocol { mistake: Mistake::Nothing, beside }.checker().threads(2).spawn_bfs().join();
+        let checker = Protocol { injected_bug: InjectedBug::None, beside }
+            .checker()
+            .threads(2)
+            .spawn_bfs()
+            .join();
         println!(
             "{beside:?}: {} different states, {:?}",
             checker.unique_state_count(),
@@ -686,31 +700,31 @@ fn acknowledged_revocation_is_final() {
 }
 
 #[test]
-fn every_mistake_is_found() {
-    for (mistake, beside) in [
-        (Mistake::NoCheck, Beside::AnotherRead),
-        (Mistake::NoWait, Beside::AnotherRead),
-        (Mistake::PollCountsFromArrival, Beside::AnotherRead),
-        (Mistake::BoundaryOnBothSides, Beside::AnotherRead),
-        (Mistake::SecondAcknowledgedAtOnce, Beside::AnotherRevocation),
-        (Mistake::CursorAfterLastEntry, Beside::AnotherTransaction),
-        (Mistake::PrunedUnnoticed, Beside::AnotherTransaction),
-        (Mistake::PositionAcrossLives, Beside::AFailover),
-        (Mistake::FreshnessAfterMap, Beside::AnotherRead),
-        (Mistake::MergedAcrossLives, Beside::AFailover),
-        (Mistake::LifeTravels, Beside::ACopy),
-        (Mistake::EarlierLivesForgotten, Beside::ARestore),
+fn every_injected_bug_is_found() {
+    for (injected_bug, beside) in [
+        (InjectedBug::NoCheck, Beside::AnotherRead),
+        (InjectedBug::NoWait, Beside::AnotherRead),
+        (InjectedBug::PollCountsFromArrival, Beside::AnotherRead),
+        (InjectedBug::BoundaryOnBothSides, Beside::AnotherRead),
+        (InjectedBug::SecondAcknowledgedAtOnce, Beside::AnotherRevocation),
+        (InjectedBug::CursorAfterLastEntry, Beside::AnotherTransaction),
+        (InjectedBug::PrunedUnnoticed, Beside::AnotherTransaction),
+        (InjectedBug::PositionAcrossLives, Beside::AFailover),
+        (InjectedBug::FreshnessAfterMap, Beside::AnotherRead),
+        (InjectedBug::MergedAcrossLives, Beside::AFailover),
+        (InjectedBug::LifeTravels, Beside::ACopy),
+        (InjectedBug::EarlierLivesForgotten, Beside::ARestore),
     ] {
         let started = std::time::Instant::now();
-        let checker = Protocol { mistake, beside }
+        let checker = Protocol { injected_bug, beside }
             .checker()
             .threads(2)
             .finish_when(HasDiscoveries::AnyFailures)
             .spawn_bfs()
             .join();
-        let Some(path) = checker.discovery(FINAL) else { panic!("{mistake:?} was not found") };
+        let Some(path) = checker.discovery(FINAL) else { panic!("{injected_bug:?} was not found") };
         println!(
-            "{mistake:?}: found in {} steps, {:?}",
+            "{injected_bug:?}: found in {} steps, {:?}",
             path.into_actions().len(),
             started.elapsed()
         );

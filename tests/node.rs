@@ -169,7 +169,8 @@ impl Node {
             let line = greeting.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
             line.split_whitespace().last().unwrap().to_owned()
         };
-        let (public, service) = (address("end users"), address("service"));
+        let public = address("end users");
+        let service = address("service");
         // The pipes must not fill up.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         let mut errors = child.stderr.take().unwrap();
@@ -225,7 +226,8 @@ impl Node {
         let header = |name: &str| {
             response.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
         };
-        let (status, cache_status) = (response.status().as_u16(), header("cache-status"));
+        let status = response.status().as_u16();
+        let cache_status = header("cache-status");
         Reply { status, cache_status, body: response.json().await.unwrap_or_default() }
     }
 
@@ -264,7 +266,8 @@ impl Node {
     /// that reply. A cache may be passed over where the machine is busy: Redis after 30 ms, every
     /// cache after half a second without a poll.
     pub async fn read_from_cache(&self, session: &str, user: &str, cache: &str) -> Reply {
-        let (started, expected) = (Instant::now(), format!("sessiond; hit; detail={cache}"));
+        let started = Instant::now();
+        let expected = format!("sessiond; hit; detail={cache}");
         loop {
             let reply = self.service_read(session, user).await;
             assert!(matches!(reply.status, 200 | 503), "{}: {}", reply.status, reply.body);
@@ -313,9 +316,9 @@ impl Node {
     /// node is too busy.
     pub async fn revoke(&self, session: &str) {
         let url = format!("{}/service/v1/sessions/{session}", self.service);
-        let answer =
+        let response =
             send_until_available(self.http.delete(url).bearer_auth(&self.service_key)).await;
-        assert_eq!(answer.status(), 204);
+        assert_eq!(response.status(), 204);
     }
 
     /// Ends a session, and does not wait until that is final; returns status and body.

@@ -79,7 +79,8 @@ fn blocks_of(document: &Path) -> Vec<Block> {
 pub fn copy_into(target: &Path) {
     let files = files();
     for name in &files {
-        let (from, to) = (root().join(name), target.join(name));
+        let from = root().join(name);
+        let to = target.join(name);
         let bytes = std::fs::read(&from).unwrap();
         if std::fs::read(&to).is_ok_and(|there| there == bytes) {
             continue;

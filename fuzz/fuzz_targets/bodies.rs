@@ -1,4 +1,4 @@
-//! Whatever body is sent to whichever route of the service listener: it is accepted or refused, and
+//! Any body for any route of the service listener: it is accepted or refused, and
 //! never a 5xx.
 
 #![no_main]
@@ -6,12 +6,12 @@
 use axum::body::Body;
 use axum::http::{Method, Request};
 use libfuzzer_sys::fuzz_target;
-use setting::{SERVICE_KEY, Setting, bearer};
+use fixture::{SERVICE_KEY, Fixture, bearer};
 use testkit::fixtures;
 
 #[expect(dead_code, reason = "the tests of the HTTP interface use the rest")]
-#[path = "../../crates/app/tests/http/setting.rs"]
-mod setting;
+#[path = "../../crates/app/tests/http/fixture.rs"]
+mod fixture;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, body)) = data.split_first() else { return };
@@ -30,8 +30,8 @@ fuzz_target!(|data: &[u8]| {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let setting = Setting::new();
-        setting.store(&fixtures::session()).await;
+        let fixture = Fixture::new();
+        fixture.store(&fixtures::session()).await;
         let authorization =
             if is_public { bearer(user, id) } else { format!("Bearer {SERVICE_KEY}") };
         let request = Request::builder()
@@ -41,12 +41,12 @@ fuzz_target!(|data: &[u8]| {
             .header("content-type", "application/json")
             .body(Body::from(body.to_vec()))
             .unwrap();
-        let answer =
-            if is_public { setting.public(request).await } else { setting.service(request).await };
-        assert!(answer.status.as_u16() < 500, "{}", answer.status);
+        let response =
+            if is_public { fixture.public(request).await } else { fixture.service(request).await };
+        assert!(response.status.as_u16() < 500, "{}", response.status);
         let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         assert!(
-            body.is_empty() || is_object || answer.status.as_u16() >= 400,
+            body.is_empty() || is_object || response.status.as_u16() >= 400,
             "what is no object was accepted"
         );
     });

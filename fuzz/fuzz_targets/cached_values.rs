@@ -1,4 +1,4 @@
-//! Whatever stands in Redis: it is refused unless it is signed, and what is signed is a session of
+//! Any value in Redis: it is refused unless it is signed, and what is signed is a session of
 //! that key or refused.
 
 #![no_main]
@@ -12,7 +12,8 @@ use testkit::fixtures;
 static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new(&[7; 32]));
 
 fuzz_target!(|data: &[u8]| {
-    let (session, key) = (fixtures::session(), b"sess:key");
+    let session = fixtures::session();
+    let key = b"sess:key";
     let decode =
         |value: &[u8]| decode(value, &SIGNER, key, session.id, session.user_id, fixtures::now());
     assert!(decode(data).is_err());

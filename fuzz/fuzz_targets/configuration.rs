@@ -1,4 +1,4 @@
-//! Whatever stands in the configuration file: it is taken or refused, line by line, and no value is
+//! Any configuration file: it is accepted or refused, line by line, and no value is
 //! shown.
 
 #![no_main]

@@ -1,16 +1,16 @@
-//! Whatever cursor, time, address or name is given: it is read in its one spelling or refused, and
+//! Any cursor, time, address or name: it is read in its one spelling or refused, and
 //! never a 5xx.
 
 #![no_main]
 
 use axum::http::Uri;
 use libfuzzer_sys::fuzz_target;
-use setting::Setting;
+use fixture::Fixture;
 use testkit::fixtures;
 
 #[expect(dead_code, reason = "the tests of the HTTP interface use the rest")]
-#[path = "../../crates/app/tests/http/setting.rs"]
-mod setting;
+#[path = "../../crates/app/tests/http/fixture.rs"]
+mod fixture;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -28,9 +28,9 @@ fuzz_target!(|data: &[u8]| {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let setting = Setting::new();
-        setting.store(&fixtures::session()).await;
-        let answer = setting.get_in(&fixtures::session(), &path).await;
-        assert!([200, 400].contains(&answer.status.as_u16()), "{text}: {}", answer.status);
+        let fixture = Fixture::new();
+        fixture.store(&fixtures::session()).await;
+        let response = fixture.get_in(&fixtures::session(), &path).await;
+        assert!([200, 400].contains(&response.status.as_u16()), "{text}: {}", response.status);
     });
 });

@@ -165,7 +165,8 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy-of-the-repository");
     for command in [block("README.md", "cargo run"), just("run")] {
         copy_into(&copy);
-        let (stdout, stderr) = (copy.join("stdout"), copy.join("stderr"));
+        let stdout = copy.join("stdout");
+        let stderr = copy.join("stderr");
         let mut shell = Command::new("sh");
         // Like a shell at a terminal, this one outlives the Ctrl-C that ends its command.
         shell.args(["-euc", &format!("trap : INT\n{command}")]).current_dir(&copy);
@@ -199,12 +200,12 @@ fn cargo_run_and_just_run_serve_and_the_printed_lines_work() {
 
         let elsewhere = TemporaryDir::new();
         let output = run(Command::new("sh").args(["-euc", &lines]).current_dir(elsewhere.path()));
-        let answer = String::from_utf8(output.stdout).unwrap();
+        let response = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
         assert!(
-            answer.contains("\"status\":\"live\"") && answer.contains("\"is_current\":true"),
-            "{answer}"
+            response.contains("\"status\":\"live\"") && response.contains("\"is_current\":true"),
+            "{response}"
         );
 
         serving.signal("INT");
@@ -298,7 +299,8 @@ async fn the_production_settings_start_a_node() {
         let key = line.split('=').next().unwrap().to_lowercase().replace("__", ".");
         assert!(KEYS.iter().any(|known| known.name == key), "there is no setting {key}");
     }
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let commands = with_values(
         &block,
         &[

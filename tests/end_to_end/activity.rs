@@ -46,7 +46,7 @@ async fn first_activity_is_written_at_once_and_the_last_at_shutdown() {
     assert_eq!(stored_address(&database), "198.51.100.2");
 }
 
-/// Whatever keeps the database from taking it, use is tried again until it does.
+/// Activity that the database cannot store is tried again until it can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn activity_is_kept_while_the_database_does_not_take_it() {
     let server = Arc::new(PostgresServer::start());
@@ -81,7 +81,8 @@ async fn activity_on_one_node_keeps_a_session_from_being_idle_on_another() {
     let url = database.url();
     let settings =
         [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_SESSIONS__IDLE_TIMEOUT", "2s")];
-    let (node, other) = (Node::start(&settings).await, Node::start(&settings).await);
+    let node = Node::start(&settings).await;
+    let other = Node::start(&settings).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
     let status =
@@ -126,7 +127,7 @@ async fn a_sliding_session_lives_for_as_long_as_it_is_used() {
 }
 
 #[tokio::test]
-async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+async fn forwarded_addresses_count_from_trusted_proxies_only() {
     for (trusted, expected) in [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")] {
         let node = Node::start(&[("SESSIOND_SERVER__TRUSTED_PROXIES", trusted)]).await;
         let session = node.create(ALICE).await;

@@ -242,7 +242,7 @@ fn usage() {
     std::fs::write(dir.path().join("key"), "x".repeat(32)).unwrap();
     let settings = [("SESSIOND_CLIENT__SERVICE_KEY_FILE", "key")];
     let message = fails(dir.path(), &settings, &["session", "get", ALICE, "--url", &url]);
-    assert_says(&message, &["no sessiond answers", &url, "sessiond serve"]);
+    assert_says(&message, &["no sessiond responds", &url, "sessiond serve"]);
 }
 
 #[test]

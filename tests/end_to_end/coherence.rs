@@ -1,4 +1,4 @@
-//! An acknowledged end is final, on every node, whatever Redis does.
+//! An acknowledged revocation is final, on every node, even while Redis fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use sessiond_tests::node::{ALICE, Node};
 const DELTA: Duration = Duration::from_millis(500);
 
 async fn nodes<const N: usize>(database: &TestDatabase, redis: Option<&RedisServer>) -> [Node; N] {
-    let (store, cache) = (database.url(), redis.map_or("none".to_owned(), RedisServer::url));
+    let store = database.url();
+    let cache = redis.map_or("none".to_owned(), RedisServer::url);
     let settings =
         [("SESSIOND_STORE__URL", store.as_str()), ("SESSIOND_CACHE__URL", cache.as_str())];
     let mut nodes = Vec::new();
@@ -41,11 +42,14 @@ async fn status_of(node: &Node, session: &str) -> String {
 /// knows.
 #[tokio::test]
 async fn no_node_serves_a_revoked_session_as_live_after_the_acknowledgement() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
-    let (mut hits, mut fast) = (0, 0);
+    let mut hits = 0;
+    let mut fast = 0;
     for trial in 0..100 {
-        let (one, other) = (&nodes[trial % 2], &nodes[(trial + 1) % 2]);
+        let one = &nodes[trial % 2];
+        let other = &nodes[(trial + 1) % 2];
         let session = one.create(ALICE).await;
         for node in [one, other, one, other] {
             let reply = node.service_read(&session, ALICE).await;
@@ -57,18 +61,19 @@ async fn no_node_serves_a_revoked_session_as_live_after_the_acknowledgement() {
         assert_eq!(status_of(one, &session).await, "revoked", "trial {trial}");
         fast += usize::from(took < DELTA);
     }
-    assert!(hits >= 250, "caches answered {hits} of 400 reads");
+    assert!(hits >= 250, "caches served {hits} of 400 reads");
     assert!(fast >= 50, "{fast} of 100 were acknowledged as soon as both nodes knew");
 }
 
 /// What broke the original: a node that is paused in the middle of a read goes on after another has
 /// revoked the session, and puts what it has read into its caches. A thousand sessions, each of
-/// them being read at a random moment when the node is paused.
+/// them being read at a random time when the node is paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paused_node_does_not_serve_what_it_read_before_a_revocation() {
     const PAUSES: u64 = 25;
     const SESSIONS: usize = 40;
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let nodes = Arc::new(nodes);
     let mut caught = 0;
@@ -78,7 +83,8 @@ async fn paused_node_does_not_serve_what_it_read_before_a_revocation() {
             sessions.push(nodes[0].create(ALICE).await);
         }
         let reading = |session: &String| {
-            let (nodes, session) = (nodes.clone(), session.clone());
+            let nodes = nodes.clone();
+            let session = session.clone();
             tokio::spawn(async move {
                 let started = Instant::now();
                 for _ in 0..3 {
@@ -107,13 +113,14 @@ async fn paused_node_does_not_serve_what_it_read_before_a_revocation() {
             assert_eq!(status_of(&nodes[1], session).await, "revoked", "pause {pause}");
         }
     }
-    assert!(caught > 250, "{caught} of 1000 reads were under way when the node was paused");
+    assert!(caught > 250, "{caught} of 1000 reads were in flight when the node was paused");
 }
 
 /// Redis brings back what it had before: from a dump, from a replica that was behind.
 #[tokio::test]
 async fn redis_cannot_bring_a_revoked_session_back() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let nodes: [Node; 2] = nodes(&database, Some(&redis)).await;
     let session = nodes[0].create(ALICE).await;
     assert_eq!(status_of(&nodes[0], &session).await, "live");
@@ -215,8 +222,8 @@ async fn node_that_cannot_poll_stops_serving_from_memory() {
     }
 }
 
-/// A commit that waits for a standby which never answers: the server has the end, and does not say
-/// so.
+/// A commit that waits for a standby which never responds: the server has the revocation, and does
+/// not say so.
 #[tokio::test]
 async fn revocation_of_unknown_outcome_is_no_success_and_can_be_repeated() {
     let server = Arc::new(PostgresServer::start());

@@ -1,4 +1,4 @@
-//! What runs out, hangs or is sent by mistake at the edge of a node: descriptors, the reader of its
+//! What runs out, hangs or is sent in error at the edge of a node: descriptors, the reader of its
 //! log, its database while it stops, its environment, its signals.
 
 use std::io::{Read, Write};
@@ -31,7 +31,8 @@ fn connect(url: &str) -> TcpStream {
 /// Sends a request, and returns the head of the response.
 fn exchange(stream: &mut TcpStream, request: &str) -> std::io::Result<String> {
     stream.write_all(request.as_bytes())?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
@@ -70,7 +71,7 @@ async fn idle_connections_do_not_exclude_other_clients() {
             idle.push(stream);
         }
     }
-    assert!(idle.len() > 1000, "{} of 1500 were answered", idle.len());
+    assert!(idle.len() > 1000, "{} of 1500 got a response", idle.len());
     for _ in 0..20 {
         assert_eq!(node.page("/livez").await.0, 200);
         assert_eq!(node.page("/readyz").await.0, 200);
@@ -208,7 +209,8 @@ async fn stopping_does_not_wait_for_a_redis_that_is_not_there() {
 /// SIGHUP takes over what was rotated, and what cannot be read changes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hangup_reads_secrets_keys_and_log_level_again() {
-    let (first, second) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    let first = "0123456789abcdef0123456789abcdef";
+    let second = "fedcba9876543210fedcba9876543210";
     // printf %s "$KEY" | sha256sum
     let hashes = [
         ("key", "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"),
@@ -327,7 +329,7 @@ async fn node_whose_database_refuses_writes_is_not_ready() {
     let server = Arc::new(PostgresServer::start());
     let database = server.database();
     let node = Node::start(&[("SESSIOND_STORE__URL", &database.url())]).await;
-    // Where it may write, whatever that database says.
+    // Where it may write, also if that database refuses.
     let other = server.database();
     let name = database.psql("SELECT current_database()");
     let read_only = async |value: &str, readiness: u16| {

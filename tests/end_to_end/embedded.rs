@@ -8,7 +8,7 @@ use testkit::TemporaryDir;
 use sessiond_tests::node::{ALICE, BOB, Node, but_for_use, run, sessiond};
 
 #[tokio::test]
-async fn a_session_is_created_and_answered_from_database_and_cache() {
+async fn a_session_is_created_and_served_from_database_and_cache() {
     let node = Node::start(&[]).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);

@@ -40,7 +40,7 @@ async fn nothing_is_lost_by_a_kill(store: &str, key: Option<&TemporaryDir>) {
             }
             acknowledged.insert((session, "created"));
         }
-        // SIGKILL, with the last answer just read.
+        // SIGKILL, with the last response just read.
         drop(node);
         assert_eq!(acknowledged.len(), (round + 1) * 14);
     }
@@ -104,7 +104,8 @@ async fn a_stream_resumes_at_another_node_and_ends_with_its_own() {
     let database = PostgresServer::shared().database();
     let url = database.url();
     let settings = [("SESSIOND_STORE__URL", url.as_str())];
-    let (mut node, other) = (Node::start(&settings).await, Node::start(&settings).await);
+    let mut node = Node::start(&settings).await;
+    let other = Node::start(&settings).await;
     let mut stream = node.event_stream(None).await;
     let mut sessions = Vec::new();
     for n in 0..6 {

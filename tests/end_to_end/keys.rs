@@ -62,7 +62,8 @@ async fn status(node: &Node, session: &str, token: &str) -> u16 {
 #[tokio::test]
 async fn each_kind_of_public_key_is_read_from_pem_and_is_no_secret() {
     for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        let (signer, other) = (Signer::new(algorithm), Signer::new(algorithm));
+        let signer = Signer::new(algorithm);
+        let other = Signer::new(algorithm);
         let dir = TemporaryDir::new();
         std::fs::write(dir.path().join("key.pem"), &signer.public_pem).unwrap();
         let node = Node::start_in(dir, &[("SESSIOND_AUTH__JWT__PUBLIC_KEY_FILE", "key.pem")]).await;
@@ -101,7 +102,8 @@ async fn each_kind_of_public_key_is_read_from_pem_and_is_no_secret() {
 #[tokio::test]
 async fn a_secret_is_read_from_a_file_and_a_jwk_set_beside_it() {
     let signers = [Signer::new(Algorithm::ES256), Signer::new(Algorithm::EdDSA)];
-    let (dir, secret) = (TemporaryDir::new(), "0123456789abcdef0123456789abcdef");
+    let dir = TemporaryDir::new();
+    let secret = "0123456789abcdef0123456789abcdef";
     std::fs::write(dir.path().join("secret"), format!("{secret}\n")).unwrap();
     let keys = json!({ "keys": [signers[0].jwk("a"), signers[1].jwk("b")] });
     std::fs::write(dir.path().join("jwks.json"), keys.to_string()).unwrap();
@@ -141,33 +143,31 @@ struct Issuer {
 }
 
 impl Issuer {
-    /// `None`: it answers 500.
+    /// `None`: it responds 500.
     fn start(keys: Option<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
         let issuer = Self { url, keys: Arc::new(Mutex::new(keys)), fetches: Arc::default() };
-        let (keys, fetches) = (issuer.keys.clone(), issuer.fetches.clone());
+        let keys = issuer.keys.clone();
+        let fetches = issuer.fetches.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 fetches.fetch_add(1, Ordering::SeqCst);
                 let _ = stream.read(&mut [0; 4096]);
-                let answer = match &*keys.lock().unwrap() {
+                let response = match &*keys.lock().unwrap() {
                     None => {
                         "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: \
                             close\r\n\r\n"
                             .into()
                     }
                     Some(keys) => {
-                        let (head, body) = (
-                            "HTTP/1.1 200 OK\r\nConnection: \
-                            close\r\n",
-                            keys.to_string(),
-                        );
+                        let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n";
+                        let body = keys.to_string();
                         format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
                     }
                 };
-                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.write_all(response.as_bytes());
             }
         });
         issuer
@@ -188,7 +188,9 @@ async fn published_keys_are_fetched_once_for_many_and_not_again_for_every_unknow
     let token = signer.token(Some("1"), &session);
     let readers: Vec<_> = (0..16)
         .map(|_| {
-            let (node, session, token) = (node.clone(), session.clone(), token.clone());
+            let node = node.clone();
+            let session = session.clone();
+            let token = token.clone();
             tokio::spawn(async move { node.read(&session, &token).await.status })
         })
         .collect();

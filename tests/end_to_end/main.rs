@@ -14,7 +14,7 @@ mod edge;
 mod embedded;
 mod events;
 mod keys;
-mod life;
+mod lifecycle;
 mod openssl;
 mod pgbouncer;
 mod production;

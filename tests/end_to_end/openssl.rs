@@ -13,8 +13,10 @@ pub(crate) struct Certificates {
 /// An authority, and a certificate of its for 127.0.0.1.
 pub(crate) fn certificates(dir: &Path) -> Certificates {
     let file = |name: &str| dir.join(name).display().to_string();
-    let (authority, authority_key) = (file("authority.pem"), file("authority-key.pem"));
-    let (certificate, key) = (file("server.pem"), file("server-key.pem"));
+    let authority = file("authority.pem");
+    let authority_key = file("authority-key.pem");
+    let certificate = file("server.pem");
+    let key = file("server-key.pem");
     let new = [
         "req",
         "-x509",
@@ -42,8 +44,10 @@ pub(crate) fn certificates(dir: &Path) -> Certificates {
 /// A private key in PKCS #8 PEM, and its public key in PEM; `algorithm` as `openssl genpkey` calls
 /// it.
 pub(crate) fn key_pair(dir: &Path, algorithm: &str, options: &[&str]) -> (String, String) {
-    let (private, public) = (dir.join("private.pem"), dir.join("public.pem"));
-    let (private_path, public_path) = (private.display().to_string(), public.display().to_string());
+    let private = dir.join("private.pem");
+    let public = dir.join("public.pem");
+    let private_path = private.display().to_string();
+    let public_path = public.display().to_string();
     let mut generate = vec!["genpkey", "-algorithm", algorithm, "-out", &private_path];
     for option in options {
         generate.extend(["-pkeyopt", option]);

@@ -14,7 +14,8 @@ async fn assert_serves(nodes: &[Arc<Node>; 2]) {
     for user in 0..8 {
         let nodes = nodes.clone();
         users.push(tokio::spawn(async move {
-            let (here, there) = (&nodes[user % 2], &nodes[(user + 1) % 2]);
+            let here = &nodes[user % 2];
+            let there = &nodes[(user + 1) % 2];
             let owner = if user < 4 { ALICE } else { BOB };
             for _ in 0..12 {
                 let session = here.create(owner).await;
@@ -36,7 +37,8 @@ async fn session_mode_serves() {
     let database = PostgresServer::shared().database();
     // Two nodes have 4 connections each, and a few for the revocation log.
     let pooler = PgBouncer::start(&database, "session", 30);
-    let (url, direct) = (pooler.url(), database.url());
+    let url = pooler.url();
+    let direct = database.url();
     for direct in [None, Some(direct.as_str())] {
         let mut settings =
             vec![("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_STORE__POOL_SIZE", "4")];
@@ -57,7 +59,8 @@ async fn transaction_mode_serves_without_named_statements() {
         .psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable"));
     // Far fewer than the nodes' connections: each is many clients' in turn.
     let pooler = PgBouncer::start(&database, "transaction", 3);
-    let (url, direct) = (pooler.url(), database.url());
+    let url = pooler.url();
+    let direct = database.url();
     let settings = [
         ("SESSIOND_STORE__URL", url.as_str()),
         ("SESSIOND_STORE__DIRECT_URL", direct.as_str()),
@@ -73,7 +76,8 @@ async fn transaction_mode_serves_without_named_statements() {
 #[tokio::test]
 async fn node_that_must_not_migrate_says_so_and_serves_once_the_schema_is_there() {
     let database = PostgresServer::shared().database();
-    let (dir, url) = (TemporaryDir::new(), database.url());
+    let dir = TemporaryDir::new();
+    let url = database.url();
     let settings = [("SESSIOND_STORE__URL", url.as_str()), ("SESSIOND_STORE__MIGRATE", "false")];
     let refused = run(&mut sessiond(dir.path(), &settings));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();

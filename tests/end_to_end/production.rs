@@ -34,19 +34,20 @@ async fn read_from_redis(node: &Node, session: &str, token: &str) -> Reply {
     }
 }
 
-fn answered(reply: &Reply) -> (u16, &str) {
+fn outcome(reply: &Reply) -> (u16, &str) {
     (reply.status, &reply.cache_status)
 }
 
 #[tokio::test]
 async fn the_first_read_asks_the_database_and_the_second_redis() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let node = start(&database, &redis.url()).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
 
     let first = node.read(&session, &token).await;
-    assert_eq!(answered(&first), (200, MISS));
+    assert_eq!(outcome(&first), (200, MISS));
     let by_service = node.read_from_cache(&session, ALICE, "redis").await;
     assert_eq!(by_service.body["id"], session.as_str());
     let second = read_from_redis(&node, &session, &token).await;
@@ -62,7 +63,7 @@ async fn scans(reads: usize, near_entries: &str) -> u64 {
     let database = PostgresServer::shared().database();
     let near = ("SESSIOND_CACHE__NEAR_ENTRIES", near_entries);
     let never = ("SESSIOND_CLEANUP__INTERVAL", "0s");
-    // However busy this machine is, a poll is answered within this.
+    // However busy this machine is, a poll is served within this.
     let staleness = ("SESSIOND_COHERENCE__MAX_STALENESS_MS", "10000");
     let mut node =
         Node::start(&[("SESSIOND_STORE__URL", &database.url()), near, never, staleness]).await;
@@ -94,11 +95,12 @@ async fn read_is_one_database_query_and_none_while_it_is_cached() {
 
 #[tokio::test]
 async fn a_cluster_of_three_masters_serves_the_same() {
-    let (database, cluster) = (PostgresServer::shared().database(), RedisCluster::start());
+    let database = PostgresServer::shared().database();
+    let cluster = RedisCluster::start();
     let node = start(&database, &cluster.url()).await;
     for _ in 0..20 {
         let session = node.create(ALICE).await;
-        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+        assert_eq!(outcome(&node.service_read(&session, ALICE).await), (200, MISS));
         node.read_from_cache(&session, ALICE, "redis").await;
     }
     assert!(cluster.nodes().iter().all(|node| node.cli(&["DBSIZE"]) != "0"));
@@ -113,7 +115,8 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
     let settings = ["--tls-port", &port_text, "--tls-auth-clients", "no"];
     let files = ["--tls-cert-file", &certificates.certificate, "--tls-key-file", &certificates.key];
     let _redis = RedisServer::start_with(&[&settings[..], &files].concat());
-    let (store, cache) = (database.url(), format!("rediss://127.0.0.1:{port}"));
+    let store = database.url();
+    let cache = format!("rediss://127.0.0.1:{port}");
     let urls = [
         ("SESSIOND_STORE__URL", store.as_str()),
         ("SESSIOND_CACHE__URL", cache.as_str()),
@@ -123,7 +126,7 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
     let node =
         Node::start(&[&urls[..], &[("SSL_CERT_FILE", &certificates.authority)]].concat()).await;
     let session = node.create(ALICE).await;
-    assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+    assert_eq!(outcome(&node.service_read(&session, ALICE).await), (200, MISS));
     node.read_from_cache(&session, ALICE, "redis").await;
 
     let refused = run(&mut sessiond(dir.path(), &urls));
@@ -132,11 +135,12 @@ async fn redis_is_spoken_to_over_tls_where_its_certificate_is_trusted_and_not_wh
     assert!(message.contains("error: cache.url: no trusted TLS connection to Redis"), "{message}");
 }
 
-/// `kill -STOP` of Redis under load: every read is answered all the while, and from Redis again
+/// `kill -STOP` of Redis under load: every read is served all the while, and from Redis again
 /// afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_redis_is_a_slower_response_and_never_an_error() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let node = Arc::new(start(&database, &redis.url()).await);
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
@@ -146,12 +150,14 @@ async fn stopped_redis_is_a_slower_response_and_never_an_error() {
     let until = Instant::now() + Duration::from_secs(3);
     let readers: Vec<_> = (0..8)
         .map(|_| {
-            let (node, session, token) = (node.clone(), session.clone(), token.clone());
+            let node = node.clone();
+            let session = session.clone();
+            let token = token.clone();
             tokio::spawn(async move {
                 let mut took = Vec::new();
                 while Instant::now() < until {
                     let started = Instant::now();
-                    assert_eq!(answered(&node.read(&session, &token).await), (200, MISS));
+                    assert_eq!(outcome(&node.read(&session, &token).await), (200, MISS));
                     took.push(started.elapsed());
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
@@ -166,7 +172,8 @@ async fn stopped_redis_is_a_slower_response_and_never_an_error() {
     took.sort();
     assert!(took.len() > 100, "{} reads", took.len());
     // 30 ms of Redis and a query of the database; the rest is room for a busy machine.
-    let (p95, slowest) = (took[took.len() * 95 / 100], took[took.len() - 1]);
+    let p95 = took[took.len() * 95 / 100];
+    let slowest = took[took.len() - 1];
     assert!(
         p95 < Duration::from_millis(500),
         "95 % took less than {p95:?}, the slowest {slowest:?}"
@@ -183,13 +190,14 @@ async fn stopped_redis_is_a_slower_response_and_never_an_error() {
 
 #[tokio::test]
 async fn a_killed_redis_is_used_again_without_a_restart() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let node = start(&database, &redis.url()).await;
     let session = node.create(ALICE).await;
     let token = node.mint(ALICE, &session);
     redis.signal("KILL");
     for _ in 0..20 {
-        assert_eq!(answered(&node.read(&session, &token).await), (200, MISS));
+        assert_eq!(outcome(&node.read(&session, &token).await), (200, MISS));
     }
     let _back = RedisServer::start_on(redis.port(), &[]);
     read_from_redis(&node, &session, &token).await;
@@ -199,11 +207,14 @@ async fn a_killed_redis_is_used_again_without_a_restart() {
 /// again by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_database_is_503_and_neither_logged_out_nor_not_found() {
-    let (server, redis) = (Arc::new(PostgresServer::start()), RedisServer::start());
+    let server = Arc::new(PostgresServer::start());
+    let redis = RedisServer::start();
     let database = server.database();
     let node = start(&database, &redis.url()).await;
-    let (cached, uncached) = (node.create(ALICE).await, node.create(ALICE).await);
-    let (cached_token, uncached_token) = (node.mint(ALICE, &cached), node.mint(ALICE, &uncached));
+    let cached = node.create(ALICE).await;
+    let uncached = node.create(ALICE).await;
+    let cached_token = node.mint(ALICE, &cached);
+    let uncached_token = node.mint(ALICE, &uncached);
     node.read(&cached, &cached_token).await;
 
     server.signal("STOP");
@@ -265,7 +276,7 @@ async fn five_nodes_start_at_once_on_an_empty_database() {
     }
     let session = started[0].create(ALICE).await;
     for node in &started {
-        assert_eq!(answered(&node.service_read(&session, ALICE).await), (200, MISS));
+        assert_eq!(outcome(&node.service_read(&session, ALICE).await), (200, MISS));
         node.read_from_cache(&session, ALICE, "near").await;
     }
 }
@@ -274,7 +285,8 @@ async fn five_nodes_start_at_once_on_an_empty_database() {
 /// are counted from the first one on: their labels are not known before.
 #[tokio::test]
 async fn every_documented_metric_is_there_before_anything_has_happened() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let node = start(&database, &redis.url()).await;
     let manual = sessiond_tests::repository::read("docs/operating.md");
     let documented = manual.lines().filter_map(|line| line.strip_prefix("| `sessiond_"));
@@ -286,7 +298,8 @@ async fn every_documented_metric_is_there_before_anything_has_happened() {
     let missing = async || {
         let metrics = node.page("/metrics").await.1;
         let is_missing = |name: &&String| {
-            let (plain, labelled) = (format!("\nsessiond_{name} "), format!("\nsessiond_{name}{{"));
+            let plain = format!("\nsessiond_{name} ");
+            let labelled = format!("\nsessiond_{name}{{");
             !metrics.contains(&plain)
                 && !metrics.contains(&labelled)
                 && !unknown.contains(&name.as_str())

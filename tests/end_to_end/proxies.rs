@@ -141,9 +141,9 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
                     .http
                     .get(format!("{}/api/v1/sessions/current", proxy.url))
                     .bearer_auth(&token);
-                let answer = request.header("x-forwarded-for", forwarded).send().await.unwrap();
-                assert_eq!(answer.status(), 200, "{name}: {}", proxy.process.log());
-                answer.json::<Value>().await.unwrap()["last_ip_address"].clone()
+                let response = request.header("x-forwarded-for", forwarded).send().await.unwrap();
+                assert_eq!(response.status(), 200, "{name}: {}", proxy.process.log());
+                response.json::<Value>().await.unwrap()["last_ip_address"].clone()
             };
             // All of this machine is trusted here, so the nearest address that is not is what the
             // client says; but Caddy trusts no client's header, and begins with the peer.
@@ -154,7 +154,7 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
             }
         }
     }
-    // An untrusted one is not believed at all.
+    // An untrusted one is ignored.
     let node = Node::start(&[]).await;
     let proxy = Proxy::example("nginx", &node, 60);
     let session = node.create(ALICE).await;
@@ -165,7 +165,7 @@ async fn addresses_are_the_clients_with_the_shown_configuration() {
             .header("x-forwarded-for", "203.0.113.9");
         request.send().await.unwrap().json::<Value>().await.unwrap()["last_ip_address"].clone()
     };
-    // The first one is answered with what was known before it.
+    // The first one is served with what was known before it.
     assert_eq!((get().await, get().await), (json!("192.0.2.7"), json!("127.0.0.1")));
 }
 
@@ -180,24 +180,26 @@ async fn no_request_is_lost_to_a_connection_that_has_just_been_closed() {
     let mut clients = Vec::new();
     for proxy in &proxies {
         clients.extend((0..24).map(|n| {
-            let (url, token, http) = (proxy.url.clone(), token.clone(), node.http.clone());
+            let url = proxy.url.clone();
+            let token = token.clone();
+            let http = node.http.clone();
             tokio::spawn(async move {
                 for _ in 0..3 {
                     let rename =
                         http.patch(format!("{url}/api/v1/sessions/current")).bearer_auth(&token);
-                    let answer = rename
+                    let response = rename
                         .json(&json!({ "name": format!("device {n}") }))
                         .send()
                         .await
                         .unwrap();
-                    // A busy node's own 503 is an answer; a proxy's has no problem in it.
-                    let status = answer.status();
-                    let is_problem = answer
+                    // A busy node's own 503 is a response; a proxy's has no problem in it.
+                    let status = response.status();
+                    let is_problem = response
                         .headers()
                         .get("content-type")
                         .is_some_and(|is| is == "application/problem+json");
                     assert!(status == 200 || (status == 503 && is_problem), "{url}: {status}");
-                    // Around the moment at which one of the two closes.
+                    // Around the time at which one of the two closes.
                     let gap = if n % 2 == 0 { 3_000 } else { 5_000 };
                     tokio::time::sleep(Duration::from_millis(gap - 60 + 5 * n)).await;
                 }

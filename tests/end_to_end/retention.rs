@@ -1,4 +1,4 @@
-//! Clearing away what is over, and bringing over what is elsewhere.
+//! Purging terminated sessions, and importing those of another system.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,8 @@ async fn sessions_of_the_original_are_imported_repeatedly_without_duplicates() {
     let original = PostgresServer::shared().database();
     original.psql(DASHTAM_SESSIONS);
     let database = PostgresServer::shared().database();
-    let (from, to) = (original.url(), database.url());
+    let from = original.url();
+    let to = database.url();
     let dir = TemporaryDir::new();
     let file = format!("sqlite://{}/sessions.db", dir.path().display());
     for store in [to.as_str(), file.as_str()] {

@@ -16,10 +16,10 @@ const CLIENTS: usize = 4;
 /// What a client saw until its balancer stopped sending requests to the node.
 #[derive(Default, Debug)]
 struct Seen {
-    answered: usize,
-    /// Requests that got no answer, and connections that were refused.
-    unanswered: usize,
-    /// Answers that said it was the connection's last one.
+    responses: usize,
+    /// Requests that got no response, and connections that were refused.
+    failures: usize,
+    /// Responses that announced the end of the connection.
     last_on_connection: usize,
 }
 
@@ -29,20 +29,20 @@ fn send_requests(host: &str, request: &str, keeps: bool, over: &AtomicBool) -> S
     let mut seen = Seen::default();
     while !over.load(Ordering::SeqCst) {
         let Ok(stream) = TcpStream::connect(host) else {
-            seen.unanswered += 1;
+            seen.failures += 1;
             continue;
         };
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut connection = BufReader::new(stream);
         loop {
-            // A failure to write is a failure to read the answer.
+            // A failure to write is a failure to read the response.
             let _ = connection.get_mut().write_all(request.as_bytes());
-            let Some(head) = read_answer(&mut connection) else {
-                seen.unanswered += 1;
+            let Some(head) = read_response(&mut connection) else {
+                seen.failures += 1;
                 break;
             };
             assert!(head.starts_with("http/1.1 200"), "{head}");
-            seen.answered += 1;
+            seen.responses += 1;
             let is_last = head.contains("connection: close");
             seen.last_on_connection += usize::from(is_last);
             if is_last || !keeps || over.load(Ordering::SeqCst) {
@@ -53,9 +53,9 @@ fn send_requests(host: &str, request: &str, keeps: bool, over: &AtomicBool) -> S
     seen
 }
 
-/// The head of the next response, in lower case; `None`: the connection ended before the answer
+/// The head of the next response, in lower case; `None`: the connection ended before the response
 /// did.
-fn read_answer(connection: &mut BufReader<TcpStream>) -> Option<String> {
+fn read_response(connection: &mut BufReader<TcpStream>) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if connection.read_line(&mut head).ok()? == 0 {
@@ -88,7 +88,9 @@ async fn sigterm_under_load_loses_no_request() {
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..2 * CLIENTS)
         .map(|n| {
-            let (host, request, over) = (host.clone(), request.clone(), over.clone());
+            let host = host.clone();
+            let request = request.clone();
+            let over = over.clone();
             std::thread::spawn(move || send_requests(&host, &request, n < CLIENTS, &over))
         })
         .collect();
@@ -116,8 +118,8 @@ async fn sigterm_under_load_loses_no_request() {
     assert!(status.success(), "{status}");
     for client in clients {
         let seen = client.join().unwrap();
-        assert!(seen.answered > 10 && seen.last_on_connection > 0, "{seen:?}");
-        assert_eq!(seen.unanswered, 0, "{seen:?}");
+        assert!(seen.responses > 10 && seen.last_on_connection > 0, "{seen:?}");
+        assert_eq!(seen.failures, 0, "{seen:?}");
     }
     assert!(node.log().contains("stopped"), "{}", node.log());
     // An orderly stop folds the write-ahead log into the file.

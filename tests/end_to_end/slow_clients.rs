@@ -14,11 +14,12 @@ fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     // A server that has seen enough may close before it has read all.
     let _ = stream.write_all(bytes);
     let started = Instant::now();
-    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut response = Vec::new();
+    let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        answer.extend_from_slice(&buffer[..read]);
+        response.extend_from_slice(&buffer[..read]);
     }
-    (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
+    (String::from_utf8_lossy(&response).into_owned(), started.elapsed())
 }
 
 /// The time-outs have tests with paused time in `crates/app/src/http/server.rs`; this one shows
@@ -26,8 +27,8 @@ fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
 #[tokio::test]
 async fn a_silent_connection_is_closed_after_five_seconds() {
     let node = Node::start(&[]).await;
-    let (answer, took) = exchange(&node, b"");
-    assert_eq!(answer, "");
+    let (response, took) = exchange(&node, b"");
+    assert_eq!(response, "");
     assert!((Duration::from_secs(4)..Duration::from_secs(8)).contains(&took), "{took:?}");
 }
 
@@ -37,9 +38,9 @@ async fn an_oversized_head_is_refused() {
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: 1\r\n".repeat(1000));
     for head in [long, many] {
-        let (answer, _) = exchange(&node, head.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        let (response, _) = exchange(&node, head.as_bytes());
+        assert!(response.starts_with("HTTP/1.1 431"), "{response}");
     }
-    let (answer, _) = exchange(&node, b"nonsense\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let (response, _) = exchange(&node, b"nonsense\r\n\r\n");
+    assert!(response.starts_with("HTTP/1.1 400"), "{response}");
 }

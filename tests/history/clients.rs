@@ -11,7 +11,7 @@ use sessiond_tests::node::{Node, mint};
 use tokio::sync::Mutex;
 
 use crate::cluster::{Cluster, NODES, SECRET};
-use crate::ledger::{ACTIVITY, Answer, Asked, Id, Ledger};
+use crate::ledger::{ACTIVITY, Asked, Id, Ledger, Response};
 
 pub(crate) const USERS: usize = 40;
 /// Live sessions that are kept.
@@ -22,7 +22,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 const DIRECT_SQL: Duration = Duration::from_millis(550);
 
 /// How far names may be behind: a minute of the caches in the processes after ten of Redis, and an
-/// answer on its way.
+/// response on its way.
 const LAG: Duration = Duration::from_secs(11 * 60 + 5);
 /// How long a change of unknown outcome may still happen.
 const OUTCOME: Duration = Duration::from_secs(15);
@@ -89,19 +89,19 @@ async fn send_within(request: RequestBuilder, timeout: Duration) -> Reply {
     Some((status, cached, response.json().await.unwrap_or_default()))
 }
 
-fn answer(reply: &Option<(u16, bool, Value)>) -> Answer {
-    let Some((status, cached, body)) = reply else { return Answer::Nothing };
+fn response(reply: &Option<(u16, bool, Value)>) -> Response {
+    let Some((status, cached, body)) = reply else { return Response::Nothing };
     match (*status, body["status"].as_str().unwrap_or_default()) {
-        (200, "live") => Answer::Live { cached: *cached },
+        (200, "live") => Response::Live { cached: *cached },
         // The activity of a live session.
-        (204, _) => Answer::Live { cached: *cached },
-        (200, "revoked") => Answer::Revoked,
-        (200, _) => Answer::Over,
-        (401 | 409, _) if body["code"] == "session_ended" => Answer::Ended,
-        (404, _) => Answer::NotFound,
-        (403, _) => Answer::NotOwner,
-        (503, _) => Answer::Unavailable,
-        (other, _) => Answer::Other(other),
+        (204, _) => Response::Live { cached: *cached },
+        (200, "revoked") => Response::Revoked,
+        (200, _) => Response::Over,
+        (401 | 409, _) if body["code"] == "session_ended" => Response::Ended,
+        (404, _) => Response::NotFound,
+        (403, _) => Response::NotOwner,
+        (503, _) => Response::Unavailable,
+        (other, _) => Response::Other(other),
     }
 }
 
@@ -121,28 +121,28 @@ pub(crate) async fn reader(scene: Arc<Scene>, mut rng: Rng) {
                 let asked = Asked::now(place, "a stranger's read");
                 let request = node.http.get(url(&user(USERS + 1))).bearer_auth(node.service_key());
                 let reply = send(request).await;
-                scene.ledger.read_by_a_stranger(asked, &id, answer(&reply));
+                scene.ledger.read_by_a_stranger(asked, &id, response(&reply));
             }
             1 => {
                 let asked = Asked::now(place, "an owner's read");
                 let request = node.http.get(format!("{}/api/v1/sessions/current", node.public));
                 let reply = send(request.bearer_auth(token(&user_id, &id))).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
-                scene.ledger.read(asked, &id, answer(&reply), about);
+                scene.ledger.read(asked, &id, response(&reply), about);
             }
-            // Its answer says "live" too.
+            // Its response says "live" too.
             2..4 => {
                 let asked = Asked::now(place, ACTIVITY);
                 let url = format!("{}/service/v1/sessions/{id}/activity", node.service);
                 let reply = send(node.http.post(url).bearer_auth(node.service_key())).await;
-                scene.ledger.read(asked, &id, answer(&reply), None);
+                scene.ledger.read(asked, &id, response(&reply), None);
             }
             _ => {
                 let asked = Asked::now(place, "a read");
                 let reply =
                     send(node.http.get(url(&user_id)).bearer_auth(node.service_key())).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
-                scene.ledger.read(asked, &id, answer(&reply), about);
+                scene.ledger.read(asked, &id, response(&reply), about);
             }
         }
         tokio::time::sleep(Duration::from_micros(rng.u64(500..4000))).await;
@@ -163,9 +163,11 @@ pub(crate) async fn hot(scene: Arc<Scene>, mut rng: Rng) {
         for n in 0..40 {
             if n == ending_after {
                 scene.ledger.doubt(std::slice::from_ref(&id));
-                let (scene, other, id) = (scene.clone(), other.clone(), id.clone());
+                let scene = scene.clone();
+                let other = other.clone();
+                let id = id.clone();
                 asking.push(tokio::spawn(async move {
-                    let asked = Asked::now(other_place, "the end of a hot session");
+                    let asked = Asked::now(other_place, "the revocation of a hot session");
                     let request =
                         other.http.delete(format!("{}/service/v1/sessions/{id}", other.service));
                     judge(
@@ -183,7 +185,7 @@ pub(crate) async fn hot(scene: Arc<Scene>, mut rng: Rng) {
                 let asked = Asked::now(place, "one of many reads");
                 let reply = send(node.http.get(url).bearer_auth(node.service_key())).await;
                 let about = reply.as_ref().and_then(|reply| reply.2["id"].as_str());
-                scene.ledger.read(asked, &id, answer(&reply), about);
+                scene.ledger.read(asked, &id, response(&reply), about);
             }));
             tokio::time::sleep(Duration::from_millis(rng.u64(10..50))).await;
         }
@@ -229,7 +231,7 @@ pub(crate) async fn creator(scene: Arc<Scene>, mut rng: Rng) {
                 scene.ledger.signed_in(&user_id, true);
             }
             reply => {
-                scene.ledger.end_unknown(asked, answer(&reply));
+                scene.ledger.outcome_unknown(asked, response(&reply));
                 scene.ledger.signed_in(&user_id, false);
             }
         }
@@ -254,7 +256,7 @@ async fn sign_in(scene: &Scene, rng: &mut Rng, body: &Value) -> (Asked, Reply) {
         let is_last = attempt == attempts;
         let timeout =
             if is_last { REQUEST_TIMEOUT } else { Duration::from_millis(rng.u64(2..150)) };
-        // Of half an answer the client learns nothing.
+        // Of half a response the client learns nothing.
         let reply = send_within(request.bearer_auth(node.service_key()), timeout).await;
         let reply = reply.filter(|(status, _, body)| *status != 201 || body["id"].is_string());
         if is_last || reply.as_ref().is_some_and(|reply| reply.0 == 201) {
@@ -282,7 +284,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
         match rng.u32(..20) {
             0..10 => {
                 scene.ledger.doubt(ids);
-                let asked = Asked::now(place, "an end");
+                let asked = Asked::now(place, "a revocation");
                 judge(&scene, asked, ids, send(request(&node, Method::DELETE, &one)).await);
             }
             // Twice at once, at two nodes.
@@ -290,12 +292,12 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                 scene.ledger.doubt(ids);
                 let (other_place, other) = scene.some_node(&mut rng).await;
                 let first = async {
-                    let asked = Asked::now(place, "one of two ends");
+                    let asked = Asked::now(place, "one of two revocations");
                     judge(&scene, asked, ids, send(request(&node, Method::DELETE, &one)).await);
                 };
                 let second = async {
                     tokio::time::sleep(Duration::from_millis(15)).await;
-                    let asked = Asked::now(other_place, "the other of two ends");
+                    let asked = Asked::now(other_place, "the other of two revocations");
                     judge(&scene, asked, ids, send(request(&other, Method::DELETE, &one)).await);
                 };
                 let ((), ()) = tokio::join!(first, second);
@@ -304,7 +306,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                 let number = usize::from_str_radix(&user_id[24..], 16).unwrap();
                 let _alone = scene.users[number].lock().await;
                 let all = doubt_all_but(&scene, &user_id, &id);
-                let asked = Asked::now(place, "the end of all others");
+                let asked = Asked::now(place, "the revocation of all others");
                 let request = request(&node, Method::DELETE, &format!("users/{user_id}/sessions"));
                 let reply = send(request.json(&json!({ "except_session_id": id }))).await;
                 if reply.as_ref().is_none_or(|reply| reply.0 != 200) {
@@ -317,7 +319,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
                 let asked = Asked::now(place, "a logout");
                 let request = node.http.delete(format!("{}/api/v1/sessions/current", node.public));
                 match send(request.bearer_auth(token(&user_id, &id))).await {
-                    // It was over already, by its time.
+                    // It had expired already.
                     Some((401, ..)) => {}
                     reply => judge(&scene, asked, ids, reply),
                 }
@@ -341,7 +343,7 @@ pub(crate) async fn ender(scene: Arc<Scene>, mut rng: Rng) {
 }
 
 /// Gives a session that is never revoked a new name repeatedly, a number, and checks how old the
-/// names are that are answered.
+/// names are that are served.
 pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
     let user_id = user(USERS + 2);
     let mut id = None;
@@ -406,7 +408,7 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
 fn judge(scene: &Scene, asked: Asked, ids: &[Id], reply: Option<(u16, bool, Value)>) {
     match reply {
         Some((200 | 204, ..)) => scene.ledger.revoked(asked, ids),
-        reply => scene.ledger.end_unknown(asked, answer(&reply)),
+        reply => scene.ledger.outcome_unknown(asked, response(&reply)),
     }
 }
 

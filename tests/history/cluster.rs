@@ -178,7 +178,8 @@ impl Cluster {
             settings.push(("FAILPOINTS", failpoints));
         }
         let node = Node::start(&settings).await;
-        let (began, mut live) = (Instant::now(), 0);
+        let began = Instant::now();
+        let mut live = 0;
         while began.elapsed() < while_it_lasts.max(Duration::from_secs(1)) {
             for (id, user) in sessions {
                 let (_, body) = node
@@ -196,7 +197,7 @@ impl Cluster {
     }
 
     /// A synchronous standby takes the place of the primary, which used up numbers that the standby
-    /// knows nothing of, and is never heard of again.
+    /// knows nothing of, and that never returns.
     pub(crate) async fn promote_a_standby(&self) -> bool {
         let old = self.database();
         let link = FaultProxy::start(old.server.port()).await;
@@ -264,7 +265,8 @@ impl RedisPair {
         Self { primary, replica, link }
     }
 
-    /// The replica hears nothing of the primary for `behind`, which then dies, and takes its place.
+    /// The replica receives nothing from the primary for `behind`, which then dies, and takes its
+    /// place.
     pub(crate) async fn fail_over_to_a_stale_replica(
         &mut self,
         places: &[Place],

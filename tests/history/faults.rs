@@ -34,7 +34,7 @@ pub(crate) enum FaultKind {
     UnreachableDatabase,
     RefusingDatabase,
     DelayedDatabase,
-    DelayedAnswers,
+    DelayedResponses,
     PausedDatabase,
     /// A synchronous standby takes over.
     PromotedStandby,
@@ -42,7 +42,7 @@ pub(crate) enum FaultKind {
     CrashedDatabase,
     TerminatedBackends,
     LockedRows,
-    /// A transaction that holds back what is over.
+    /// A transaction that holds back dead rows.
     LongTransaction,
     /// The log is pruned earlier than it should be.
     PrunedLog,
@@ -75,7 +75,7 @@ impl FaultKind {
         UnreachableDatabase,
         RefusingDatabase,
         DelayedDatabase,
-        DelayedAnswers,
+        DelayedResponses,
         PausedDatabase,
         PromotedStandby,
         CrashedDatabase,
@@ -172,12 +172,12 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         RefusingRedis => through(&at.to_redis, Fault::Refuse, while_it_lasts).await,
         GarbledRedis => through(&at.to_redis, Fault::Garble, while_it_lasts).await,
         TruncatedRedis => through(&at.to_redis, Fault::Truncate, while_it_lasts).await,
-        UnreachableDatabase | RefusingDatabase | DelayedDatabase | DelayedAnswers => {
+        UnreachableDatabase | RefusingDatabase | DelayedDatabase | DelayedResponses => {
             let fault = match kind {
                 UnreachableDatabase => Fault::Stall,
                 RefusingDatabase => Fault::Refuse,
                 DelayedDatabase => Fault::Delay(millis(100, 350)),
-                _ => Fault::DelayAnswers(millis(600, 850)),
+                _ => Fault::DelayResponses(millis(600, 850)),
             };
             let trouble = scene.ledger.trouble(None);
             let harmed =
@@ -268,7 +268,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
         RestoredDatabase => {
             let Ok(backup) = cluster.dump().await else { return false };
             tokio::time::sleep(while_it_lasts).await;
-            // Otherwise it would be unknown which of the sign-ins of this moment are revoked.
+            // Otherwise it would be unknown which of the sign-ins of this instant are revoked.
             let mut alone = Vec::new();
             for user in &scene.users {
                 alone.push(user.lock().await);
@@ -284,7 +284,7 @@ pub(crate) async fn inflict(scene: &Scene, kind: FaultKind, rng: &mut Rng) -> bo
     }
 }
 
-/// Sessions of some moments ago, with their users.
+/// Recent sessions, with their users.
 fn recent(scene: &Scene) -> Vec<(String, String)> {
     let book = scene.ledger.book();
     let recent = &book.ids[book.ids.len().saturating_sub(200)..];

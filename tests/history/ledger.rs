@@ -1,4 +1,4 @@
-//! What was asked and answered, and the promises that are held against it.
+//! Requests, their responses, and the promises that are held against it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,7 +12,7 @@ const READ_LIMIT: Duration = Duration::from_secs(1);
 /// How long a revocation may take: the maximum staleness and a second.
 const END_LIMIT: Duration = Duration::from_millis(1500);
 /// How long after a fault errors are no surprise: after a crash of the database every connection of
-/// every node is made anew at once.
+/// every node is replaced at once.
 const AFTERMATH: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
 /// How long something whose outcome is unknown may still happen.
 const TAINT: Duration = Duration::from_secs(15);
@@ -24,7 +24,7 @@ pub(crate) type Id = String;
 
 /// What a request got in response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     /// Live, by a cache or by the database.
     Live { cached: bool },
     /// Revoked.
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
     NotOwner,
     /// 503: it cannot be known.
     Unavailable,
-    /// Whatever else the server says.
+    /// Everything else that the server returns.
     Other(u16),
     /// Nothing, or not in time.
     Nothing,
@@ -58,7 +58,7 @@ pub(crate) struct Book {
     pub(crate) violations: Vec<(Instant, String)>,
     pub(crate) counts: Counts,
     troubles: Vec<Trouble>,
-    /// Users who are signing in at this moment: any of their sessions may be making room.
+    /// Users who are signing in now: any of their sessions may be making room.
     signing_in: HashMap<String, u32>,
     /// Users of whom all sessions may be revoked by a request of unknown outcome.
     tainted: HashMap<String, Instant>,
@@ -74,7 +74,7 @@ pub(crate) struct Book {
 pub(crate) struct Entry {
     pub(crate) user: String,
     expires: Option<SystemTime>,
-    /// Since when its end is acknowledged.
+    /// Since when its revocation is acknowledged.
     final_since: Option<Instant>,
     /// A client has tried to revoke it: its state may be anything until it is acknowledged.
     pub(crate) doubtful: bool,
@@ -100,7 +100,7 @@ pub(crate) struct Counts {
     pub(crate) behind: Duration,
 }
 
-/// A time in which something is wrong: everywhere, or so that a node does not answer at all.
+/// A time in which something is wrong: everywhere, or so that a node does not respond at all.
 struct Trouble {
     began: Instant,
     ended: Option<Instant>,
@@ -138,8 +138,8 @@ impl Ledger {
         self.began.elapsed()
     }
 
-    /// Something goes wrong from now on; `mute`: this place does not answer at all. Returns what to
-    /// end it by.
+    /// Something goes wrong from now on; `mute`: this place does not respond at all. Returns what
+    /// to end it by.
     pub(crate) fn trouble(&self, mute: Option<usize>) -> usize {
         let mut book = self.book();
         book.troubles.push(Trouble { began: Instant::now(), ended: None, mute });
@@ -151,7 +151,8 @@ impl Ledger {
     }
 
     pub(crate) fn created(&self, id: &str, user: &str, expires: Option<SystemTime>) {
-        let (user_id, log) = (user.to_owned(), VecDeque::new());
+        let user_id = user.to_owned();
+        let log = VecDeque::new();
         let entry = Entry {
             user: user_id,
             expires,
@@ -197,7 +198,7 @@ impl Ledger {
         }
     }
 
-    /// The end of these is acknowledged.
+    /// The revocation of these is acknowledged.
     pub(crate) fn revoked(&self, asked: Asked, ids: &[Id]) {
         let mut book = self.book();
         // Under the lock: later requests find it here.
@@ -241,32 +242,34 @@ impl Ledger {
     }
 
     /// The outcome of a revocation is unknown.
-    pub(crate) fn end_unknown(&self, asked: Asked, answer: Answer) {
+    pub(crate) fn outcome_unknown(&self, asked: Asked, response: Response) {
         let mut book = self.book();
         book.counts.unknown_ends += 1;
-        book.explained(asked, answer);
+        book.explained(asked, response);
         book.in_time("I14", asked, END_LIMIT);
     }
 
-    /// What an owner's question about a session was answered, and which session the answer was
+    /// What an owner's question about a session got a response, and which session the response was
     /// about.
-    pub(crate) fn read(&self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
-        self.book().read(asked, id, answer, about);
+    pub(crate) fn read(&self, asked: Asked, id: &str, response: Response, about: Option<&str>) {
+        self.book().read(asked, id, response, about);
     }
 
-    /// What a stranger's question about a session was answered.
-    pub(crate) fn read_by_a_stranger(&self, asked: Asked, id: &str, answer: Answer) {
+    /// What a stranger's question about a session got a response.
+    pub(crate) fn read_by_a_stranger(&self, asked: Asked, id: &str, response: Response) {
         let mut book = self.book();
         book.counts.reads += 1;
-        book.explained(asked, answer);
-        let is_gone = answer == Answer::NotFound
+        book.explained(asked, response);
+        let is_gone = response == Response::NotFound
             && book.sessions.get(id).is_some_and(|entry| entry.may_be_gone);
-        if !is_gone && !matches!(answer, Answer::NotOwner | Answer::Unavailable | Answer::Nothing) {
-            book.violate("I5", id, asked, answer);
+        if !is_gone
+            && !matches!(response, Response::NotOwner | Response::Unavailable | Response::Nothing)
+        {
+            book.violate("I5", id, asked, response);
         }
     }
 
-    /// A name was answered that was replaced this long ago.
+    /// A name got a response that was replaced this long ago.
     pub(crate) fn behind(&self, behind: Duration) {
         let mut book = self.book();
         book.counts.behind = book.counts.behind.max(behind);
@@ -278,13 +281,14 @@ impl Ledger {
 }
 
 impl Entry {
-    fn note(&mut self, asked: Asked, answer: impl fmt::Debug) {
+    fn note(&mut self, asked: Asked, response: impl fmt::Debug) {
         if self.log.len() == MAX_KEPT {
             self.log.pop_front();
         }
-        let (began, took) = (asked.at, asked.at.elapsed());
+        let began = asked.at;
+        let took = asked.at.elapsed();
         self.log.push_back(format!(
-            "{began:?} +{took:?} node {} {} -> {answer:?}",
+            "{began:?} +{took:?} node {} {} -> {response:?}",
             asked.place, asked.what
         ));
     }
@@ -298,9 +302,9 @@ impl Book {
         }
     }
 
-    fn read(&mut self, asked: Asked, id: &str, answer: Answer, about: Option<&str>) {
+    fn read(&mut self, asked: Asked, id: &str, response: Response, about: Option<&str>) {
         self.counts.reads += 1;
-        self.explained(asked, answer);
+        self.explained(asked, response);
         // Activity is a change, though it says whether the session is live.
         self.in_time("I14", asked, if asked.what == ACTIVITY { END_LIMIT } else { READ_LIMIT });
         if self.restoring || self.counts_from.is_some_and(|since| asked.at <= since) {
@@ -308,63 +312,66 @@ impl Book {
         }
         let is_quiet = self.is_quiet(asked, None);
         let Some(entry) = self.sessions.get_mut(id) else { return };
-        entry.note(asked, answer);
-        let (final_since, doubtful, expires) = (entry.final_since, entry.doubtful, entry.expires);
+        entry.note(asked, response);
+        let final_since = entry.final_since;
+        let doubtful = entry.doubtful;
+        let expires = entry.expires;
         let may_be_gone = entry.may_be_gone;
         let is_making_room = self.signing_in.get(&entry.user).is_some_and(|count| *count > 0);
         let ended_before = final_since.is_some_and(|since| since < asked.at);
         self.counts.reads_after_an_end += u64::from(ended_before);
-        match answer {
-            Answer::Live { cached } => {
+        match response {
+            Response::Live { cached } => {
                 self.counts.cached += u64::from(cached);
                 if is_quiet {
                     self.counts.quiet_reads += 1;
                     self.counts.quiet_reads_from_caches += u64::from(cached);
                 }
                 if ended_before {
-                    self.violate("I1", id, asked, answer);
+                    self.violate("I1", id, asked, response);
                 }
                 let began = SystemTime::now() - asked.at.elapsed();
                 if expires.is_some_and(|expires| began > expires + Duration::from_secs(1)) {
-                    self.violate("I6", id, asked, answer);
+                    self.violate("I6", id, asked, response);
                 }
             }
             // It was not revoked.
-            Answer::Revoked if !doubtful && !is_making_room => {
-                self.violate("I2", id, asked, answer)
+            Response::Revoked if !doubtful && !is_making_room => {
+                self.violate("I2", id, asked, response)
             }
-            Answer::Over if expires.is_none_or(|expires| SystemTime::now() < expires) => {
-                self.violate("I6", id, asked, answer);
+            Response::Over if expires.is_none_or(|expires| SystemTime::now() < expires) => {
+                self.violate("I6", id, asked, response);
             }
-            Answer::NotFound if may_be_gone => {}
-            Answer::NotFound => self.violate("I7", id, asked, answer),
-            Answer::NotOwner | Answer::Other(_) => self.violate("I13", id, asked, answer),
-            Answer::Ended
+            Response::NotFound if may_be_gone => {}
+            Response::NotFound => self.violate("I7", id, asked, response),
+            Response::NotOwner | Response::Other(_) => self.violate("I13", id, asked, response),
+            Response::Ended
                 if !doubtful
                     && !is_making_room
                     && expires.is_none_or(|expires| SystemTime::now() < expires) =>
             {
-                self.violate("I13", id, asked, answer);
+                self.violate("I13", id, asked, response);
             }
-            Answer::Revoked
-            | Answer::Over
-            | Answer::Ended
-            | Answer::Unavailable
-            | Answer::Nothing => {}
+            Response::Revoked
+            | Response::Over
+            | Response::Ended
+            | Response::Unavailable
+            | Response::Nothing => {}
         }
         if about.is_some_and(|about| about != id) {
-            self.violate("I8", id, asked, answer);
+            self.violate("I8", id, asked, response);
         }
     }
 
     /// Failures come of faults only.
-    fn explained(&mut self, asked: Asked, answer: Answer) {
-        let failed = matches!(answer, Answer::Unavailable | Answer::Nothing | Answer::Other(500..));
+    fn explained(&mut self, asked: Asked, response: Response) {
+        let failed =
+            matches!(response, Response::Unavailable | Response::Nothing | Response::Other(500..));
         self.counts.unavailable += u64::from(failed);
         if failed && self.is_quiet(asked, None) {
             self.counts.unexplained += 1;
             let text = format!(
-                "I13 {} at node {}: {answer:?} though nothing was wrong",
+                "I13 {} at node {}: {response:?} though nothing was wrong",
                 asked.what, asked.place
             );
             // An unoptimised build may be short of breath now and then, but not for long.
@@ -382,8 +389,8 @@ impl Book {
         }
     }
 
-    /// Whether nothing was wrong while this was asked and answered, nor shortly before; `mute`:
-    /// whether this place could answer.
+    /// Whether nothing was wrong during this request, nor shortly before; `mute`:
+    /// whether this place could respond.
     fn is_quiet(&self, asked: Asked, mute: Option<usize>) -> bool {
         !self.troubles.iter().rev().take(8).any(|trouble| {
             let over = trouble.ended.is_some_and(|ended| ended + AFTERMATH < asked.at);
@@ -391,9 +398,11 @@ impl Book {
         })
     }
 
-    fn violate(&mut self, promise: &str, id: &str, asked: Asked, answer: Answer) {
-        let mut text =
-            format!("{promise} session {id}: {} at node {} -> {answer:?}", asked.what, asked.place);
+    fn violate(&mut self, promise: &str, id: &str, asked: Asked, response: Response) {
+        let mut text = format!(
+            "{promise} session {id}: {} at node {} -> {response:?}",
+            asked.what, asked.place
+        );
         if let Some(entry) = self.sessions.get(id) {
             text.push_str(&format!(" (user {}, final since {:?})", entry.user, entry.final_since));
             for line in &entry.log {

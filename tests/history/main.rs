@@ -1,5 +1,5 @@
 //! Real nodes, a real PostgreSQL, a real Redis with its replica, faults in all of them, and a
-//! record of every question and answer: no answer may break a promise (`docs/coherence.md`).
+//! record of every request and response: no response may break a promise (`docs/coherence.md`).
 //!
 //! A run is made by its seed: which faults, where, for how long, in which order. How it meets the
 //! requests is up to the machine.
@@ -28,7 +28,7 @@ use std::time::Duration;
 use faults::FaultKind::{self, *};
 use run::{Plan, run};
 
-fn setting(name: &str) -> Option<u64> {
+fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
@@ -61,13 +61,13 @@ fn list(name: &str) -> Option<Vec<String>> {
 }
 
 fn seed() -> u64 {
-    setting("HISTORY_SEED").unwrap_or_else(|| fastrand::u64(1..1_000_000))
+    variable("HISTORY_SEED").unwrap_or_else(|| fastrand::u64(1..1_000_000))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn no_answer_breaks_a_promise_whatever_fails() {
+async fn no_response_breaks_a_promise() {
     let _alone = ALONE.lock().await;
-    let length = Duration::from_secs(setting("HISTORY_SECONDS").unwrap_or(60));
+    let length = Duration::from_secs(variable("HISTORY_SECONDS").unwrap_or(60));
     let mut faults = FaultKind::ALL.to_vec();
     if let Some(wanted) = list("HISTORY_FAULTS") {
         faults.retain(|kind| wanted.contains(&format!("{kind:?}")));

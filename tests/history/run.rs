@@ -125,13 +125,9 @@ pub(crate) async fn run(plan: Plan) -> Report {
         }
     }
     let book = scene.ledger.book();
-    let at =
-        |moment: &Instant| scene.ledger.elapsed().saturating_sub(moment.elapsed()).as_secs_f64();
-    let violations = book
-        .violations
-        .iter()
-        .map(|(moment, text)| format!("{text} ({:.1} s)", at(moment)))
-        .collect();
+    let at = |at: &Instant| scene.ledger.elapsed().saturating_sub(at.elapsed()).as_secs_f64();
+    let violations =
+        book.violations.iter().map(|(time, text)| format!("{text} ({:.1} s)", at(time))).collect();
     Report { seed: plan.seed, took: began.elapsed(), violations, counts: book.counts, faults }
 }
 
@@ -227,13 +223,13 @@ async fn all_agree(scene: &Scene) {
             let (status, body) = node
                 .service(Method::GET, &format!("sessions/{id}?user_id={user}"), json!({}))
                 .await;
-            let answered = body["status"].as_str().unwrap_or_default();
+            let returned = body["status"].as_str().unwrap_or_default();
             if status != 200
-                || answered != *expected && *expected == "revoked"
-                || answered == "revoked" && *expected != "revoked"
+                || returned != *expected && *expected == "revoked"
+                || returned == "revoked" && *expected != "revoked"
             {
                 scene.ledger.violate(format!(
-                    "I11 session {id}: node {place} says {status} {answered}, the database \
+                    "I11 session {id}: node {place} returns {status} {returned}, the database \
                         {expected}"
                 ));
             }
@@ -280,7 +276,7 @@ impl Report {
         }
         if 2 * quiet_reads_from_caches < quiet_reads {
             return Some(format!(
-                "caches answered {quiet_reads_from_caches} of {quiet_reads} reads while all was \
+                "caches served {quiet_reads_from_caches} of {quiet_reads} reads while all was \
                     well"
             ));
         }
@@ -300,11 +296,11 @@ impl fmt::Display for Report {
         let share = 100 * c.quiet_reads_from_caches / c.quiet_reads.max(1);
         writeln!(
             f,
-            "reads: {}, of them {} after the end was acknowledged, {} live from caches, {} \
-                unanswered ({} while all was well)",
+            "reads: {}, of them {} after the revocation was acknowledged, {} live from caches, {} \
+                without a response ({} while all was well)",
             c.reads, c.reads_after_an_end, c.cached, c.unavailable, c.unexplained
         )?;
-        writeln!(f, "while all was well: {} live answers, {share} % from caches", c.quiet_reads)?;
+        writeln!(f, "while all was well: {} live responses, {share} % from caches", c.quiet_reads)?;
         writeln!(f, "names were behind by {:.0} s at most", c.behind.as_secs_f64())?;
         let faults = self
             .faults

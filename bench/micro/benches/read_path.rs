@@ -27,7 +27,8 @@ use uuid::Uuid;
 /// The whole handler, with the clocks of the product: the near cache and the check, or the database
 /// and all caches.
 fn handler(criterion: &mut Criterion) {
-    let (clock, monotonic) = (Arc::new(SystemClock), Arc::new(SystemMonotonicClock::default()));
+    let clock = Arc::new(SystemClock);
+    let monotonic = Arc::new(SystemMonotonicClock::default());
     let database = MemoryDatabase::default();
     let repo = Arc::new(MemorySessionRepository::new(database.clone()));
     let feed =
@@ -60,7 +61,8 @@ fn handler(criterion: &mut Criterion) {
 /// The check of a cached session, with no entries and with as many as a busy service has in twelve
 /// minutes.
 fn check(criterion: &mut Criterion) {
-    let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
+    let session = sessiond_bench::session(1);
+    let version = sessiond_bench::read_version();
     for count in [0, 1000, 100_000] {
         let entry = |n: u64| RevocationEntry {
             sequence: n,
@@ -106,13 +108,15 @@ fn token(criterion: &mut Criterion) {
         encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET))
             .unwrap_or_default()
     };
-    let (known, verifier_of_known) = (token(0), verifier());
+    let known = token(0);
+    let verifier_of_known = verifier();
     criterion.bench_function("token/known", |bencher| {
         bencher.iter(|| black_box(verifier_of_known.verify(black_box(&known)).now_or_never()));
     });
     // More than the cache holds.
     let tokens: Vec<_> = (0..200_000).map(token).collect();
-    let (verifier, mut n) = (verifier(), 0);
+    let verifier = verifier();
+    let mut n = 0;
     criterion.bench_function("token/new_hs256", |bencher| {
         bencher.iter(|| {
             n = (n + 1) % tokens.len();
@@ -123,8 +127,10 @@ fn token(criterion: &mut Criterion) {
 
 /// What is kept in Redis.
 fn codec(criterion: &mut Criterion) {
-    let (signer, key) = (Signer::new(&[7; 32]), b"prefix:a key of thirty-two bytes, as ids");
-    let (session, version) = (sessiond_bench::session(1), sessiond_bench::read_version());
+    let signer = Signer::new(&[7; 32]);
+    let key = b"prefix:a key of thirty-two bytes, as ids";
+    let session = sessiond_bench::session(1);
+    let version = sessiond_bench::read_version();
     criterion.bench_function("codec/encode", |bencher| {
         bencher
             .iter(|| black_box(cached_value::encode(black_box(&session), &version, &signer, key)));

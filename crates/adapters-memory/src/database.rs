@@ -28,7 +28,7 @@ pub(crate) struct Tables {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     /// Sessions that were revoked and deleted.
     pub(crate) revoked_and_deleted: BTreeSet<SessionId>,
-    /// Sessions whose end by time was noted.
+    /// Sessions that were marked expired.
     pub(crate) expired: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,
     last_position: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Tables {
 pub struct MemoryBackup(Tables);
 
 impl MemoryDatabase {
-    /// From now on it does not answer, as a database that is down.
+    /// From now on it does not respond, as a database that is down.
     pub fn take_down(&self) {
         self.0.down.store(true, Ordering::SeqCst);
     }
@@ -66,14 +66,16 @@ impl MemoryDatabase {
         self.lock().sessions.remove(&id);
     }
 
-    /// Returns how many sessions there are, whether or not it answers.
+    /// Returns how many sessions there are, whether or not it responds.
     pub fn session_count(&self) -> usize {
         self.lock().sessions.len()
     }
 
     pub(crate) fn tables(&self) -> Result<MutexGuard<'_, Tables>, PortError> {
         if self.0.down.load(Ordering::SeqCst) {
-            return Err(PortError::unavailable("the in-memory database was taken down"));
+            return Err(PortError::unavailable(
+                "the in-memory database is down by request of a test",
+            ));
         }
         Ok(self.lock())
     }
@@ -143,7 +145,8 @@ impl Tables {
     pub(crate) fn mark_expired(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id).cloned() else { return };
         if self.expired.insert(id) {
-            let (at, by_lifetime) = (session.ends_at(), session.ends_at() == session.expires_at);
+            let at = session.ends_at();
+            let by_lifetime = session.ends_at() == session.expires_at;
             let reason = if by_lifetime { EXPIRED_BY_LIFETIME } else { EXPIRED_BY_IDLING };
             self.record(
                 &session,
@@ -177,7 +180,9 @@ impl Tables {
         actor: Option<Actor>,
     ) {
         self.last_position += 1;
-        let (position, session_id, user_id) = (self.last_position, session.id, session.user_id);
+        let position = self.last_position;
+        let session_id = session.id;
+        let user_id = session.user_id;
         self.events.push(SessionEvent { position, kind, at, session_id, user_id, reason, actor });
     }
 }

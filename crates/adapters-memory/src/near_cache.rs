@@ -69,7 +69,7 @@ impl SessionCache for MemorySessionCache {
         let entries = self.entries.as_ref()?;
         let entry = entries.get(&session_id).filter(|entry| entry.session.user_id == user_id)?;
         // An entry from the future means that the clock was set back: of unknown age, so not
-        // answered.
+        // served.
         let now = self.clock.now();
         let age = now - entry.set_at;
         if age < TimeDelta::zero() || age >= TIME_TO_LIVE {
@@ -91,7 +91,9 @@ impl SessionCache for MemorySessionCache {
         for text in device.chain([&mut session.device_info, &mut session.location]).flatten() {
             self.share(text);
         }
-        let (id, version, set_at) = (session.id, version.clone(), self.clock.now());
+        let id = session.id;
+        let version = version.clone();
+        let set_at = self.clock.now();
         entries.insert(id, Entry { session: Arc::new(session), version, set_at });
     }
 
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_entry_is_answered_for_a_minute() {
+    async fn an_entry_is_served_for_a_minute() {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
         let cache = MemorySessionCache::new(10, clock.clone());
         let session = Arc::new(fixtures::session());

@@ -95,7 +95,8 @@ impl RevocationFeed for MemoryRevocationFeed {
 
     async fn peers(&self, _: Duration) -> Result<Peers, PortError> {
         let tables = self.database.tables()?;
-        let (incarnation, next) = (tables.incarnation(), tables.snapshot().xmax());
+        let incarnation = tables.incarnation();
+        let next = tables.snapshot().xmax();
         let nodes = self.nodes.lock();
         let others = nodes.iter().filter(|(node, _)| **node != self.node);
         let peer = |(node, lease): (&Uuid, &Lease)| Peer {

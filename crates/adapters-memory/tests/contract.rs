@@ -12,7 +12,8 @@ use uuid::Uuid;
 testkit::session_repository_contract!(async { ((), Arc::new(MemorySessionRepository::default())) });
 
 fn two_nodes() -> TwoNodes {
-    let (database, nodes) = (MemoryDatabase::default(), MemoryNodes::default());
+    let database = MemoryDatabase::default();
+    let nodes = MemoryNodes::default();
     let feed = |node| {
         Arc::new(MemoryRevocationFeed::new(database.clone(), nodes.clone(), Uuid::from_u128(node)))
     };

@@ -87,7 +87,8 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
             row.try_get_by_index::<Option<IpNetwork>>(index)?.map(|network| network.ip()),
         )
     };
-    let (revoked_at, reason) = (row.try_get_by_index::<Option<_>>(11)?, row.try_get_by_index(12)?);
+    let revoked_at = row.try_get_by_index::<Option<_>>(11)?;
+    let reason = row.try_get_by_index(12)?;
     let session = Session {
         id: SessionId(row.try_get_by_index(0)?),
         user_id: UserId(row.try_get_by_index(1)?),

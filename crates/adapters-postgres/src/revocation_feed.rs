@@ -34,7 +34,7 @@ const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES (
     ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms,
         heartbeats = node_lease.heartbeats + 1, applied = NULL, applied_life = NULL";
 
-/// The present life, where its row is believed: see `migrations/0003_revocation_log.sql`. No row on
+/// The present life, where its row is valid: see `migrations/0003_revocation_log.sql`. No row on
 /// a standby, which cannot read an unlogged table: there the statement fails.
 const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM database_incarnation
     WHERE system = (SELECT system_identifier FROM pg_control_system())
@@ -43,8 +43,8 @@ const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM da
         AND xmin = written_by::xid";
 
 /// Returns the poll. It is one statement, so one snapshot: the lease is renewed and there, and the
-/// log is read, at the same moment. It returns what the snapshot of the poll before did not see:
-/// what came after it, and what was in progress. So it reads no more than that, whatever
+/// log is read, in the same snapshot. It returns what the snapshot of the poll before did not see:
+/// what came after it, and what was in progress. So it reads no more than that, whichever
 /// transaction is open elsewhere, and however long the log above it is.
 ///
 /// `$1` the node, `$2` whether this is a heartbeat, `$3` and `$4` what the node has merged and in
@@ -52,7 +52,7 @@ const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM da
 /// `$8` how many.
 fn poll_sql() -> String {
     format!(
-        "WITH moment AS MATERIALIZED (
+        "WITH present AS MATERIALIZED (
             SELECT pg_current_snapshot() AS snapshot
         ), life AS MATERIALIZED (
             {PRESENT_LIFE}
@@ -77,7 +77,7 @@ fn poll_sql() -> String {
                     json_agg(json_build_array(xid::text, id, session_id, user_id)), '[]'
                 ) FROM entry
             )
-        FROM moment LEFT JOIN life ON true"
+        FROM present LEFT JOIN life ON true"
     )
 }
 

@@ -108,9 +108,9 @@ async fn a_wrong_password_is_said_without_repeating_it() {
     assert!(!error.contains("tr0ub4dor") && !error.contains('\n'), "{error}");
 }
 
-/// A machine on which everything starts at once answers the first statement late.
+/// A machine on which everything starts at once responds to the first statement late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn starting_up_waits_for_a_slow_answer() {
+async fn starting_up_waits_for_a_slow_response() {
     let database = Arc::new(PostgresServer::shared().database());
     let node = connect(&database).await;
     let slow = database.clone();
@@ -275,7 +275,7 @@ fn set_default(database: &TestDatabase, setting: &str, value: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_hold_whatever_the_default_isolation_is() {
+async fn limits_hold_under_every_default_isolation() {
     for isolation in ["repeatable read", "serializable"] {
         let database = PostgresServer::shared().database();
         set_default(&database, "default_transaction_isolation", isolation);
@@ -287,7 +287,7 @@ async fn limits_hold_whatever_the_default_isolation_is() {
 /// A revocation by direct SQL is logged in the schema of its session, with any search path, and
 /// also where tables of the same names exist in other schemas.
 #[tokio::test]
-async fn revocations_are_logged_beside_their_sessions_whatever_the_search_path_is() {
+async fn revocations_are_logged_beside_their_sessions_for_every_search_path() {
     let database = PostgresServer::shared().database();
     database.psql("CREATE SCHEMA tenant_a");
     database.psql("CREATE SCHEMA tenant_b");

@@ -142,7 +142,7 @@ fn restore(database: &TestDatabase, dump: &[u8]) {
     assert!(child.wait().unwrap().success());
 }
 
-/// A node of a database that was made of another one neither believes what the other's nodes
+/// A node of a database that was made of another one neither accepts what the other's nodes
 /// cached, nor the other way round; and its own caches are of use after its first poll, wherever
 /// its numbers are.
 async fn assert_is_another_life(
@@ -370,7 +370,8 @@ async fn life_begins_after_a_crash_however_long_the_log_is() {
 #[tokio::test]
 async fn open_transaction_elsewhere_costs_nothing() {
     let server = PostgresServer::shared();
-    let (database, elsewhere) = (server.database(), server.database());
+    let database = server.database();
+    let elsewhere = server.database();
     let mut node = Node::start(&database, 1).await;
     let open = OpenTransaction::begin(&elsewhere, "");
     let [a, b] = [node.sign_in(1).await, node.sign_in(2).await];
@@ -467,7 +468,8 @@ async fn entries_of_another_server_are_deleted() {
 #[tokio::test]
 async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
     let server = Arc::new(PostgresServer::start());
-    let (database, elsewhere) = (server.database(), server.database());
+    let database = server.database();
+    let elsewhere = server.database();
     let mut node = Node::start(&database, 1).await;
     let mut peer = Node::start(&database, 2).await;
     let _open = OpenTransaction::begin(&elsewhere, "");
@@ -480,7 +482,8 @@ async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
         peer.poll().await;
     }
     // The quickest of several rounds: the machine may be busy.
-    let (mut quickest_poll, mut quickest_round) = (Duration::MAX, Duration::MAX);
+    let mut quickest_poll = Duration::MAX;
+    let mut quickest_round = Duration::MAX;
     for user in 1..=5 {
         let session = node.sign_in(user).await;
         node.revoke(&session).await;
@@ -502,7 +505,8 @@ async fn polls_stay_small_however_long_the_log_is_above_an_open_transaction() {
 #[tokio::test]
 async fn very_many_entries_are_read_page_by_page_and_once() {
     let server = PostgresServer::shared();
-    let (database, elsewhere) = (server.database(), server.database());
+    let database = server.database();
+    let elsewhere = server.database();
     let mut node = Node::start(&database, 1).await;
     node.poll().await;
     let _open = OpenTransaction::begin(&elsewhere, "");
@@ -583,7 +587,8 @@ async fn entries_that_are_taken_out_of_the_log_by_direct_sql_end_the_life() {
 #[tokio::test]
 async fn merged_entries_of_one_incarnation_count_for_no_other() {
     let database = PostgresServer::shared().database();
-    let (mut node, mut peer) = (Node::start(&database, 1).await, Node::start(&database, 2).await);
+    let mut node = Node::start(&database, 1).await;
+    let mut peer = Node::start(&database, 2).await;
     let is_caught_up = async |node: &Node| {
         let peers = node.feed.peers(Duration::ZERO).await.unwrap();
         (peers.incarnation, peers.peers[0].is_caught_up)

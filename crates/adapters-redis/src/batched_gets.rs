@@ -36,7 +36,7 @@ impl BatchedGets {
     }
 }
 
-/// `MGET`s in a row that were not answered, after which `GET`s are tried: some proxies say nothing
+/// `MGET`s in a row that got no response, after which `GET`s are tried: some proxies say nothing
 /// to a command that they do not know.
 const SILENT_MGETS: u32 = 2;
 /// `MGET` is of no use here.
@@ -44,7 +44,7 @@ const NO_MGET: u32 = u32::MAX;
 
 struct Gets {
     commands: Arc<Commands>,
-    /// `MGET`s in a row that were not answered, or [`NO_MGET`].
+    /// `MGET`s in a row that got no response, or [`NO_MGET`].
     silent_mgets: AtomicU32,
 }
 
@@ -57,7 +57,7 @@ impl Gets {
             silent if silent >= SILENT_MGETS => {
                 let result = self.by_get(keys).await;
                 match &result {
-                    Ok(_) => self.give_up_mget("it is not answered, and GET is"),
+                    Ok(_) => self.give_up_mget("it gets no response, and GET does"),
                     // The server is silent altogether.
                     Err(_) => self.silent_mgets.store(0, Ordering::Relaxed),
                 }

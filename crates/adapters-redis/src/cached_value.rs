@@ -42,7 +42,7 @@ impl Signer {
     }
 }
 
-/// Why a value was not believed.
+/// Why a value was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
     /// Longer than [`MAX_BYTES`], so not decoded.
@@ -181,7 +181,8 @@ pub fn decode(
     }
     let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).ok_or(Reject::Malformed);
     let device = |(browser, system, kind): (Option<&str>, Option<&str>, &str)| {
-        let (browser, system) = (browser.map(Into::into), system.map(Into::into));
+        let browser = browser.map(Into::into);
+        let system = system.map(Into::into);
         Ok(Device { browser, system, kind: DeviceKind::from_word(kind).ok_or(Reject::Malformed)? })
     };
     let session = Session {
@@ -236,7 +237,7 @@ mod tests {
         super::decode(value, &signer(), KEY, id, user_id, now).map(|(session, _)| session)
     }
 
-    /// With a signature that is right, whatever the body.
+    /// With a valid signature, for any body.
     fn signed(body: &[u8]) -> Vec<u8> {
         [&[VERSION][..], &signer().sign(KEY, body), body].concat()
     }

@@ -1,4 +1,4 @@
-//! Keeps commands away from a server that does not answer.
+//! Keeps commands away from a server that does not respond.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row, without a success between them, before which the breaker never opens.
 pub(crate) const FAILURES_TO_OPEN: u32 = 5;
-/// How long a server must have answered nothing before the breaker opens: more than a pause of a
+/// How long a server must have sent nothing before the breaker opens: more than a pause of a
 /// healthy one.
 pub(crate) const SILENCE_TO_OPEN: Duration = Duration::from_millis(100);
 /// How long the server is left alone before one command tries again.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// Keeps calls away from a server that does not answer, so that a request does not wait for it each
-/// time.
+/// Keeps calls away from a server that does not respond, so that a request does not wait for it
+/// each time.
 ///
-/// It counts commands, not the requests that share one: a late answer to many is one failure.
+/// It counts commands, not the requests that share one: a late response to many is one failure.
 /// Closed: every call goes. After [`FAILURES_TO_OPEN`] failures in a row, the first of them
 /// [`SILENCE_TO_OPEN`] ago, it is open: one call in [`PROBE_EVERY`] goes, as a probe; the first
 /// success closes it.
@@ -61,7 +61,7 @@ impl CircuitBreaker {
         !self.is_healthy() && self.state().next_probe.is_some()
     }
 
-    /// Reports that a command was answered. Returns whether that closed the breaker.
+    /// Reports that a command got a response. Returns whether that closed the breaker.
     pub(crate) fn success(&self) -> bool {
         if self.is_healthy() {
             return false;
@@ -71,7 +71,7 @@ impl CircuitBreaker {
         std::mem::take(&mut *state).next_probe.is_some()
     }
 
-    /// Reports that a command was not answered. Returns whether that opened the breaker.
+    /// Reports that a command got no response. Returns whether that opened the breaker.
     pub(crate) fn failure(&self, now: Instant) -> bool {
         let mut state = self.state();
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn many_failures_within_a_pause_do_not_open_it() {
-        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        let breaker = CircuitBreaker::default();
+        let now = Instant::now();
         for milliseconds in 0..SILENCE_TO_OPEN.as_millis() as u64 {
             assert!(!breaker.failure(now + Duration::from_millis(milliseconds)));
         }
@@ -127,7 +128,8 @@ mod tests {
 
     #[test]
     fn few_failures_with_long_pauses_do_not_open_it() {
-        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        let breaker = CircuitBreaker::default();
+        let now = Instant::now();
         for n in 1..FAILURES_TO_OPEN {
             assert!(!breaker.failure(now + n * SILENCE_TO_OPEN));
         }

@@ -15,12 +15,12 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Commands {
     pub(crate) pool: Pool,
     breaker: CircuitBreaker,
-    /// Whether the server has answered, and does not fail to now.
+    /// Whether the last command got a response.
     is_up: AtomicBool,
 }
 
 impl Commands {
-    /// Nothing has been answered yet.
+    /// No command has got a response yet.
     pub(crate) fn new(pool: Pool) -> Self {
         metrics::gauge!("sessiond_cache_up").set(0.0);
         // Alerts on rates see only what is there before anything has happened.
@@ -37,8 +37,8 @@ impl Commands {
         self.breaker.allows_call(Instant::now())
     }
 
-    /// Returns whether the last command was answered.
-    pub(crate) fn are_answered(&self) -> bool {
+    /// Returns whether the last command got a response.
+    pub(crate) fn are_served(&self) -> bool {
         self.breaker.is_healthy()
     }
 
@@ -59,34 +59,34 @@ impl Commands {
         let result =
             tokio::time::timeout(COMMAND_TIMEOUT, command).await.unwrap_or_else(|_| Err(timeout()));
         match &result {
-            Ok(_) => self.answered(),
+            Ok(_) => self.record_response(),
             Err(error) => {
                 let kind = kind(error);
                 count_error(operation, kind, 1);
                 if is_silence(error) {
-                    self.unanswered(error);
+                    self.record_silence(error);
                 } else {
                     // It refused this command (out of memory, read-only, no permission), but it
-                    // answers.
+                    // responds.
                     tracing::debug!(operation, error = %one_line(error), "redis refused a command");
-                    self.answered();
+                    self.record_response();
                 }
             }
         }
         result
     }
 
-    fn answered(&self) {
+    fn record_response(&self) {
         let closed = self.breaker.success();
         if !self.is_up.load(Ordering::Relaxed) && !self.is_up.swap(true, Ordering::Relaxed) {
             metrics::gauge!("sessiond_cache_up").set(1.0);
         }
         if closed {
-            tracing::info!("redis answers again");
+            tracing::info!("redis responds again");
         }
     }
 
-    fn unanswered(&self, error: &Error) {
+    fn record_silence(&self, error: &Error) {
         if !self.breaker.failure(Instant::now()) {
             return;
         }
@@ -98,12 +98,12 @@ impl Commands {
                 count_error(operation, kind, 0);
             }
         }
-        tracing::warn!(error = %one_line(error), "redis does not answer; reads ask the database \
+        tracing::warn!(error = %one_line(error), "redis does not respond; reads ask the database \
             meanwhile");
         if *error.kind() == ErrorKind::Timeout {
             // fred notices a broken connection, but not a server that hangs while commands keep
-            // being written to it. Nothing was answered for longer than a command may take, so this
-            // cancels none that might be.
+            // being written to it. Nothing got a response for longer than a command may take, so
+            // this cancels none that might be.
             let pool = self.pool.clone();
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(RECONNECT_TIMEOUT, pool.force_reconnection()).await;
@@ -113,7 +113,7 @@ impl Commands {
 }
 
 pub(crate) fn timeout() -> Error {
-    Error::new(ErrorKind::Timeout, "no answer in time")
+    Error::new(ErrorKind::Timeout, "no response in time")
 }
 
 /// Returns whether the server said nothing, rather than no.

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_millis(30);
 /// How long a connection may take to be made.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a connection may be silent while an answer is due.
+/// How long a connection may be silent while a response is due.
 const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many commands may wait in a client; more are refused at once.
 const MAX_WAITING_COMMANDS: usize = 10_000;
@@ -117,7 +117,7 @@ pub(crate) async fn check_rights(client: &Client, key_prefix: &str) -> Result<Ri
 /// error.
 async fn try_once(config: &Config, key_prefix: &str) -> Result<Rights, Error> {
     let client = builder(Config { fail_fast: true, ..config.clone() }).build()?;
-    let timeout = |_| Error::new(ErrorKind::Timeout, "no answer in time");
+    let timeout = |_| Error::new(ErrorKind::Timeout, "no response in time");
     tokio::time::timeout(START_TIMEOUT, client.init()).await.map_err(timeout)??;
     let rights = tokio::time::timeout(START_TIMEOUT, check_rights(&client, key_prefix))
         .await

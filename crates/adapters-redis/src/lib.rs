@@ -2,7 +2,7 @@
 //! Sentinel or Cluster, with or without TLS, as the URL says.
 //!
 //! Only `GET`, `MGET`, `SET PX` and `UNLINK` are used. Redis is an untrusted and unreliable store
-//! of values: whatever it answers is checked, whatever it does costs a request a few milliseconds
+//! of values: every response is checked, and no failure costs a request more than some milliseconds
 //! at most ([`RedisSessionCache`]).
 
 mod batched_gets;

@@ -20,8 +20,8 @@ use crate::connection::{COMMAND_TIMEOUT, OpenError, Rights, check_rights, connec
 
 /// How long an entry lives, at most; less if its session does.
 const TIME_TO_LIVE: TimeDelta = TimeDelta::minutes(10);
-/// How much less an entry lives, at most, so that entries of one moment do not expire at one
-/// moment.
+/// How much less an entry lives, at most, so that entries that are set together do not expire
+/// together.
 const JITTER: TimeDelta = TimeDelta::minutes(1);
 /// How long a sign of life may take.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ const QUIT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// [`SessionCache`] on Redis or Valkey.
 ///
-/// A command gets 30 ms; once none was answered for 100 ms a circuit breaker keeps calls away but
+/// A command gets 30 ms; once none got a response for 100 ms a circuit breaker keeps calls away but
 /// for a probe each quarter of a second; while the last command failed, nothing is populated. So a
 /// stopped Redis costs a request 30 ms at most, and nothing once the breaker is open.
 pub struct RedisSessionCache {
@@ -82,7 +82,7 @@ impl RedisSessionCache {
     /// how Redis is, not how it was.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] that names the command that was not answered;
+    /// [`PortError::Unavailable`] that names the command that got no response;
     /// [`PortError::Corrupt`] that names the one that was refused: trying again does not help.
     pub async fn inspect(&self) -> Result<Rights, PortError> {
         let checked =
@@ -98,9 +98,9 @@ impl RedisSessionCache {
         })
     }
 
-    /// Closes every connection. A server that does not answer is left without a goodbye.
+    /// Closes every connection. A server that does not respond is left without a goodbye.
     pub async fn close(&self) {
-        if self.commands.are_answered() && !self.commands.are_kept_away() {
+        if self.commands.are_served() && !self.commands.are_kept_away() {
             let _ = tokio::time::timeout(QUIT_TIMEOUT, self.pool().quit()).await;
         }
     }
@@ -160,7 +160,7 @@ impl SessionCache for RedisSessionCache {
         let jitter = JITTER * i32::from(session.id.0.as_bytes()[15]) / 256;
         let remaining =
             (session.expires_at - self.clock.now()).min(TIME_TO_LIVE - jitter).num_milliseconds();
-        if remaining <= 0 || !self.commands.are_answered() {
+        if remaining <= 0 || !self.commands.are_served() {
             return;
         }
         let client = self.pool().next().with_options(&options());
@@ -174,7 +174,7 @@ impl SessionCache for RedisSessionCache {
         let _ = self.commands.run("set", set).await;
     }
 
-    /// In pipelines of `REMOVE_BATCH`, until one is not answered: what is left expires by itself.
+    /// In pipelines of `REMOVE_BATCH`, until one gets no response: what is left expires by itself.
     async fn remove(&self, sessions: &[SessionKey]) {
         for batch in sessions.chunks(REMOVE_BATCH) {
             if !self.commands.are_allowed() {

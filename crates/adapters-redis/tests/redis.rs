@@ -90,7 +90,7 @@ async fn poisoned_values_are_misses() {
         cache.set(&session, &fixtures::read_version()).await;
         server.cli(&["EVAL", &format!("{poison} {value}"), "0"]);
         assert!(!hits(&cache, &session).await, "{value}");
-        // It is no reason to distrust Redis: the next response is believed again.
+        // It is no reason to distrust Redis: the next response is accepted again.
         server.cli(&["FLUSHALL"]);
         cache.set(&session, &fixtures::read_version()).await;
         assert!(hits(&cache, &session).await, "{value}");
@@ -131,7 +131,8 @@ async fn a_stopped_server_costs_one_budget_until_the_breaker_opens_and_then_noth
     cache.set(&session, &fixtures::read_version()).await;
 
     server.signal("STOP");
-    let (mut slow, mut too_slow) = (0, 0);
+    let mut slow = 0;
+    let mut too_slow = 0;
     for _ in 0..200 {
         let started = Instant::now();
         assert!(!hits(&cache, &session).await);
@@ -165,7 +166,8 @@ async fn a_redis_that_is_not_there_yet_is_used_when_it_comes() {
 async fn a_full_server_refuses_writes_and_reads_go_on() {
     let server = RedisServer::start();
     let cache = open(&server.url()).await;
-    let (first, second) = (Arc::new(fixtures::session()), Arc::new(fixtures::session_number(2)));
+    let first = Arc::new(fixtures::session());
+    let second = Arc::new(fixtures::session_number(2));
     cache.set(&first, &fixtures::read_version()).await;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     for _ in 0..10 {
@@ -252,7 +254,8 @@ async fn right_that_is_taken_away_makes_the_cache_unready() {
 async fn hits_at_once(cache: &Arc<RedisSessionCache>, count: u64) -> usize {
     let reads: Vec<_> = (0..count)
         .map(|n| {
-            let (cache, session) = (cache.clone(), fixtures::session_number(n));
+            let cache = cache.clone();
+            let session = fixtures::session_number(n);
             tokio::spawn(async move { hits(&cache, &session).await })
         })
         .collect();
@@ -268,7 +271,7 @@ async fn without_mget_concurrent_reads_are_pipelines() {
     let server = RedisServer::start();
     let url = set_user(&server, &documented_rights(), &["+mget"]);
     let refused = Arc::new(open(&url).await);
-    // Taken away while it runs: the first batch finds out, and is answered all the same.
+    // Taken away while it runs: the first batch finds out, and is served all the same.
     let later = Arc::new(open(&server.url()).await);
     server.cli(&["ACL", "SETUSER", "default", "-mget"]);
     for cache in [refused, later] {
@@ -339,7 +342,8 @@ async fn batched_look_ups_return_the_session_that_each_caller_asked_for() {
     let mut reads = Vec::new();
     // Each session that is there, and each that is not, several times.
     for n in (0..100).cycle().take(1000) {
-        let (cache, session) = (cache.clone(), fixtures::session_number(n));
+        let cache = cache.clone();
+        let session = fixtures::session_number(n);
         reads.push((
             n,
             session.id,

@@ -79,7 +79,8 @@ impl RevocationFeed for SqliteRevocationFeed {
         let poll = |row: &QueryResult| {
             let (next, kept_from): (i64, i64) =
                 (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-            let (next, kept_from) = (next.unsigned_abs(), kept_from.unsigned_abs());
+            let next = next.unsigned_abs();
+            let kept_from = kept_from.unsigned_abs();
             let entries: String = row.try_get_by_index::<Option<String>>(2)?.unwrap_or_default();
             let entries = entries.split(',').filter(|entry| !entry.is_empty());
             let read = |text: &str| {
@@ -137,7 +138,9 @@ impl RevocationFeed for SqliteRevocationFeed {
 /// Reads `number:session:user`; each id may be absent.
 fn entry(text: &str) -> Option<RevocationEntry> {
     let mut parts = text.split(':');
-    let (sequence, session, user) = (parts.next()?, parts.next()?, parts.next()?);
+    let sequence = parts.next()?;
+    let session = parts.next()?;
+    let user = parts.next()?;
     let id = |text: &str| if text.is_empty() { Ok(None) } else { Uuid::try_parse(text).map(Some) };
     let scope = match (id(session).ok()?, id(user).ok()?) {
         (Some(id), _) => Scope::Session(SessionId(id)),

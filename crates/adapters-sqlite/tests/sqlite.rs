@@ -194,9 +194,9 @@ async fn the_file_itself_refuses_to_take_back_or_rewrite_a_revocation() {
 }
 
 /// Two processes that each take themselves for the only one would acknowledge revocations that the
-/// other has not heard of.
+/// other has not polled.
 #[test]
-fn file_is_locked_by_whatever_name_it_is_opened() {
+fn file_is_locked_under_each_of_its_names() {
     let dir = TemporaryDir::new();
     let path = |name: &str| dir.path().join(name);
     let lock = |name: &str| DatabaseFile::lock(&format!("sqlite://{}", path(name).display()));
@@ -233,7 +233,8 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     let retention = SqliteSessionRetention::new(connection.clone());
     let feed = SqliteRevocationFeed::new(connection.clone());
     let repository = SqliteSessionRepository::new(connection);
-    let (now, day) = (fixtures::now(), TimeDelta::days(1));
+    let now = fixtures::now();
+    let day = TimeDelta::days(1);
     let session = Session {
         created_at: now - day,
         expires_at: now,

@@ -45,7 +45,7 @@ impl UaParserDeviceEnricher {
     /// Compiles the data, which takes some tens of milliseconds and about 10 MB.
     ///
     /// # Errors
-    /// [`DataError`] if the data does not fit the library: a mistake in the build.
+    /// [`DataError`] if the data does not fit the library: an error of the build.
     pub fn new() -> Result<Self, DataError> {
         fn error(error: impl std::fmt::Debug) -> DataError {
             DataError(format!("{error:?}"))

@@ -59,7 +59,8 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
     let mut text =
         String::from("What this parser says otherwise than the test files of uap-core.\n");
 
-    let (mut people, mut crawlers) = (Disagreements::default(), Disagreements::default());
+    let mut people = Disagreements::default();
+    let mut crawlers = Disagreements::default();
     let devices = cases("devices.tsv");
     for (family, agent) in &devices {
         match (family == "Spider", is_bot(agent)) {
@@ -84,7 +85,8 @@ fn disagreements_with_upstream_are_those_that_are_listed() {
         ),
         ("Systems", "systems.tsv", |device: &Device| device.system.as_deref()),
     ] {
-        let (mut other, cases) = (Disagreements::default(), cases(file));
+        let mut other = Disagreements::default();
+        let cases = cases(file);
         for (family, agent) in &cases {
             let own = name(&device(agent), part);
             if own != *family {

@@ -13,7 +13,7 @@ const MAX_PUBLIC: u64 = 10_000;
 /// Connections of the service listener, at most: backends keep a few each.
 const MAX_SERVICE: u64 = 2_000;
 /// Descriptors for everything but connections of clients and of the database: files, logs, Redis,
-/// an issuer's keys, and connections that were closed a moment ago.
+/// an issuer's keys, and connections that have just been closed.
 const RESERVE: u64 = 128;
 
 /// The descriptors of this process.
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_listener_and_database_have_theirs_whatever_the_limit() {
+    fn service_listener_and_database_have_theirs_under_every_limit() {
         for (limit, max_public, expected) in [
             (1024, None, (648, 216)),
             (1_048_576, None, (10_000, 2_000)),

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn ids_are_version_7_and_ascend() {
-        let (first, second) = (SystemIds.next_id(), SystemIds.next_id());
+        let first = SystemIds.next_id();
+        let second = SystemIds.next_id();
         assert_eq!(first.get_version_num(), 7);
         assert!(first < second);
     }

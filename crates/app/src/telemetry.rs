@@ -142,7 +142,7 @@ fn describe_metrics() {
     );
     describe_counter!(
         "sessiond_cache_errors_total",
-        "Commands that the shared cache did not answer or refused"
+        "Commands that the shared cache did not respond or refused"
     );
     describe_counter!(
         "sessiond_cache_invalid_values_total",
@@ -192,7 +192,7 @@ fn describe_metrics() {
         "Requests refused for their credentials, by reason"
     );
     describe_counter!("sessiond_rate_limited_total", "Requests refused by a limit");
-    describe_counter!("sessiond_deadlines_missed_total", "Requests that were not answered in time");
+    describe_counter!("sessiond_deadlines_missed_total", "Requests that got no response in time");
     describe_counter!(
         "sessiond_http_connections_closed_total",
         "Connections closed for want of room"

@@ -63,7 +63,7 @@ pub struct Policies {
     pub max_staleness: Duration,
 }
 
-/// Every use case, ready to be called by whatever interface: HTTP, a command line, a library user.
+/// Every use case, ready to be called by any interface: HTTP, a command line, a library user.
 pub struct Application {
     /// Gets one session for its owner: cache, then database, then populate.
     pub get_session: GetSessionHandler,

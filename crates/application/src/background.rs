@@ -85,7 +85,7 @@ impl Background {
     /// from the first request on.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer. Background work goes on polling.
+    /// [`PortError::Unavailable`] if the store did not respond. Background work goes on polling.
     pub async fn poll(&mut self) -> Result<(), PortError> {
         while self.state.poll_age() >= self.state.max_staleness() {
             if !self.follower.poll().await?.again {
@@ -446,7 +446,7 @@ mod tests {
         }
     }
 
-    /// Polls are answered, until they panic. What needs the pool of connections is not; but pruning
+    /// Polls are served, until they panic. What needs the pool of connections is not; but pruning
     /// finds so many entries.
     struct PollsOnly {
         feed: MemoryRevocationFeed,
@@ -533,7 +533,8 @@ mod tests {
                 max_per_user: None,
                 on_limit: OnLimit::EvictOldest,
             };
-            let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
+            let activity_window = TimeDelta::seconds(60);
+            let retention = TimeDelta::days(30);
             let policies =
                 Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
             let (application, background) = Application::new(ports, policies);
@@ -559,7 +560,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn follower_polls_on_while_nothing_else_of_the_database_answers() {
+    async fn follower_polls_on_while_nothing_else_of_the_database_responds() {
         let mut f = Fixture::new(0);
         f.run();
         for second in 1..=10 {

@@ -31,7 +31,8 @@
 //! use application::{Application, Intervals, Policies, Ports, shutdown};
 //! use domain::{OnLimit, SessionPolicy, UserId};
 //!
-//! let (database, node) = (MemoryDatabase::default(), uuid::Uuid::from_u128(1));
+//! let database = MemoryDatabase::default();
+//! let node = uuid::Uuid::from_u128(1);
 //! let ports = Ports {
 //!     session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
 //!     near_cache: Some(Arc::new(MemorySessionCache::new(10_000, fixtures::clock()))),

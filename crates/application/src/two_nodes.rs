@@ -105,7 +105,8 @@ impl Store {
             max_per_user: None,
             on_limit: OnLimit::EvictOldest,
         };
-        let (activity_window, retention) = (TimeDelta::seconds(60), TimeDelta::days(30));
+        let activity_window = TimeDelta::seconds(60);
+        let retention = TimeDelta::days(30);
         let policies =
             Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
         let (application, background) = Application::new(ports, policies);
@@ -127,7 +128,8 @@ impl TwoNodes {
             monotonic: Arc::new(SteppingClock::default()),
             ids: Arc::new(SequentialIds::default()),
         };
-        let (a, b) = (store.start_node(1).await, store.start_node(2).await);
+        let a = store.start_node(1).await;
+        let b = store.start_node(2).await;
         let mut two = Self { store, a, b };
         two.monotonic.advance(MAX_STALENESS * 2);
         two.poll().await;
@@ -191,7 +193,9 @@ impl TwoNodes {
     /// Revokes a session at node a, in one of the ways that there are, and returns once that is
     /// acknowledged.
     async fn revoke(&self, way: &str, session: &Session) {
-        let (reason, actor, acknowledge) = (None, Actor::Service, Acknowledge::Effective);
+        let reason = None;
+        let actor = Actor::Service;
+        let acknowledge = Acknowledge::Effective;
         let revoked = match way {
             "one" => self
                 .a
@@ -290,7 +294,7 @@ async fn evicted_session_is_served_as_live_nowhere_once_the_sign_in_is_acknowled
     two.assert_is_live_nowhere(&session, "evicted").await;
 }
 
-/// The client of the first attempt times out and repeats it; the answer to the repetition is an
+/// The client of the first attempt times out and repeats it; the response to the repetition is an
 /// acknowledgement too.
 #[tokio::test]
 async fn repeated_sign_in_is_acknowledged_once_its_evictions_are_effective() {
@@ -328,7 +332,7 @@ async fn repeated_sign_in_whose_evictions_are_gone_is_acknowledged_once_they_are
     two.assert_is_gone(&session, "a repeated sign-in").await;
 }
 
-/// Another caller has revoked it a moment ago, and waits: the second revocation has to wait as
+/// Another caller has just revoked it, and waits: the second revocation has to wait as
 /// well.
 #[tokio::test]
 async fn second_revocation_is_acknowledged_once_the_first_is_effective() {
@@ -378,7 +382,7 @@ async fn node_that_has_revoked_serves_no_old_value_before_its_next_poll() {
     let version = before.version.unwrap();
     let command = RevokeSession { acknowledge: Acknowledge::Committed, ..revoke(&session) };
     assert!(two.a.revoke_session.handle(command).await.unwrap().effective_by.is_some());
-    // Another node, which has not heard of it, writes what it has.
+    // Another node, which has not polled it yet, writes what it has.
     two.shared.set(&before.session, &version).await;
     assert!(!two.serves_as_live(&two.a, &session).await);
 }
@@ -414,7 +418,7 @@ async fn node_that_revokes_stops_serving_from_its_caches_before_the_write() {
     assert_eq!(
         layer(&two.b, &session).await,
         Layer::Near,
-        "the other node goes on until it hears of a revocation"
+        "the other node goes on until it polls the revocation"
     );
     fence.abort();
     assert_ne!(layer(&two.a, &session).await, Layer::Database, "nothing was written");
@@ -567,7 +571,7 @@ async fn dead_peer_is_removed_and_a_live_one_is_not() {
     let mut monitor = PeerMonitor::new(Arc::new(feed()), two.monotonic.clone(), commit_wait);
     assert_eq!(monitor.remove_dead_peers().await.unwrap(), []);
     two.monotonic.advance(MAX_STALENESS * 10);
-    assert_eq!(monitor.remove_dead_peers().await.unwrap(), [], "not a moment too early");
+    assert_eq!(monitor.remove_dead_peers().await.unwrap(), [], "not too early");
     two.monotonic.advance(Duration::from_nanos(1));
     let mut two = two;
     two.b.follower.poll().await.unwrap();
@@ -575,7 +579,7 @@ async fn dead_peer_is_removed_and_a_live_one_is_not() {
     two.monotonic.advance(MAX_STALENESS * 10 + Duration::from_nanos(1));
     let dead = monitor.remove_dead_peers().await.unwrap();
     assert_eq!(dead.iter().map(|peer| peer.node).collect::<Vec<_>>(), [Uuid::from_u128(2)]);
-    // It was only cut off: it has to begin anew, and trusts nothing meanwhile.
+    // It was only cut off: it has to start again, and trusts nothing meanwhile.
     let polled = two.b.follower.poll().await.unwrap();
     assert_eq!(polled, Polled { again: true, is_reset: true, ..Polled::default() });
     let session = two.sign_in(fixtures::another_user()).await;
@@ -607,7 +611,7 @@ async fn peer_that_stays_silent_is_removed() {
     assert_eq!(monitor.remove_dead_peers().await.unwrap(), []);
 }
 
-/// A node that has heard of a longer maximum staleness goes by it where the store cannot be asked,
+/// A node that has polled a longer maximum staleness goes by it where the store cannot be asked,
 /// and only there.
 #[tokio::test]
 async fn longest_staleness_is_waited_for_where_the_store_cannot_say_who_the_peers_are() {

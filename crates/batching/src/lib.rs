@@ -1,6 +1,6 @@
 //! Batches concurrent look-ups into one call to a backend: the more there are, the less each costs.
 //!
-//! For adapters whose server answers many look-ups for little more than one. It knows neither
+//! For adapters whose server responds many look-ups for little more than one. It knows neither
 //! sessions nor servers.
 
 use std::collections::HashMap;
@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 /// How long a look-up waits for others, at most, while an earlier call is in flight. Less than the
 /// time in which people notice anything, more than a round trip within a data centre.
 pub const MAX_LINGER: Duration = Duration::from_millis(1);
-/// Calls in flight at a time, whatever the size of the backend's pool of connections. A server that
-/// needs longer than [`MAX_LINGER`] gets several; while all of them hang, other look-ups wait for
-/// their time-outs.
+/// Calls in flight at a time, independent of the size of the backend's pool of connections. A
+/// server that needs longer than [`MAX_LINGER`] gets several; while all of them hang, other
+/// look-ups wait for their time-outs.
 pub const MAX_IN_FLIGHT: usize = 4;
 /// Keys of one call, at most.
 pub const MAX_BATCH: usize = 256;
@@ -28,7 +28,7 @@ pub const MAX_QUEUED: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BatchError {
     /// [`MAX_QUEUED`] others wait already. The backend was not asked.
-    #[error("too many look-ups wait for an answer")]
+    #[error("too many look-ups wait for a response")]
     QueueFull,
     /// The call ended without a value for this key.
     #[error("the look-up was cancelled")]
@@ -38,8 +38,8 @@ pub enum BatchError {
 /// Sends one look-up at once, and batches those that come while it is in flight, but no longer than
 /// for [`MAX_LINGER`]. Look-ups of the same key in one batch are one.
 ///
-/// A look-up is never answered by a call that began before it, so its value is as new as that of a
-/// call of its own.
+/// A look-up never gets the value of a call that began before it, so its value is as new as that of
+/// a call of its own.
 pub struct Batcher<K, V>(mpsc::Sender<LookUp<K, V>>);
 
 struct LookUp<K, V> {
@@ -179,9 +179,9 @@ mod tests {
     /// call takes.
     fn doubling() -> (Arc<Batcher<u32, u32>>, Calls) {
         let calls = Calls::default();
-        let heard = calls.clone();
+        let received = calls.clone();
         let batcher = Batcher::new(move |numbers: Vec<u32>| {
-            heard.lock().unwrap().push(numbers.clone());
+            received.lock().unwrap().push(numbers.clone());
             async move {
                 sleep(Duration::from_micros(numbers.iter().copied().max().unwrap_or(0).into()))
                     .await;
@@ -200,9 +200,9 @@ mod tests {
             let batcher = batcher.clone();
             loading.spawn(async move { batcher.load(number).await.unwrap() });
         }
-        let mut answers = loading.join_all().await;
-        answers.sort_unstable();
-        answers
+        let mut responses = loading.join_all().await;
+        responses.sort_unstable();
+        responses
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,8 +224,8 @@ mod tests {
             async move { batcher.load(900).await }
         });
         tokio::task::yield_now().await;
-        let answers = load_all(&batcher, 0..600).await;
-        assert_eq!(answers, (0..600).map(|number| number * 2).collect::<Vec<_>>());
+        let responses = load_all(&batcher, 0..600).await;
+        assert_eq!(responses, (0..600).map(|number| number * 2).collect::<Vec<_>>());
         assert_eq!(first.await.unwrap(), Ok(1800));
         let sizes: Vec<_> = calls.lock().unwrap().iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, MAX_BATCH, MAX_BATCH, 600 - 2 * MAX_BATCH]);
@@ -272,7 +272,7 @@ mod tests {
             MAX_IN_FLIGHT + 1,
             "what came after these waits for one of them"
         );
-        assert_eq!(hanging.join_all().await.len(), MAX_IN_FLIGHT + 9, "and is answered in the end");
+        assert_eq!(hanging.join_all().await.len(), MAX_IN_FLIGHT + 9, "and is served in the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -300,7 +300,7 @@ mod tests {
                 tokio::time::timeout(Duration::from_secs(1), batcher.load(n)).await
             });
         };
-        // Each a call of its own, and then all calls that may be under way hang.
+        // Each a call of its own, and then all calls that may be in flight hang.
         for n in 0..MAX_IN_FLIGHT {
             ask(n);
             sleep(MAX_LINGER * 2).await;
@@ -308,12 +308,14 @@ mod tests {
         for n in 0..MAX_QUEUED + 7 {
             ask(n);
         }
-        let answers = loading.join_all().await;
-        let refused =
-            answers.iter().filter(|answer| **answer == Ok(Err(BatchError::QueueFull))).count();
+        let responses = loading.join_all().await;
+        let refused = responses
+            .iter()
+            .filter(|response| **response == Ok(Err(BatchError::QueueFull)))
+            .count();
         assert_eq!(refused, 7);
         assert_eq!(
-            answers.iter().filter(|answer| answer.is_err()).count(),
+            responses.iter().filter(|response| response.is_err()).count(),
             MAX_IN_FLIGHT + MAX_QUEUED,
             "the others wait"
         );

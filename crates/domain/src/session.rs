@@ -1,4 +1,4 @@
-//! A session: its fields, its status at a moment, activity, and revocation.
+//! A session: its fields, its status at a given time, activity, and revocation.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// The longest name of a service key, in bytes.
 pub const SERVICE_NAME_MAX_BYTES: usize = 32;
 
-/// The longest reason for ending a session, in characters.
+/// The longest reason for a revocation, in characters.
 pub const REASON_MAX_CHARS: usize = 255;
 
 /// One sign-in of one user on one device.
@@ -60,7 +60,8 @@ pub struct Session {
     pub last_activity_at: DateTime<Utc>,
     /// The time at which the session expires, however active it is.
     pub expires_at: DateTime<Utc>,
-    /// The idle time-out: the session ends this long after its last activity. `None`: it has none.
+    /// The idle time-out: the session expires this long after its last activity. `None`: it has
+    /// none.
     pub idle_timeout: Option<TimeDelta>,
     /// Activity extends `expires_at` to this long after it, once less than half of it is left
     /// (sliding expiration). `None`: it does not.
@@ -80,7 +81,7 @@ pub struct Session {
 pub struct IdempotencyKey {
     /// The key, at most [`IDEMPOTENCY_KEY_MAX_BYTES`]; unique per user.
     pub text: Arc<str>,
-    /// SHA-256 of the request: another request with the same key is a mistake of the caller.
+    /// SHA-256 of the request: another request with the same key is an error of the caller.
     pub request_hash: [u8; 32],
 }
 
@@ -135,7 +136,7 @@ impl FromStr for Actor {
     }
 }
 
-/// The verdict on a session at one moment.
+/// The status of a session at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
     /// Neither revoked nor expired nor idle.
@@ -174,7 +175,7 @@ impl Session {
         self.revocation.is_some()
     }
 
-    /// Returns when the session ends by time alone: by its lifetime, or by its idle time-out.
+    /// Returns when the session expires: by its lifetime, or by its idle time-out.
     pub fn ends_at(&self) -> DateTime<Utc> {
         self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
@@ -186,7 +187,7 @@ impl Session {
     /// Returns the status at `now`. A revocation takes precedence over expiry: it is a deliberate
     /// act. The lifetime takes precedence over the idle time-out.
     ///
-    /// The session is over *at* [`ends_at`](Self::ends_at), not after it.
+    /// The session is expired *at* [`ends_at`](Self::ends_at), not after it.
     pub fn status(&self, now: DateTime<Utc>) -> SessionStatus {
         if self.is_revoked() {
             SessionStatus::Revoked
@@ -212,7 +213,7 @@ impl Session {
 
     /// Records activity. Returns whether it counts: a terminated session has none.
     ///
-    /// News that arrives late is judged by its own time, and never sets anything back.
+    /// Activity that is reported late is judged by its own time, and never sets anything back.
     pub fn touch(&mut self, touch: &Touch) -> bool {
         if !self.is_live(touch.first_at) {
             return false;

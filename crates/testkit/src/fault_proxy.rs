@@ -15,10 +15,10 @@ use tokio::sync::watch;
 pub enum Fault {
     /// Nothing.
     None,
-    /// Whatever is sent arrives so much later, in both directions.
+    /// Everything that is sent arrives so much later, in both directions.
     Delay(Duration),
     /// What the server sends arrives so much later.
-    DelayAnswers(Duration),
+    DelayResponses(Duration),
     /// Nothing arrives; what was sent arrives once that is over, as with packets that are lost and
     /// sent again.
     Stall,
@@ -89,7 +89,8 @@ async fn accept(listener: TcpListener, mut faults: watch::Receiver<Fault>, share
             () = closed(&mut faults) => return,
         };
         let Ok((client, _)) = client else { continue };
-        let (faults, shared) = (faults.clone(), shared.clone());
+        let faults = faults.clone();
+        let shared = shared.clone();
         tokio::spawn(async move {
             let mut waiting = faults.clone();
             if *waiting.borrow() == Fault::Stall {
@@ -148,7 +149,7 @@ async fn pump(
                 shared.harm();
                 tokio::time::sleep(by).await;
             }
-            Fault::DelayAnswers(by) if from_server => {
+            Fault::DelayResponses(by) if from_server => {
                 shared.harm();
                 tokio::time::sleep(by).await;
             }
@@ -167,7 +168,7 @@ async fn pump(
                 shared.harm();
                 end = count / 2;
             }
-            Fault::None | Fault::DelayAnswers(_) | Fault::Garble | Fault::Truncate => {}
+            Fault::None | Fault::DelayResponses(_) | Fault::Garble | Fault::Truncate => {}
         }
         if to.write_all(&buffer[..end]).await.is_err() || end < count {
             return;

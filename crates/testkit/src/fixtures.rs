@@ -1,4 +1,4 @@
-//! Sessions and moments that tests start from.
+//! Sessions and times that tests start from.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::clock::FixedClock;
 
-/// Returns the moment at which the fixtures live, with microseconds, because stores must keep them.
+/// Returns the time at which the fixtures are live, with microseconds, because stores must keep
+/// them.
 pub fn now() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap() + TimeDelta::microseconds(123_456)
 }

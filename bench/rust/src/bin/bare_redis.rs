@@ -1,5 +1,5 @@
 //! The limit of everything that asks Redis behind axum: one `GET` a request, and its value as the
-//! answer.
+//! response.
 //!
 //! `bare_redis PORT REDIS_URL`; the key is the bearer token of the request.
 
@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (port, url) = (arguments.next().expect("a port"), arguments.next().expect("a URL"));
+    let port = arguments.next().expect("a port");
+    let url = arguments.next().expect("a URL");
     let config = Config::from_url(&url).expect("a URL");
     // As many connections as sessiond has.
     let pool = Builder::from_config(config).build_pool(2).expect("a pool");

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (port, file) = (arguments.next().expect("a port"), arguments.next().expect("a file"));
+    let port = arguments.next().expect("a port");
+    let file = arguments.next().expect("a file");
     let body: &'static str = std::fs::read_to_string(file).expect("a body").leak();
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),

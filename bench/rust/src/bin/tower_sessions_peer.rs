@@ -29,7 +29,9 @@ struct Device {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut argument = || arguments.next().expect("PORT REDIS_URL POSTGRES_URL");
-    let (port, redis_url, postgres_url) = (argument(), argument(), argument());
+    let port = argument();
+    let redis_url = argument();
+    let postgres_url = argument();
     let redis = Pool::new(Config::from_url(&redis_url).expect("a URL"), None, None, None, 2)
         .expect("a pool");
     redis.init().await.expect("Redis");

@@ -35,8 +35,8 @@ pub enum OpenError {
     /// The server did not let us in.
     #[error("cannot connect to PostgreSQL: {}", one_line(.0))]
     Connect(#[source] sqlx::Error),
-    /// The server did not answer.
-    #[error("PostgreSQL did not answer within {} seconds", START_TIMEOUT.as_secs())]
+    /// The server did not respond.
+    #[error("PostgreSQL did not respond within {} seconds", START_TIMEOUT.as_secs())]
     Timeout,
     /// The server may only be read.
     #[error("this PostgreSQL server is a standby; connect to the primary")]
@@ -101,7 +101,7 @@ pub(crate) struct PoolHealth {
 }
 
 impl PoolHealth {
-    /// Whether the last call got no answer in time.
+    /// Whether the last call got no response in time.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
     }
@@ -123,7 +123,7 @@ impl PoolHealth {
 /// silent server would never read.
 async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(PING_TIMEOUT, connection.ping()).await {
-        Ok(answer) => answer.map(|()| true),
+        Ok(response) => response.map(|()| true),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
@@ -165,7 +165,7 @@ const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read c
         ELSE current_setting('synchronous_commit') END, false),
     pg_is_in_recovery()";
 
-/// The same for one transaction, whose connection may be another client's a moment later: names of
+/// The same for one transaction, whose connection may be another client's right after it: names of
 /// prepared statements are that client's too, and are freed first. Isolation comes before anything
 /// else.
 pub(crate) const TRANSACTION_SET_UP: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -318,7 +318,7 @@ mod tests {
 
     /// As an operator, a role's defaults or a pooler that drops what clients ask for may have it.
     #[tokio::test]
-    async fn connections_set_what_they_depend_on_whatever_the_defaults_are() {
+    async fn connections_set_what_they_depend_on_and_ignore_defaults() {
         let database = PostgresServer::shared().database();
         let name = database.psql("SELECT current_database()");
         for (setting, default) in [

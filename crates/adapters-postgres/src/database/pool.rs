@@ -106,9 +106,8 @@ impl PostgresDatabase {
     /// It is read while a node starts, and tried again for five seconds: requests give up on a
     /// connection sooner than a busy machine opens the first one.
     ///
-    /// # Errors
-    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key
-    /// is gone.
+    /// # Errors [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
+    /// if the key is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let started = Instant::now();
         let values = loop {
@@ -120,7 +119,7 @@ impl PostgresDatabase {
                 Err(PortError::Unavailable(_)) if started.elapsed() < START_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                answer => break answer?,
+                response => break response?,
             }
         };
         let value = values.into_iter().next().and_then(|value| value.try_into().ok());
@@ -169,8 +168,8 @@ impl PostgresDatabase {
         }
     }
 
-    /// The same for a statement that changes something: without an answer, it is unknown whether it
-    /// did.
+    /// The same for a statement that changes something: without a response, it is unknown whether
+    /// it did.
     async fn bounded_write<T>(
         &self,
         statement: impl Future<Output = Result<T, DbErr>>,
@@ -274,7 +273,7 @@ async fn in_a_task<T: Send + 'static>(
     tokio::spawn(work).await.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string())))
 }
 
-/// What keeps requests from being served though the server answers: a standby, or a primary that
+/// What keeps requests from being served though the server responds: a standby, or a primary that
 /// refuses writes.
 const FIND_TROUBLE: &str = "SELECT CASE
     WHEN pg_is_in_recovery() THEN 'the server is a standby'

@@ -1,7 +1,7 @@
 -- Sessions, and what holds for each of them however a row is changed: by sessiond, by psql, by a
 -- restore.
 --
--- Every function has a search_path of its own, so that it means the same tables whatever the
+-- Every function has a search_path of its own, so that it means the same tables for every
 -- search_path of its caller is. `SET search_path FROM CURRENT` takes this one:
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 

@@ -1,5 +1,5 @@
 -- The event outbox. Triggers write it, so that every change of a session writes its event in the
--- same transaction, whatever statement makes the change. Updates are recorded by a trigger of 0003,
+-- same transaction, for any statement that makes it. Updates are recorded by a trigger of 0003,
 -- beside the revocation log.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 

@@ -16,7 +16,7 @@ use crate::revocation_feed::incarnation;
 use crate::sessions::row::{self as session_row, COLUMNS};
 
 /// The rows, and what the read has seen: in which life of which database, and which transactions. A
-/// life is believed where its row is bound to this table, this database and this run of the server,
+/// life is valid where its row is bound to this table, this database and this run of the server,
 /// which a poll has verified (see `migrations/0003_revocation_log.sql`). On a standby an unlogged
 /// table cannot be read, and so the read fails: a standby may be behind.
 static FIND: LazyLock<String> = LazyLock::new(|| {
@@ -73,7 +73,7 @@ fn read(row: &QueryResult) -> Result<SessionRead, DbErr> {
     let snapshot: String = row.try_get("", "snapshot")?;
     let snapshot = Snapshot::parse(&snapshot)
         .ok_or_else(|| DbErr::Type(format!("not a snapshot: {snapshot}")))?;
-    // Where no life is believed, nothing can be cached before the next poll.
+    // Where no life is valid, nothing can be cached before the next poll.
     let version = incarnation(row, 0)?
         .map(|incarnation| ReadVersion { incarnation, snapshot: snapshot.limited() });
     Ok(SessionRead { session, version })

@@ -105,7 +105,7 @@ impl PostgresSessionRepository {
 
     /// Runs a statement that revokes sessions: the revocation is `$1` to `$3`, what to revoke from
     /// `$4` on.
-    async fn end(
+    async fn revoke_where(
         &self,
         sql: &str,
         revocation: &Revocation,
@@ -245,7 +245,7 @@ impl SessionRepository for PostgresSessionRepository {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
         let ids: Vec<Uuid> = session_ids.iter().map(|id| id.0).collect();
-        self.end(REVOKE, revocation, vec![ids.into()]).await
+        self.revoke_where(REVOKE, revocation, vec![ids.into()]).await
     }
 
     async fn revoke_all_of_user(
@@ -256,7 +256,7 @@ impl SessionRepository for PostgresSessionRepository {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
         let which = vec![user_id.0.into(), except.map(|id| id.0).into(), i64::from(limit).into()];
-        self.end(REVOKE_ALL_OF_USER, revocation, which).await
+        self.revoke_where(REVOKE_ALL_OF_USER, revocation, which).await
     }
 
     async fn revoke_all_sessions(
@@ -267,7 +267,11 @@ impl SessionRepository for PostgresSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let after = after.map_or(Uuid::nil(), |id| id.0);
         let mut revoked = self
-            .end(REVOKE_ALL_SESSIONS, revocation, vec![after.into(), i64::from(limit).into()])
+            .revoke_where(
+                REVOKE_ALL_SESSIONS,
+                revocation,
+                vec![after.into(), i64::from(limit).into()],
+            )
             .await?;
         revoked.sort();
         Ok(revoked)
@@ -284,7 +288,8 @@ fn insert_sql() -> String {
         range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
     };
     let values = placeholders(1..=COLUMN_COUNT);
-    let (user_id, created_at) = (placeholder("user_id"), placeholder("created_at"));
+    let user_id = placeholder("user_id");
+    let created_at = placeholder("created_at");
     let limit = placeholders(COLUMN_COUNT + 1..=COLUMN_COUNT + LIMIT_VALUES);
     format!(
         "WITH room AS MATERIALIZED (
@@ -295,7 +300,7 @@ fn insert_sql() -> String {
     )
 }
 
-/// Many rows; of one that is here already, only a revocation that is news. It answers for each row
+/// Many rows; of one that is here already, only a revocation that is news. It responds for each row
 /// that it wrote whether it is new.
 fn import_sql(rows: usize) -> String {
     let row = |n: usize| {

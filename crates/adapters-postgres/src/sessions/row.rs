@@ -117,7 +117,8 @@ pub(crate) fn placeholder(column: &str) -> String {
 /// Returns a session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
-    let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());
+    let device = session.device.as_ref();
+    let revocation = session.revocation.as_deref();
     [
         session.id.0.into(),
         session.user_id.0.into(),

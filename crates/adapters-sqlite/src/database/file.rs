@@ -73,7 +73,7 @@ pub enum OpenError {
 /// A database file that is locked for this process for as long as this value lives.
 ///
 /// The lock is on the file itself and not on a name of it: two processes on one file would each
-/// acknowledge revocations that the other has not heard of. (It is an `flock`, which does not meet
+/// acknowledge revocations that the other has not polled. (It is an `flock`, which does not meet
 /// SQLite's own locks.)
 pub struct DatabaseFile {
     path: PathBuf,
@@ -202,7 +202,7 @@ async fn connect_patiently<T>(connect: impl AsyncFn() -> Result<T, DbErr>) -> Re
     loop {
         match connect().await {
             Err(error) if timed_out(&error) && started.elapsed() < START_TIMEOUT => {}
-            answer => return answer,
+            response => return response,
         }
     }
 }
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn starting_up_waits_for_a_connection_for_five_seconds() {
-        // What sea-orm answers when the pool's time is up.
+        // What sea-orm returns when the pool's time is up.
         let timed_out = || DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::PoolTimedOut.into()));
         let attempts = AtomicU32::new(0);
         let third = connect_patiently(async || match attempts.fetch_add(1, Ordering::Relaxed) {

@@ -41,7 +41,8 @@ impl SqliteDatabase {
     /// See [`OpenError`].
     pub async fn open(file: DatabaseFile, readers: u32) -> Result<Self, OpenError> {
         schema::migrate(&file).await?;
-        let (writer, readers) = (file.writer().await?, file.readers(readers).await?);
+        let writer = file.writer().await?;
+        let readers = file.readers(readers).await?;
         // A file may be an older copy of itself: what was cached before it was opened is not
         // trusted.
         let random =
@@ -65,9 +66,8 @@ impl SqliteDatabase {
     /// Returns the key that signs what shared caches keep, the same for all nodes of this database:
     /// made by a migration, at random.
     ///
-    /// # Errors
-    /// [`PortError::Unavailable`] if the database did not answer; [`PortError::Corrupt`] if the key
-    /// is gone.
+    /// # Errors [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
+    /// if the key is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);
         let values =
@@ -176,7 +176,7 @@ pub(crate) async fn bounded<T>(
     }
 }
 
-/// Waits for a statement that writes: without an answer, it is unknown whether it did.
+/// Waits for a statement that writes: without a response, it is unknown whether it did.
 async fn bounded_write<T>(
     statement: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, PortError> {

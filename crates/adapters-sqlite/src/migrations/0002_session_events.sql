@@ -1,5 +1,5 @@
 -- The event outbox. Triggers write it, so that every change of a session writes its event in the
--- same transaction, whatever statement makes the change. An id is never used again (AUTOINCREMENT),
+-- same transaction, for any statement that makes it. An id is never used again (AUTOINCREMENT),
 -- and is the event's position in the feed.
 CREATE TABLE session_events (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,

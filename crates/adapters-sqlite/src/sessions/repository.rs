@@ -69,7 +69,7 @@ impl SqliteSessionRepository {
     }
 
     /// Runs a statement that revokes sessions: [`REVOKE`], and which ones.
-    async fn end(
+    async fn revoke_where(
         &self,
         which: &str,
         revocation: &Revocation,
@@ -118,7 +118,8 @@ impl SessionRepository for SqliteSessionRepository {
     }
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
-        let (user_id, now) = (listing.user_id.0, listing.now.timestamp_micros());
+        let user_id = listing.user_id.0;
+        let now = listing.now.timestamp_micros();
         let mut page = Entity::find().filter(Column::UserId.eq(user_id));
         if listing.active_only {
             page = page.filter(Column::RevokedAt.is_null()).filter(Expr::col("ends_at").gt(now));
@@ -183,7 +184,8 @@ impl SessionRepository for SqliteSessionRepository {
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
         // Digits and an address need no escaping.
         let item = |touch: &Touch| {
-            let (id, first) = (touch.session_id.0.simple(), touch.first_at.timestamp_micros());
+            let id = touch.session_id.0.simple();
+            let first = touch.first_at.timestamp_micros();
             let address =
                 touch.ip_address.map_or("null".to_owned(), |address| format!("\"{address}\""));
             format!("[\"{id}\",{first},{},{address}]", touch.last_at.timestamp_micros())
@@ -206,13 +208,13 @@ impl SessionRepository for SqliteSessionRepository {
         session_ids: &[SessionId],
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
-        let mut all_ended = Vec::new();
+        let mut all_revoked = Vec::new();
         for ids in session_ids.chunks(CHUNK) {
             let which = format!("id IN ({})", placeholders(ids.len()));
             let ids: Vec<Value> = ids.iter().map(|id| id.0.into()).collect();
-            all_ended.extend(self.end(&which, revocation, ids).await?);
+            all_revoked.extend(self.revoke_where(&which, revocation, ids).await?);
         }
-        Ok(all_ended)
+        Ok(all_revoked)
     }
 
     async fn revoke_all_of_user(
@@ -225,7 +227,11 @@ impl SessionRepository for SqliteSessionRepository {
         let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND \
             revoked_at IS NULL ORDER BY id LIMIT ?)";
         let revoked = self
-            .end(which, revocation, [user_id.0.into(), except.map(|id| id.0).into(), limit.into()])
+            .revoke_where(
+                which,
+                revocation,
+                [user_id.0.into(), except.map(|id| id.0).into(), limit.into()],
+            )
             .await?;
         self.database
             .execute("INSERT INTO revocation_log (user_id) VALUES (?)", [user_id.0.into()])
@@ -241,8 +247,9 @@ impl SessionRepository for SqliteSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let which = "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS \
             NULL ORDER BY id LIMIT ?)";
-        let mut revoked =
-            self.end(which, revocation, [after.map(|id| id.0).into(), limit.into()]).await?;
+        let mut revoked = self
+            .revoke_where(which, revocation, [after.map(|id| id.0).into(), limit.into()])
+            .await?;
         if after.is_none() {
             self.database.execute("INSERT INTO revocation_log DEFAULT VALUES", []).await?;
         }
@@ -258,7 +265,8 @@ async fn insert(
 ) -> Result<Insertion, DbErr> {
     let mut evicted = Vec::new();
     if let Some(limit) = limit {
-        let (user_id, now) = (session.user_id.0, session.created_at.timestamp_micros());
+        let user_id = session.user_id.0;
+        let now = session.created_at.timestamp_micros();
         let live = statement(LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
         let live = transaction
             .query_all_raw(live)

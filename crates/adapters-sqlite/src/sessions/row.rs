@@ -121,7 +121,8 @@ pub(crate) const COLUMN_COUNT: usize = 22;
 /// Returns a session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
-    let (device, revocation) = (session.device.as_ref(), session.revocation.as_deref());
+    let device = session.device.as_ref();
+    let revocation = session.revocation.as_deref();
     [
         session.id.0.into(),
         session.user_id.0.into(),

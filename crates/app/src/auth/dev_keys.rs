@@ -90,7 +90,9 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 /// Refuses a key that another user can have chosen, or can read: it would be their key.
 fn refuse_others(file: &File, path: &Path) -> Result<()> {
     let metadata = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
-    let (shown, owner, own) = (path.display(), metadata.uid(), rustix::process::geteuid().as_raw());
+    let shown = path.display();
+    let owner = metadata.uid();
+    let own = rustix::process::geteuid().as_raw();
     if !metadata.is_file() {
         bail!("{shown} is no file");
     }

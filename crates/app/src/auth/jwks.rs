@@ -134,12 +134,12 @@ impl RemoteJwks {
             let remote = self.clone();
             async move { remote.refresh(interval).await }
         });
-        let has_answered = tokio::time::timeout(REQUEST_WAIT, refresh)
+        let has_responded = tokio::time::timeout(REQUEST_WAIT, refresh)
             .await
             .is_ok_and(|joined| joined.unwrap_or(false));
         // A key that is unknown here may be the issuer's newest: without its response it is not
         // known.
-        self.present().filter(|present| has_answered || fits(present))
+        self.present().filter(|present| has_responded || fits(present))
     }
 
     /// Returns the present keys, if they may be used.
@@ -152,7 +152,7 @@ impl RemoteJwks {
     /// operator's `doctor`.
     ///
     /// # Errors
-    /// If the issuer does not answer, or with something else.
+    /// If the issuer does not respond, or with something else.
     pub async fn fetch(&self) -> Result<KeySet> {
         self.download().await
     }
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     /// A token issuer that publishes one Ed25519 key under this id, no key if the id is "-", or
-    /// that answers 503 if it is empty.
+    /// that responds with 503 if it is empty.
     struct Issuer {
         key_id: Arc<std::sync::Mutex<String>>,
         fetches: Arc<AtomicUsize>,
@@ -250,16 +250,15 @@ mod tests {
             let remote =
                 RemoteJwks::new(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
             let issuer = Self { key_id: Arc::default(), fetches: Arc::default() };
-            let (key_id, fetches) = (issuer.key_id.clone(), issuer.fetches.clone());
+            let key_id = issuer.key_id.clone();
+            let fetches = issuer.fetches.clone();
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     let mut stream = stream.unwrap();
                     fetches.fetch_add(1, Ordering::SeqCst);
                     let _ = stream.read(&mut [0; 4096]);
-                    let (id, x) = (
-                        key_id.lock().unwrap().clone(),
-                        "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-                    );
+                    let id = key_id.lock().unwrap().clone();
+                    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
                     let status = if id.is_empty() { "503 Service Unavailable" } else { "200 OK" };
                     let kind = if id == "-" { "oct" } else { "OKP" };
                     let body =
@@ -345,10 +344,8 @@ mod tests {
         issuer.publish("only");
         assert_eq!(has(&remote, "only").await, Some(true));
         issuer.publish("");
-        let (reloaded, elsewhere) = (
-            RemoteJwks::new(remote.0.url.clone()).unwrap(),
-            RemoteJwks::new("http://127.0.0.1:1/".to_owned()).unwrap(),
-        );
+        let reloaded = RemoteJwks::new(remote.0.url.clone()).unwrap();
+        let elsewhere = RemoteJwks::new("http://127.0.0.1:1/".to_owned()).unwrap();
         reloaded.adopt(&remote);
         elsewhere.adopt(&remote);
         assert_eq!(has(&reloaded, "only").await, Some(true));

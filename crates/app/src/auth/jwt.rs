@@ -109,7 +109,8 @@ impl Issuer {
         token: &str,
         header: &Header,
     ) -> Result<(Claims, Option<u64>), TokenError> {
-        let (algorithm, key_id) = (header.alg, header.kid.as_deref());
+        let algorithm = header.alg;
+        let key_id = header.kid.as_deref();
         match algorithm {
             Algorithm::HS256 => {
                 let secret = self.secret.as_ref().ok_or(Refusal::Algorithm)?;
@@ -202,7 +203,7 @@ impl TokenVerifier {
         self.verified.recall(token, self.clock.now(), is_current)
     }
 
-    /// Returns whose token this is. Nothing in it is believed before the signature is verified, but
+    /// Returns whose token this is. Nothing in it is trusted before the signature is verified, but
     /// the choice of the issuer and the key.
     ///
     /// # Errors
@@ -262,7 +263,7 @@ fn tried(
 }
 
 /// Returns the claims if the key verifies the signature. What they say is checked by the caller, so
-/// that each mistake has its own name, and times by the Clock port.
+/// that each error has its own name, and times by the Clock port.
 fn verified_claims(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Claims> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();

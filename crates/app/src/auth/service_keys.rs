@@ -18,7 +18,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Returns the word in the configuration, and in what a caller without it is answered.
+    /// Returns the word in the configuration, and in what a caller without it is served.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",

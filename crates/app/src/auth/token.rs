@@ -17,7 +17,7 @@ pub struct VerifiedToken {
 /// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// It is no good. The reason is for operators; callers are given one and the same answer.
+    /// It is no good. The reason is for operators; callers are given one and the same response.
     #[error("{0}")]
     Refused(Refusal),
     /// It could not be found out: there are no keys to verify it with, for now.

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn token_is_cached_until_it_expires() {
-        let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
+        let tokens = VerifiedTokens::default();
+        let now = fixtures::now();
         tokens.insert("one", verified(), validity(None));
         let recall = |token: &str, seconds| {
             tokens.recall(token, now + TimeDelta::seconds(seconds), |_| false)
@@ -137,7 +138,8 @@ mod tests {
 
     #[test]
     fn token_is_verified_again_after_the_issuers_keys_have_changed() {
-        let (tokens, now) = (VerifiedTokens::default(), fixtures::now());
+        let tokens = VerifiedTokens::default();
+        let now = fixtures::now();
         let first = Publication { issuer: 3, number: 1 };
         tokens.insert("one", verified(), validity(Some(first)));
         assert_eq!(tokens.recall("one", now, |publication| publication == first), Some(verified()));

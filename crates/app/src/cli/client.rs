@@ -14,7 +14,7 @@ use crate::composition::credentials;
 use crate::config::Settings;
 use crate::loopback::is_loopback;
 
-/// How long a node may take to answer what it answers at once.
+/// How long a node may take to respond where it does not wait.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl Client {
     /// Sends a request, and returns the JSON that came back; null, if nothing did.
     ///
     /// # Errors
-    /// If the node does not answer within [`TIMEOUT`], or refuses.
+    /// If the node does not respond within [`TIMEOUT`], or refuses.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -108,7 +108,7 @@ impl Client {
             return Ok(Value::Null);
         }
         if response.status().is_success() {
-            return response.json().await.context("the node's answer is no JSON");
+            return response.json().await.context("the node's response is no JSON");
         }
         Err(refusal(response).await)
     }
@@ -125,12 +125,12 @@ impl Client {
             error if error.is_timeout() => {
                 let seconds = TIMEOUT.as_secs();
                 anyhow!(
-                    "the node at {base} did not answer within {seconds} seconds; what was asked \
+                    "the node at {base} did not respond within {seconds} seconds; what was asked \
                         may yet be done"
                 )
             }
             _ => anyhow!(
-                "no sessiond answers at {base}: start one with `sessiond serve`, or name another \
+                "no sessiond responds at {base}: start one with `sessiond serve`, or name another \
                     with --url"
             ),
         }
@@ -144,7 +144,7 @@ async fn refusal(response: Response) -> anyhow::Error {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut message = match &problem["code"] {
         Value::String(code) => format!("{code}: {}", text(&problem["title"])),
-        _ => format!("the node answered {status}"),
+        _ => format!("the node responded with {status}"),
     };
     for error in problem["errors"].as_array().into_iter().flatten() {
         message.push_str(&format!("; {}: {}", text(&error["field"]), text(&error["message"])));

@@ -151,7 +151,7 @@ async fn caches(settings: &Settings) -> Check {
             .await
     };
     let Ok(readiness) = asked.await else {
-        return Check::ok(NAME, format!("no node answers at {address}"));
+        return Check::ok(NAME, format!("no node responds at {address}"));
     };
     let why = match readiness["cached_sessions"].as_str() {
         Some("used") => return Check::ok(NAME, format!("used by the node at {address}")),
@@ -166,7 +166,7 @@ async fn caches(settings: &Settings) -> Check {
                 pruned by direct SQL?"
         }
         Some("revoked") => {
-            "sessions are revoked faster than they are read, or all users' were a moment ago"
+            "sessions are revoked faster than they are read, or all users' have just been"
         }
         _ => return Check::ok(NAME, format!("the node at {address} does not say")),
     };
@@ -194,7 +194,7 @@ async fn token_keys(settings: &Settings) -> Vec<Check> {
                 checks.push(Check::failed(
                     NAME,
                     format!(
-                        "{name}: set issuer and audience, or whatever the keys at jwks_url \
+                        "{name}: set issuer and audience, or every token that keys at jwks_url \
                         sign is accepted, ID tokens too"
                     ),
                 ));

@@ -60,15 +60,14 @@ impl Greeting<'_> {
         text
     }
 
-    /// Lines that work as they are, in whatever directory they are pasted.
+    /// Lines that work as they are, in any directory that they are pasted in.
     fn first_steps(&self, dev_keys: &DevKeys) -> String {
         let sessiond = std::env::current_exe().unwrap_or_else(|_| "sessiond".into());
-        let (sessiond, secret, key) = (
-            quoted(&sessiond),
-            quoted(&dev_keys.token_secret_path()),
-            quoted(&dev_keys.service_key_path()),
-        );
-        let (public, service) = (self.public_addr, self.service_addr);
+        let sessiond = quoted(&sessiond);
+        let secret = quoted(&dev_keys.token_secret_path());
+        let key = quoted(&dev_keys.service_key_path());
+        let public = self.public_addr;
+        let service = self.service_addr;
         format!(
             r#"
 Create a session and read it, in another terminal:

@@ -58,7 +58,7 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
             "read": imported.read,
             "new": imported.new,
             "never_expired": imported.never_expired,
-            "over_at_birth": imported.over_at_birth,
+            "expired_on_import": imported.expired_on_import,
         });
         return print(&format!("{}\n", serde_json::to_string_pretty(&text)?));
     }
@@ -72,10 +72,10 @@ pub(super) async fn run(command: ImportCommand, settings: &Settings) -> Result<(
             imported.never_expired
         ));
     }
-    if imported.over_at_birth > 0 {
+    if imported.expired_on_import > 0 {
         text.push_str(&format!(
             "expired on import, before they began there: {}\n",
-            imported.over_at_birth
+            imported.expired_on_import
         ));
     }
     print(&text)

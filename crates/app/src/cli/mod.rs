@@ -43,7 +43,7 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and exit
     Migrate,
-    /// Create, read, list and end sessions on a running node
+    /// Create, read, list and revoke sessions on a running node
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Show the event feed: who revoked which session, when and why

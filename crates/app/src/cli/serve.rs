@@ -49,7 +49,8 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     let mut node = Node::connect(&settings).await?;
     let public = bind("server.listen", settings.listen).await?;
     let service = bind("server.service_listen", settings.service_listen).await?;
-    let (public_addr, service_addr) = (public.local_addr()?, service.local_addr()?);
+    let public_addr = public.local_addr()?;
+    let service_addr = service.local_addr()?;
     // Last: a start that has failed must not leave keys behind that no node knows.
     let credentials = credentials::credentials(&settings)?;
 
@@ -194,7 +195,8 @@ async fn start_background(
     if let Err(error) = background.poll().await {
         tracing::debug!(%error, "cannot poll the revocation log yet");
     }
-    let (health, stop) = (node.health.clone(), signals.stop.clone());
+    let health = node.health.clone();
+    let stop = signals.stop.clone();
     let shutdown = application::shutdown(async move { served.cancelled().await });
     Ok(tokio::spawn(async move {
         let result = background.run(intervals, shutdown, tokio::spawn).await;

@@ -181,7 +181,7 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
         }
         SessionCommand::RevokeAll { user, yes: _, except, reason, node } => {
             let client = Client::new(node.url, settings)?;
-            let answer = match user {
+            let response = match user {
                 Some(user) => {
                     let body = fields([
                         ("reason", reason),
@@ -199,9 +199,9 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
                 }
             };
             if node.json {
-                return print(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
+                return print(&format!("{}\n", serde_json::to_string_pretty(&response)?));
             }
-            print(&format!("sessions revoked: {}\n", answer["revoked_count"]))
+            print(&format!("sessions revoked: {}\n", response["revoked_count"]))
         }
     }
 }

@@ -73,10 +73,8 @@ pub(super) async fn run(command: TokenCommand, settings: &Settings) -> Result<Ex
 async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
     let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
     if let Ok(data) = insecure_decode::<Map<String, Value>>(token) {
-        let (header, claims) = (
-            serde_json::to_string_pretty(&data.header)?,
-            serde_json::to_string_pretty(&data.claims)?,
-        );
+        let header = serde_json::to_string_pretty(&data.header)?;
+        let claims = serde_json::to_string_pretty(&data.claims)?;
         print(&format!("header {header}\nclaims {claims}\n"))?;
     }
     let verified = credentials::token_verifier(settings)?.verify(token).await;

@@ -106,7 +106,7 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
     Ok(issuer)
 }
 
-/// Reads a JWK Set that has keys in it: one without is a mistake where a person has written it.
+/// Reads a JWK Set that has keys in it: one without is an error where an operator has written it.
 ///
 /// # Errors
 /// If it cannot be read, or has no key that can be used.

@@ -76,18 +76,19 @@ pub async fn inspect_store(settings: &Settings) -> Result<StoreInspection> {
 /// know.
 ///
 /// # Errors
-/// If one is refused, or not answered.
+/// If one is refused, or gets no response.
 pub async fn inspect_cache(settings: &Settings) -> Result<&'static str> {
     let Some(url) = &settings.cache.url else { return Ok("not configured") };
     // Nothing of it is read, so any key will do.
-    let (prefix, clock) = (&settings.cache.key_prefix, Arc::new(SystemClock));
+    let prefix = &settings.cache.key_prefix;
+    let clock = Arc::new(SystemClock);
     let cache = RedisSessionCache::open(url.expose_secret(), prefix, &[0; 32], clock).await?;
     let rights = cache.inspect().await;
     cache.close().await;
     match rights {
-        Ok(rights) if rights.mget => Ok("answers GET, MGET, SET and UNLINK"),
+        Ok(rights) if rights.mget => Ok("serves GET, MGET, SET and UNLINK"),
         Ok(_) => Ok(
-            "answers GET, SET and UNLINK; MGET is refused, and concurrent reads are slower for it",
+            "serves GET, SET and UNLINK; MGET is refused, and concurrent reads are slower for it",
         ),
         Err(error) => {
             let source = error.source().map(ToString::to_string).unwrap_or_default();

@@ -27,7 +27,7 @@ pub struct Node {
     pub background: Option<Background>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Whether the dependencies answer.
+    /// Whether the dependencies respond.
     pub health: Arc<Health>,
     /// Where sessions are stored, in words.
     pub store_description: String,

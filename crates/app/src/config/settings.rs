@@ -150,7 +150,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn settings(&self, values: &Values) -> Option<Settings> {
         const ADDRESS: &str = "must be an address and a port, such as 127.0.0.1:8080";
-        // Each is read, whatever was wrong with the ones before.
+        // Each is read, also after an error in one before.
         let listen = self.parse("server.listen", ADDRESS);
         let service_listen = self.parse("server.service_listen", ADDRESS);
         let shutdown_delay = self.duration("server.shutdown_delay", "0s", "10m");

@@ -160,7 +160,8 @@ impl Values {
                     let hint = nearest(&name)
                         .and_then(|key| key.strip_prefix(ISSUER))
                         .map(|key| format!("did you mean {key}?"));
-                    let (name, origin) = (format!("auth.issuers.{field}"), origin.to_owned());
+                    let name = format!("auth.issuers.{field}");
+                    let origin = origin.to_owned();
                     self.errors.push(ConfigError::Unknown { name, origin, hint });
                 }
             }
@@ -178,7 +179,8 @@ impl Values {
             return;
         }
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let (name, origin) = (name.to_owned(), origin.to_owned());
+            let name = name.to_owned();
+            let origin = origin.to_owned();
             let hint = hint(&name, &origin);
             self.errors.push(ConfigError::Unknown { name, origin, hint });
             return;

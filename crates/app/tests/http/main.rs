@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod allocations;
+mod fixture;
 mod input;
-mod life;
+mod lifecycle;
 mod public;
 mod routes;
 mod service;
-mod setting;

@@ -8,7 +8,7 @@ use serde_json::json;
 use testkit::fixtures;
 use uuid::Uuid;
 
-use crate::setting::{Answer, Setting, bearer, bearer_of};
+use crate::fixture::{Fixture, Reply, bearer, bearer_of};
 
 /// Two sessions of one user, and one of another's.
 struct Sessions {
@@ -17,17 +17,17 @@ struct Sessions {
     strangers: Session,
 }
 
-async fn setting() -> (Setting, Sessions) {
-    let setting = Setting::new();
+async fn fixture() -> (Fixture, Sessions) {
+    let fixture = Fixture::new();
     let sessions = Sessions {
         own: fixtures::session(),
         other_device: fixtures::session_number(2),
         strangers: Session { user_id: fixtures::another_user(), ..fixtures::session_number(3) },
     };
     for session in [&sessions.own, &sessions.other_device, &sessions.strangers] {
-        setting.store(session).await;
+        fixture.store(session).await;
     }
-    (setting, sessions)
+    (fixture, sessions)
 }
 
 fn path(session: &Session) -> String {
@@ -36,13 +36,13 @@ fn path(session: &Session) -> String {
 
 #[tokio::test]
 async fn the_owner_reads_every_field() {
-    let (setting, sessions) = setting().await;
-    let answer = setting.get_in(&sessions.own, &path(&sessions.own)).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), "application/json");
-    assert_eq!(answer.header("cache-control"), "no-store");
+    let (fixture, sessions) = fixture().await;
+    let response = fixture.get_in(&sessions.own, &path(&sessions.own)).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "application/json");
+    assert_eq!(response.header("cache-control"), "no-store");
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({
             "id": "01900000-0000-7000-8000-000000000001",
             "user_id": "01900000-0000-4000-8000-0000000000aa",
@@ -66,20 +66,20 @@ async fn the_owner_reads_every_field() {
 
 #[tokio::test]
 async fn current_is_the_callers_own_session() {
-    let (setting, sessions) = setting().await;
-    let current = setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
-    let by_id = setting.get_in(&sessions.own, &path(&sessions.own)).await;
+    let (fixture, sessions) = fixture().await;
+    let current = fixture.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    let by_id = fixture.get_in(&sessions.own, &path(&sessions.own)).await;
     assert_eq!((current.status.as_u16(), current.json()), (200, by_id.json()));
 
-    let other = setting.get_in(&sessions.own, &path(&sessions.other_device)).await;
+    let other = fixture.get_in(&sessions.own, &path(&sessions.other_device)).await;
     assert_eq!(other.json()["is_current"], false);
 }
 
 #[tokio::test]
-async fn cache_status_names_the_layer_of_the_answered_session() {
-    let (setting, sessions) = setting().await;
+async fn cache_status_names_the_layer_of_the_returned_session() {
+    let (fixture, sessions) = fixture().await;
     let layer = async |session: &Session| -> String {
-        setting.get_in(&sessions.own, &path(session)).await.header("cache-status").to_owned()
+        fixture.get_in(&sessions.own, &path(session)).await.header("cache-status").to_owned()
     };
     assert_eq!(layer(&sessions.own).await, "sessiond; fwd=miss; detail=database");
     assert_eq!(layer(&sessions.own).await, "sessiond; hit; detail=near");
@@ -88,26 +88,26 @@ async fn cache_status_names_the_layer_of_the_answered_session() {
 }
 
 #[tokio::test]
-async fn anothers_session_and_no_session_are_the_same_answer_to_the_byte() {
-    let (setting, sessions) = setting().await;
-    let comparable = |mut answer: Answer| {
-        assert!(answer.headers.remove("x-request-id").is_some());
-        (answer.status, answer.headers, answer.bytes)
+async fn anothers_session_and_no_session_are_the_same_response_to_the_byte() {
+    let (fixture, sessions) = fixture().await;
+    let comparable = |mut response: Reply| {
+        assert!(response.headers.remove("x-request-id").is_some());
+        (response.status, response.headers, response.bytes)
     };
     let unknown = Session { id: fixtures::session_number(404).id, ..fixtures::session() };
     for _ in 0..2 {
-        let anothers = setting.get_in(&sessions.own, &path(&sessions.strangers)).await;
+        let anothers = fixture.get_in(&sessions.own, &path(&sessions.strangers)).await;
         assert_eq!(anothers.problem(), (404, "session_not_found".into()));
-        let none = setting.get_in(&sessions.own, &path(&unknown)).await;
+        let none = fixture.get_in(&sessions.own, &path(&unknown)).await;
         assert_eq!(comparable(anothers), comparable(none));
         // Its owner having read it, so that it is cached, makes no difference.
-        setting.get_in(&sessions.strangers, &path(&sessions.strangers)).await;
+        fixture.get_in(&sessions.strangers, &path(&sessions.strangers)).await;
     }
 }
 
 #[tokio::test]
 async fn terminated_session_of_ones_own_is_shown_with_its_status() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     let at = fixtures::now() - TimeDelta::days(1);
     let revoked = Session {
         revocation: Some(Revocation { at, reason: Some("lost phone".into()), actor: None }.into()),
@@ -115,54 +115,54 @@ async fn terminated_session_of_ones_own_is_shown_with_its_status() {
     };
     let expired =
         Session { created_at: at, expires_at: fixtures::now(), ..fixtures::session_number(11) };
-    setting.store(&revoked).await;
-    setting.store(&expired).await;
+    fixture.store(&revoked).await;
+    fixture.store(&expired).await;
 
-    let body = setting.get_in(&sessions.own, &path(&revoked)).await.json();
+    let body = fixture.get_in(&sessions.own, &path(&revoked)).await.json();
     assert_eq!((&body["status"], &body["is_revoked"]), (&json!("revoked"), &json!(true)));
     assert_eq!(body["revoked_at"], "2026-01-01T03:04:05.123456Z");
     assert_eq!(body["revoked_reason"], "lost phone");
-    let body = setting.get_in(&sessions.own, &path(&expired)).await.json();
+    let body = fixture.get_in(&sessions.own, &path(&expired)).await.json();
     assert_eq!((&body["status"], &body["is_revoked"]), (&json!("expired"), &json!(false)));
 }
 
 #[tokio::test]
 async fn caller_whose_own_session_is_terminated_gets_session_ended_on_every_route() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     let revocation = Some(Revocation { at: fixtures::now(), reason: None, actor: None }.into());
     let revoked = Session { revocation, ..fixtures::session_number(10) };
-    setting.store(&revoked).await;
+    fixture.store(&revoked).await;
     let user = sessions.own.user_id;
     for sid in [revoked.id, sessions.strangers.id, fixtures::session_number(404).id] {
         for path in [path(&sessions.own), "/api/v1/sessions/current".into()] {
-            let answer = setting.get(&path, Some(&bearer(user, sid))).await;
-            assert_eq!(answer.problem(), (401, "session_ended".into()));
-            assert_eq!(answer.header("www-authenticate"), "Bearer error=\"invalid_token\"");
+            let response = fixture.get(&path, Some(&bearer(user, sid))).await;
+            assert_eq!(response.problem(), (401, "session_ended".into()));
+            assert_eq!(response.header("www-authenticate"), "Bearer error=\"invalid_token\"");
         }
     }
 }
 
 #[tokio::test]
 async fn cached_session_expires_too() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let session =
         Session { expires_at: fixtures::now() + TimeDelta::milliseconds(2), ..fixtures::session() };
-    setting.store(&session).await;
-    let status = async || setting.get_in(&session, "/api/v1/sessions/current").await;
+    fixture.store(&session).await;
+    let status = async || fixture.get_in(&session, "/api/v1/sessions/current").await;
     assert_eq!(status().await.header("cache-status"), "sessiond; fwd=miss; detail=database");
-    setting.clock.advance(TimeDelta::milliseconds(1));
+    fixture.clock.advance(TimeDelta::milliseconds(1));
     let last = status().await;
     assert_eq!(
         (last.status.as_u16(), last.header("cache-status")),
         (200, "sessiond; hit; detail=near")
     );
-    setting.clock.advance(TimeDelta::milliseconds(1));
+    fixture.clock.advance(TimeDelta::milliseconds(1));
     assert_eq!(status().await.problem(), (401, "session_ended".into()));
 }
 
 #[tokio::test]
 async fn request_without_a_good_token_is_unauthenticated() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     let session = &sessions.own;
     let claims = |sid: serde_json::Value, exp: i64| {
         bearer_of(&json!({
@@ -187,74 +187,74 @@ async fn request_without_a_good_token_is_unauthenticated() {
     for header in headers {
         // The caller is authenticated before the request is examined.
         for path in [path(session), "/api/v1/sessions/not-a-uuid".into()] {
-            let answer = setting.get(&path, header.as_deref()).await;
-            assert_eq!(answer.problem(), (401, "unauthenticated".into()), "{header:?}");
+            let response = fixture.get(&path, header.as_deref()).await;
+            assert_eq!(response.problem(), (401, "unauthenticated".into()), "{header:?}");
             // RFC 6750 section 3.1: no error where nothing was presented.
             let is_token = header.as_ref().is_some_and(|value| value.starts_with("Bearer "));
             let challenge = if is_token { "Bearer error=\"invalid_token\"" } else { "Bearer" };
-            assert_eq!(answer.header("www-authenticate"), challenge, "{header:?}");
+            assert_eq!(response.header("www-authenticate"), challenge, "{header:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_malformed_id_is_a_bad_request_that_names_the_field() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     for id in [
         "not-a-uuid",
         "019000000000700080000000000000001",
         "%00",
         "01900000-0000-7000-8000-00000000000g",
     ] {
-        let answer = setting.get_in(&sessions.own, &format!("/api/v1/sessions/{id}")).await;
-        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{id}");
-        assert_eq!(answer.bad_field(), "id");
+        let response = fixture.get_in(&sessions.own, &format!("/api/v1/sessions/{id}")).await;
+        assert_eq!(response.problem(), (400, "invalid_request".into()), "{id}");
+        assert_eq!(response.bad_field(), "id");
     }
 }
 
 #[tokio::test]
 async fn a_dead_database_is_unavailable_and_never_logged_out_or_not_found() {
-    let (setting, sessions) = setting().await;
-    setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
-    setting.take_database_down();
+    let (fixture, sessions) = fixture().await;
+    fixture.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    fixture.take_database_down();
 
     // What is cached is still served; what is not is neither 401 nor 404.
-    assert_eq!(setting.get_in(&sessions.own, "/api/v1/sessions/current").await.status, 200);
+    assert_eq!(fixture.get_in(&sessions.own, "/api/v1/sessions/current").await.status, 200);
     for (session, path) in [
         (&sessions.own, path(&sessions.other_device)),
         (&sessions.own, path(&fixtures::session_number(404))),
         (&sessions.strangers, "/api/v1/sessions/current".into()),
     ] {
-        let answer = setting.get_in(session, &path).await;
-        assert_eq!(answer.problem(), (503, "dependency_unavailable".into()));
-        assert_eq!(answer.header("retry-after"), "1");
+        let response = fixture.get_in(session, &path).await;
+        assert_eq!(response.problem(), (503, "dependency_unavailable".into()));
+        assert_eq!(response.header("retry-after"), "1");
     }
 }
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems_too() {
-    let (setting, _) = setting().await;
+    let (fixture, _) = fixture().await;
     for path in ["/", "/api", "/api/v1/sessions/a/b", "/metrics", "/readyz", "/service/v1/sessions"]
     {
-        assert_eq!(setting.get(path, None).await.problem(), (404, "not_found".into()), "{path}");
+        assert_eq!(fixture.get(path, None).await.problem(), (404, "not_found".into()), "{path}");
     }
     for method in [Method::PUT, Method::POST, Method::TRACE] {
         let request = Request::builder().method(&method).uri("/api/v1/sessions/current");
-        let answer = setting.public(request.body(Body::empty()).unwrap()).await;
-        assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{method}");
-        assert_eq!(answer.header("allow"), "GET,HEAD,PATCH,DELETE");
+        let response = fixture.public(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.problem(), (405, "method_not_allowed".into()), "{method}");
+        assert_eq!(response.header("allow"), "GET,HEAD,PATCH,DELETE");
     }
 }
 
 #[tokio::test]
 async fn a_backends_plain_request_id_is_kept_and_any_other_replaced() {
-    let (setting, _) = setting().await;
+    let (fixture, _) = fixture().await;
     let request =
         |id: &str| Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
     let with =
-        async |id: &str| setting.service(request(id)).await.header("x-request-id").to_owned();
+        async |id: &str| fixture.service(request(id)).await.header("x-request-id").to_owned();
     // An end user does not choose what operators find in their logs.
-    let of_user = setting.public(request("edge-7.42_a")).await.header("x-request-id").to_owned();
+    let of_user = fixture.public(request("edge-7.42_a")).await.header("x-request-id").to_owned();
     assert!(Uuid::parse_str(&of_user).is_ok(), "{of_user}");
     assert_eq!(with("edge-7.42_a").await, "edge-7.42_a");
     for id in ["", "two words", "{\"a\":1}", &"x".repeat(65)] {
@@ -265,85 +265,85 @@ async fn a_backends_plain_request_id_is_kept_and_any_other_replaced() {
 
 #[tokio::test]
 async fn nil_user_is_refused() {
-    let (setting, sessions) = setting().await;
-    let answer = setting
+    let (fixture, sessions) = fixture().await;
+    let response = fixture
         .get(&path(&sessions.own), Some(&bearer(UserId(Uuid::nil()), sessions.own.id)))
         .await;
-    assert_eq!(answer.problem(), (401, "session_ended".into()));
+    assert_eq!(response.problem(), (401, "session_ended".into()));
 }
 
-async fn status(setting: &Setting, asker: &Session, session: &Session) -> String {
-    setting.get_in(asker, &path(session)).await.json()["status"].as_str().unwrap().to_owned()
+async fn status(fixture: &Fixture, asker: &Session, session: &Session) -> String {
+    fixture.get_in(asker, &path(session)).await.json()["status"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn signing_out_a_device_revokes_it_at_once_and_again_is_no_error() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     // Both are in the cache.
-    setting.get_in(&sessions.own, &path(&sessions.other_device)).await;
-    let answer = setting
+    fixture.get_in(&sessions.own, &path(&sessions.other_device)).await;
+    let response = fixture
         .delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "lost phone"}"#)
         .await;
-    assert_eq!((answer.status.as_u16(), answer.bytes.len()), (204, 0));
-    let body = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
+    assert_eq!((response.status.as_u16(), response.bytes.len()), (204, 0));
+    let body = fixture.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
     assert_eq!(
         (&body["status"], &body["revoked_reason"]),
         (&json!("revoked"), &json!("lost phone"))
     );
     assert_eq!(body["revoked_at"], "2026-01-02T03:04:05.123456Z");
-    let gone = setting.get_in(&sessions.other_device, "/api/v1/sessions/current").await;
+    let gone = fixture.get_in(&sessions.other_device, "/api/v1/sessions/current").await;
     assert_eq!(gone.problem(), (401, "session_ended".into()));
 
-    setting.clock.advance(TimeDelta::hours(1));
-    let again = setting
+    fixture.clock.advance(TimeDelta::hours(1));
+    let again = fixture
         .delete_in(&sessions.own, &path(&sessions.other_device), r#"{"reason": "again"}"#)
         .await;
     assert_eq!(again.status, 204);
-    let after = setting.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
+    let after = fixture.get_in(&sessions.own, &path(&sessions.other_device)).await.json();
     assert_eq!(after, body);
-    assert_eq!(status(&setting, &sessions.own, &sessions.own).await, "live");
+    assert_eq!(status(&fixture, &sessions.own, &sessions.own).await, "live");
 }
 
 #[tokio::test]
 async fn logging_out_needs_no_body_and_no_id() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     let request = Request::delete("/api/v1/sessions/current")
         .header("authorization", bearer(sessions.own.user_id, sessions.own.id));
-    assert_eq!(setting.public(request.body(Body::empty()).unwrap()).await.status, 204);
-    let gone = setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    assert_eq!(fixture.public(request.body(Body::empty()).unwrap()).await.status, 204);
+    let gone = fixture.get_in(&sessions.own, "/api/v1/sessions/current").await;
     assert_eq!(gone.problem(), (401, "session_ended".into()));
-    assert_eq!(status(&setting, &sessions.other_device, &sessions.own).await, "revoked");
+    assert_eq!(status(&fixture, &sessions.other_device, &sessions.own).await, "revoked");
 }
 
 #[tokio::test]
 async fn signing_out_all_others_spares_this_one_and_other_people() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     for expected in [1, 0] {
-        let answer = setting.delete_in(&sessions.own, "/api/v1/sessions", "").await;
+        let response = fixture.delete_in(&sessions.own, "/api/v1/sessions", "").await;
         assert_eq!(
-            (answer.status.as_u16(), answer.json()),
+            (response.status.as_u16(), response.json()),
             (200, json!({ "revoked_count": expected }))
         );
     }
-    assert_eq!(status(&setting, &sessions.own, &sessions.own).await, "live");
-    assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "revoked");
-    assert_eq!(status(&setting, &sessions.strangers, &sessions.strangers).await, "live");
+    assert_eq!(status(&fixture, &sessions.own, &sessions.own).await, "live");
+    assert_eq!(status(&fixture, &sessions.own, &sessions.other_device).await, "revoked");
+    assert_eq!(status(&fixture, &sessions.strangers, &sessions.strangers).await, "live");
 }
 
 #[tokio::test]
 async fn stranger_revokes_nothing_and_learns_nothing() {
-    let (setting, sessions) = setting().await;
-    let anothers = setting.delete_in(&sessions.own, &path(&sessions.strangers), "{}").await;
+    let (fixture, sessions) = fixture().await;
+    let anothers = fixture.delete_in(&sessions.own, &path(&sessions.strangers), "{}").await;
     let unknown =
-        setting.delete_in(&sessions.own, &path(&fixtures::session_number(404)), "{}").await;
+        fixture.delete_in(&sessions.own, &path(&fixtures::session_number(404)), "{}").await;
     assert_eq!(anothers.problem(), (404, "session_not_found".into()));
     assert_eq!(anothers.bytes, unknown.bytes);
-    assert_eq!(status(&setting, &sessions.strangers, &sessions.strangers).await, "live");
+    assert_eq!(status(&fixture, &sessions.strangers, &sessions.strangers).await, "live");
 }
 
 #[tokio::test]
 async fn bad_reason_revokes_nothing() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     let long = json!({ "reason": "x".repeat(256) }).to_string();
     for (body, status, field) in [
         (long.as_str(), 422, "reason"),
@@ -357,27 +357,27 @@ async fn bad_reason_revokes_nothing() {
             "/api/v1/sessions".into(),
             "/api/v1/sessions/current".into(),
         ] {
-            let answer = setting.delete_in(&sessions.own, &path, body).await;
+            let response = fixture.delete_in(&sessions.own, &path, body).await;
             assert_eq!(
-                (answer.status.as_u16(), answer.bad_field().as_str()),
+                (response.status.as_u16(), response.bad_field().as_str()),
                 (status, field),
                 "{path} {body}"
             );
         }
     }
-    assert_eq!(status(&setting, &sessions.own, &sessions.other_device).await, "live");
+    assert_eq!(status(&fixture, &sessions.own, &sessions.other_device).await, "live");
 }
 
 #[tokio::test]
 async fn the_list_is_the_callers_own_newest_first_page_by_page() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     for n in 10..15 {
         let created_at = fixtures::now() + TimeDelta::seconds(n as i64);
-        setting.store(&Session { created_at, ..fixtures::session_number(n) }).await;
+        fixture.store(&Session { created_at, ..fixtures::session_number(n) }).await;
     }
-    setting.delete_in(&sessions.own, &path(&fixtures::session_number(12)), "{}").await;
+    fixture.delete_in(&sessions.own, &path(&fixtures::session_number(12)), "{}").await;
     let list = async |query: &str| {
-        setting.get_in(&sessions.own, &format!("/api/v1/sessions{query}")).await.json()
+        fixture.get_in(&sessions.own, &format!("/api/v1/sessions{query}")).await.json()
     };
 
     let whole = list("").await;
@@ -396,7 +396,8 @@ async fn the_list_is_the_callers_own_newest_first_page_by_page() {
     assert_eq!(ids(&[current[0].clone()]), [sessions.own.id.to_string()]);
     assert_eq!(current.len(), 1);
 
-    let (mut paged, mut query) = (Vec::new(), "?limit=3".to_owned());
+    let mut paged = Vec::new();
+    let mut query = "?limit=3".to_owned();
     loop {
         let page = list(&query).await;
         paged.extend(ids(page["sessions"].as_array().unwrap()));
@@ -419,7 +420,7 @@ async fn the_list_is_the_callers_own_newest_first_page_by_page() {
 
 #[tokio::test]
 async fn bad_list_parameters_are_named() {
-    let (setting, sessions) = setting().await;
+    let (fixture, sessions) = fixture().await;
     for (query, field) in [
         ("limit=0", "limit"),
         ("limit=201", "limit"),
@@ -428,9 +429,9 @@ async fn bad_list_parameters_are_named() {
         ("cursor=nonsense", "cursor"),
         ("page=2", "page"),
     ] {
-        let answer = setting.get_in(&sessions.own, &format!("/api/v1/sessions?{query}")).await;
+        let response = fixture.get_in(&sessions.own, &format!("/api/v1/sessions?{query}")).await;
         assert_eq!(
-            (answer.problem(), answer.bad_field().as_str()),
+            (response.problem(), response.bad_field().as_str()),
             ((400, "invalid_request".into()), field),
             "{query}"
         );
@@ -439,14 +440,14 @@ async fn bad_list_parameters_are_named() {
 
 #[tokio::test]
 async fn nothing_is_revoked_or_listed_while_the_database_is_down() {
-    let (setting, sessions) = setting().await;
-    setting.get_in(&sessions.own, "/api/v1/sessions/current").await;
-    setting.take_database_down();
-    for answer in [
-        setting.delete_in(&sessions.own, &path(&sessions.other_device), "").await,
-        setting.delete_in(&sessions.own, "/api/v1/sessions", "").await,
-        setting.get_in(&sessions.own, "/api/v1/sessions").await,
+    let (fixture, sessions) = fixture().await;
+    fixture.get_in(&sessions.own, "/api/v1/sessions/current").await;
+    fixture.take_database_down();
+    for response in [
+        fixture.delete_in(&sessions.own, &path(&sessions.other_device), "").await,
+        fixture.delete_in(&sessions.own, "/api/v1/sessions", "").await,
+        fixture.get_in(&sessions.own, "/api/v1/sessions").await,
     ] {
-        assert_eq!(answer.problem(), (503, "dependency_unavailable".into()));
+        assert_eq!(response.problem(), (503, "dependency_unavailable".into()));
     }
 }

@@ -9,7 +9,7 @@ use sessiond::http::public::paths as public_paths;
 use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
 use testkit::fixtures;
 
-use crate::setting::{Answer, SERVICE_KEY, Setting, bearer};
+use crate::fixture::{Fixture, Reply, SERVICE_KEY, bearer};
 
 /// A listener.
 #[derive(Clone, Copy)]
@@ -19,12 +19,12 @@ enum Listener {
 }
 
 async fn send(
-    setting: &Setting,
+    fixture: &Fixture,
     to: Listener,
     method: &str,
     path: &str,
     authorization: Option<&str>,
-) -> Answer {
+) -> Reply {
     let id = fixtures::session().id.to_string();
     let uri = path.replace("{id}", &id).replace("{user_id}", &id);
     let mut request = Request::builder().method(method).uri(uri);
@@ -33,31 +33,34 @@ async fn send(
     }
     let request = request.body(Body::empty()).unwrap();
     match to {
-        Listener::Public => setting.public(request).await,
-        Listener::Service => setting.service(request).await,
+        Listener::Public => fixture.public(request).await,
+        Listener::Service => fixture.service(request).await,
     }
 }
 
 /// The methods that a path has, as `Allow` says them for one that no path has.
-async fn methods(setting: &Setting, to: Listener, path: &str) -> Vec<String> {
-    let answer = send(setting, to, Method::TRACE.as_str(), path, None).await;
-    assert_eq!(answer.status, 405, "{path}");
-    answer.header("allow").split(',').map(|method| method.trim().to_owned()).collect()
+async fn methods(fixture: &Fixture, to: Listener, path: &str) -> Vec<String> {
+    let response = send(fixture, to, Method::TRACE.as_str(), path, None).await;
+    assert_eq!(response.status, 405, "{path}");
+    response.header("allow").split(',').map(|method| method.trim().to_owned()).collect()
 }
 
 #[tokio::test]
 async fn every_public_route_wants_a_token() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     for path in public_paths() {
-        for method in methods(&setting, Listener::Public, path).await {
+        for method in methods(&fixture, Listener::Public, path).await {
             for authorization in [None, Some("Basic YTpi"), Some("Bearer"), Some("Bearer nonsense")]
             {
-                let answer = send(&setting, Listener::Public, &method, path, authorization).await;
-                assert_eq!(answer.status, 401, "{method} {path} {authorization:?}");
-                assert!(answer.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
+                let response = send(&fixture, Listener::Public, &method, path, authorization).await;
+                assert_eq!(response.status, 401, "{method} {path} {authorization:?}");
+                assert!(
+                    response.header("www-authenticate").starts_with("Bearer"),
+                    "{method} {path}"
+                );
                 if method != "HEAD" {
                     assert_eq!(
-                        answer.problem(),
+                        response.problem(),
                         (401, "unauthenticated".into()),
                         "{method} {path}"
                     );
@@ -69,11 +72,11 @@ async fn every_public_route_wants_a_token() {
 
 #[tokio::test]
 async fn every_service_route_wants_a_known_key() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let session = fixtures::session();
     let users_token = bearer(session.user_id, session.id);
     for path in service_paths() {
-        for method in methods(&setting, Listener::Service, path).await {
+        for method in methods(&fixture, Listener::Service, path).await {
             for (authorization, expected) in [
                 (None, (401, "unauthenticated")),
                 (Some("Basic YTpi"), (401, "unauthenticated")),
@@ -81,11 +84,12 @@ async fn every_service_route_wants_a_known_key() {
                 (Some("Bearer wrong"), (403, "forbidden")),
                 (Some(users_token.as_str()), (403, "forbidden")),
             ] {
-                let answer = send(&setting, Listener::Service, &method, path, authorization).await;
-                assert_eq!(answer.status, expected.0, "{method} {path} {authorization:?}");
+                let response =
+                    send(&fixture, Listener::Service, &method, path, authorization).await;
+                assert_eq!(response.status, expected.0, "{method} {path} {authorization:?}");
                 if method != "HEAD" {
                     assert_eq!(
-                        answer.problem(),
+                        response.problem(),
                         (expected.0, expected.1.into()),
                         "{method} {path}"
                     );
@@ -94,18 +98,18 @@ async fn every_service_route_wants_a_known_key() {
             // The stream of events would not end.
             if !path.ends_with("/stream") {
                 let key = format!("Bearer {SERVICE_KEY}");
-                let answer = send(&setting, Listener::Service, &method, path, Some(&key)).await;
+                let response = send(&fixture, Listener::Service, &method, path, Some(&key)).await;
                 assert!(
-                    ![401, 403].contains(&answer.status.as_u16()),
+                    ![401, 403].contains(&response.status.as_u16()),
                     "{method} {path}: {}",
-                    answer.status
+                    response.status
                 );
             }
         }
     }
     for path in open_service_paths() {
         assert_eq!(
-            send(&setting, Listener::Service, "GET", path, None).await.status,
+            send(&fixture, Listener::Service, "GET", path, None).await.status,
             200,
             "{path}"
         );
@@ -115,7 +119,7 @@ async fn every_service_route_wants_a_known_key() {
 /// `docs/http.md` has every method of every path, and no other.
 #[tokio::test]
 async fn routes_and_documents_agree() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let mut routes = BTreeSet::new();
     let service = service_paths()
         .into_iter()
@@ -123,7 +127,7 @@ async fn routes_and_documents_agree() {
         .map(|path| (Listener::Service, path));
     for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service)
     {
-        let methods = methods(&setting, to, path).await;
+        let methods = methods(&fixture, to, path).await;
         // HEAD comes with GET.
         routes.extend(
             methods

@@ -7,7 +7,7 @@ use domain::{Actor, Revocation, Session};
 use serde_json::{Value, json};
 use testkit::fixtures;
 
-use crate::setting::{SERVICE_KEY, Setting, bearer};
+use crate::fixture::{Fixture, SERVICE_KEY, bearer};
 
 const SESSIONS: &str = "/service/v1/sessions";
 
@@ -21,13 +21,13 @@ fn sign_in() -> Value {
 
 #[tokio::test]
 async fn a_sign_in_is_created_stored_and_read_back() {
-    let setting = Setting::new();
-    let answer = setting.service_post(SESSIONS, sign_in().to_string()).await;
-    assert_eq!(answer.status, 201);
-    assert_eq!(answer.header("cache-control"), "no-store");
-    let created = answer.json();
+    let fixture = Fixture::new();
+    let response = fixture.service_post(SESSIONS, sign_in().to_string()).await;
+    assert_eq!(response.status, 201);
+    assert_eq!(response.header("cache-control"), "no-store");
+    let created = response.json();
     let id = created["id"].as_str().unwrap();
-    assert_eq!(answer.header("location"), format!("{SESSIONS}/{id}"));
+    assert_eq!(response.header("location"), format!("{SESSIONS}/{id}"));
     assert_eq!(
         created,
         json!({
@@ -53,26 +53,26 @@ async fn a_sign_in_is_created_stored_and_read_back() {
         })
     );
 
-    let stored = testkit::find_session(&*setting.repository, id.parse().unwrap()).await.unwrap();
+    let stored = testkit::find_session(&*fixture.repository, id.parse().unwrap()).await.unwrap();
     assert_eq!(stored.user_agent.as_deref(), Some("curl/8.0"));
-    let location = answer.header("location").to_owned();
-    let read = setting.service_get(&location).await.json();
+    let location = response.header("location").to_owned();
+    let read = fixture.service_get(&location).await.json();
     assert!(
         read.as_object().unwrap().iter().all(|(name, value)| created[name] == *value),
         "{read}"
     );
     let own =
-        setting.get("/api/v1/sessions/current", Some(&bearer(stored.user_id, stored.id))).await;
+        fixture.get("/api/v1/sessions/current", Some(&bearer(stored.user_id, stored.id))).await;
     assert_eq!(own.json()["status"], "live");
 }
 
 #[tokio::test]
 async fn requested_expiry_is_kept_to_the_microsecond_and_within_the_lifetime() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let expires = async |wish: &str| {
         let body =
             json!({ "user_id": fixtures::session().user_id.to_string(), "expires_at": wish });
-        setting.service_post(SESSIONS, body.to_string()).await
+        fixture.service_post(SESSIONS, body.to_string()).await
     };
     assert_eq!(
         expires("2026-01-03T00:00:00.1234567+02:00").await.json()["expires_at"],
@@ -83,15 +83,15 @@ async fn requested_expiry_is_kept_to_the_microsecond_and_within_the_lifetime() {
         "2026-02-01T03:04:05.123456Z"
     );
     for past in ["2026-01-02T03:04:05.123456Z", "1970-01-01T00:00:00Z"] {
-        let answer = expires(past).await;
-        assert_eq!(answer.problem(), (422, "unprocessable_content".into()));
-        assert_eq!(answer.bad_field(), "expires_at");
+        let response = expires(past).await;
+        assert_eq!(response.problem(), (422, "unprocessable_content".into()));
+        assert_eq!(response.bad_field(), "expires_at");
     }
 }
 
 #[tokio::test]
 async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let with = |name: &str, value: Value| {
         let mut body = sign_in();
         body[name] = value;
@@ -115,26 +115,26 @@ async fn a_bad_body_is_refused_with_the_field_and_stores_nothing() {
         (with("max_sessions", json!("2")), "max_sessions"),
         (format!("{{\"user_id\": {0}, \"user_id\": {0}}}", sign_in()["user_id"]), "user_id"),
     ] {
-        let answer = setting.service_post(SESSIONS, body.clone()).await;
-        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{body}");
-        assert_eq!(answer.bad_field(), field, "{body}");
+        let response = fixture.service_post(SESSIONS, body.clone()).await;
+        assert_eq!(response.problem(), (400, "invalid_request".into()), "{body}");
+        assert_eq!(response.bad_field(), field, "{body}");
     }
-    let answer = setting.service_post(SESSIONS, with("user_agent", json!("a\u{0}b"))).await;
+    let response = fixture.service_post(SESSIONS, with("user_agent", json!("a\u{0}b"))).await;
     assert_eq!(
-        (answer.problem(), answer.bad_field()),
+        (response.problem(), response.bad_field()),
         ((422, "unprocessable_content".into()), "user_agent".into())
     );
-    let answer =
-        setting.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
-    assert_eq!(answer.problem(), (413, "payload_too_large".into()));
+    let response =
+        fixture.service_post(SESSIONS, with("user_agent", json!("x".repeat(17_000)))).await;
+    assert_eq!(response.problem(), (413, "payload_too_large".into()));
     assert!(
-        testkit::find_session(&*setting.repository, fixtures::session_number(1).id).await.is_none()
+        testkit::find_session(&*fixture.repository, fixtures::session_number(1).id).await.is_none()
     );
 }
 
 #[tokio::test]
 async fn only_json_is_read() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"]
     {
         let request = Request::post(SESSIONS)
@@ -142,7 +142,7 @@ async fn only_json_is_read() {
             .header("content-type", content_type)
             .body(Body::from(sign_in().to_string()));
         assert_eq!(
-            setting.service(request.unwrap()).await.problem(),
+            fixture.service(request.unwrap()).await.problem(),
             (415, "unsupported_media_type".into())
         );
     }
@@ -150,16 +150,16 @@ async fn only_json_is_read() {
         .header("authorization", format!("Bearer {SERVICE_KEY}"))
         .header("content-type", "Application/JSON; charset=utf-8")
         .body(Body::from(sign_in().to_string()));
-    assert_eq!(setting.service(request.unwrap()).await.status, 201);
+    assert_eq!(fixture.service(request.unwrap()).await.status, 201);
 }
 
 #[tokio::test]
 async fn the_seeds_two_errors_are_kept_apart() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let session = fixtures::session();
-    setting.store(&session).await;
+    fixture.store(&session).await;
     let get =
-        async |id, user| setting.service_get(&format!("{SESSIONS}/{id}?user_id={user}")).await;
+        async |id, user| fixture.service_get(&format!("{SESSIONS}/{id}?user_id={user}")).await;
 
     let first = get(session.id, session.user_id).await;
     assert_eq!(
@@ -180,50 +180,50 @@ async fn the_seeds_two_errors_are_kept_apart() {
 
 #[tokio::test]
 async fn an_operator_reads_any_session_in_any_state() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let at = fixtures::now();
     let revoked = Session {
         revocation: Some(Revocation { at, reason: None, actor: None }.into()),
         ..fixtures::session()
     };
-    setting.store(&revoked).await;
-    let answer = setting.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
+    fixture.store(&revoked).await;
+    let response = fixture.service_get(&format!("{SESSIONS}/{}", revoked.id)).await;
     assert_eq!(
-        (answer.status.as_u16(), answer.header("cache-status")),
+        (response.status.as_u16(), response.header("cache-status")),
         (200, "sessiond; fwd=bypass; detail=database")
     );
     assert_eq!(
-        (&answer.json()["status"], &answer.json()["is_current"]),
+        (&response.json()["status"], &response.json()["is_current"]),
         (&json!("revoked"), &json!(false))
     );
     let unknown =
-        setting.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
+        fixture.service_get(&format!("{SESSIONS}/{}", fixtures::session_number(404).id)).await;
     assert_eq!(unknown.problem(), (404, "session_not_found".into()));
 }
 
 #[tokio::test]
 async fn bad_parameters_are_named() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let id = fixtures::session().id;
     for (query, field) in
         [("user_id=nonsense", "user_id"), ("user_id=", "user_id"), ("userid=1", "userid")]
     {
-        let answer = setting.service_get(&format!("{SESSIONS}/{id}?{query}")).await;
-        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{query}");
-        assert_eq!(answer.bad_field(), field, "{query}");
+        let response = fixture.service_get(&format!("{SESSIONS}/{id}?{query}")).await;
+        assert_eq!(response.problem(), (400, "invalid_request".into()), "{query}");
+        assert_eq!(response.bad_field(), field, "{query}");
     }
-    let answer = setting.service_get(&format!("{SESSIONS}/nonsense")).await;
+    let response = fixture.service_get(&format!("{SESSIONS}/nonsense")).await;
     assert_eq!(
-        (answer.problem(), answer.bad_field()),
+        (response.problem(), response.bad_field()),
         ((400, "invalid_request".into()), "id".into())
     );
 }
 
 #[tokio::test]
 async fn health_and_metrics_want_no_key() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let get =
-        async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+        async |path: &str| fixture.service(Request::get(path).body(Body::empty()).unwrap()).await;
     assert_eq!(get("/livez").await.status, 200);
     assert_eq!(get("/metrics").await.status, 200);
     let ready = get("/readyz").await;
@@ -231,103 +231,103 @@ async fn health_and_metrics_want_no_key() {
         json!({ "ready": true, "store": "up", "cache": "none", "cached_sessions": "used" });
     assert_eq!((ready.status.as_u16(), ready.json()), (200, expected));
 
-    setting.health.stopping();
+    fixture.health.stopping();
     assert_eq!(get("/readyz").await.status, 503);
     assert_eq!(get("/livez").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_dead_database_makes_the_node_unready_and_every_answer_503() {
-    let setting = Setting::new();
-    setting.take_database_down();
+async fn a_dead_database_makes_the_node_unready_and_every_response_503() {
+    let fixture = Fixture::new();
+    fixture.take_database_down();
     let get =
-        async |path: &str| setting.service(Request::get(path).body(Body::empty()).unwrap()).await;
+        async |path: &str| fixture.service(Request::get(path).body(Body::empty()).unwrap()).await;
     let ready = get("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.json()["store"].clone()), (503, json!("down")));
 
     let one = format!("{SESSIONS}/{}", fixtures::session().id);
     let with_user = format!("{one}?user_id={}", fixtures::session().user_id);
-    for answer in [
-        setting.service_post(SESSIONS, sign_in().to_string()).await,
-        setting.service_get(&one).await,
-        setting.service_get(&with_user).await,
+    for response in [
+        fixture.service_post(SESSIONS, sign_in().to_string()).await,
+        fixture.service_get(&one).await,
+        fixture.service_get(&with_user).await,
     ] {
-        assert_eq!(answer.problem(), (503, "dependency_unavailable".into()));
-        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(response.problem(), (503, "dependency_unavailable".into()));
+        assert_eq!(response.header("retry-after"), "1");
     }
 }
 
 #[tokio::test]
 async fn session_expires_at_its_requested_expiry() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let body = json!({
         "user_id": fixtures::session().user_id.to_string(),
         "expires_at": "2026-01-02T03:04:06.123456Z"
     });
     let location =
-        setting.service_post(SESSIONS, body.to_string()).await.header("location").to_owned();
-    assert_eq!(setting.service_get(&location).await.json()["status"], "live");
-    setting.clock.advance(TimeDelta::seconds(1));
-    assert_eq!(setting.service_get(&location).await.json()["status"], "expired");
+        fixture.service_post(SESSIONS, body.to_string()).await.header("location").to_owned();
+    assert_eq!(fixture.service_get(&location).await.json()["status"], "live");
+    fixture.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(fixture.service_get(&location).await.json()["status"], "expired");
 }
 
 #[tokio::test]
 async fn backend_revokes_one_some_or_all_of_a_users_sessions() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let sessions: Vec<_> = (1..=6).map(fixtures::session_number).collect();
     for session in &sessions {
-        setting.store(session).await;
+        fixture.store(session).await;
     }
     let one = |n: usize| format!("{SESSIONS}/{}", sessions[n].id);
     let revoked =
-        async |n: usize| setting.service_get(&one(n)).await.json()["revoked_reason"].clone();
+        async |n: usize| fixture.service_get(&one(n)).await.json()["revoked_reason"].clone();
 
     for _ in 0..2 {
-        assert_eq!(setting.service_delete(&one(0), r#"{"reason": "fraud"}"#).await.status, 204);
+        assert_eq!(fixture.service_delete(&one(0), r#"{"reason": "fraud"}"#).await.status, 204);
     }
     assert_eq!(revoked(0).await, "fraud");
     let unknown = format!("{SESSIONS}/{}", fixtures::session_number(404).id);
     assert_eq!(
-        setting.service_delete(&unknown, "").await.problem(),
+        fixture.service_delete(&unknown, "").await.problem(),
         (404, "session_not_found".into())
     );
 
     let ids: Vec<_> = sessions[..3].iter().map(|session| session.id.to_string()).collect();
     let body = json!({ "ids": ids, "reason": "batch" }).to_string();
-    let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
-    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": 2 })));
+    let response = fixture.service_post(&format!("{SESSIONS}/revoke"), body).await;
+    assert_eq!((response.status.as_u16(), response.json()), (200, json!({ "revoked_count": 2 })));
     assert_eq!((revoked(0).await, revoked(2).await), (json!("fraud"), json!("batch")));
 
     let of_user = format!("/service/v1/users/{}/sessions", sessions[0].user_id);
     let except =
         json!({ "reason": "password reset", "except_session_id": sessions[5].id.to_string() })
             .to_string();
-    let answer = setting.service_delete(&of_user, &except).await;
-    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "revoked_count": 2 })));
+    let response = fixture.service_delete(&of_user, &except).await;
+    assert_eq!((response.status.as_u16(), response.json()), (200, json!({ "revoked_count": 2 })));
     assert_eq!((revoked(4).await, revoked(5).await), (json!("password reset"), json!(null)));
-    assert_eq!(setting.service_delete(&of_user, "").await.json(), json!({ "revoked_count": 1 }));
+    assert_eq!(fixture.service_delete(&of_user, "").await.json(), json!({ "revoked_count": 1 }));
 
-    let listed = setting.service_get(&of_user).await.json();
+    let listed = fixture.service_get(&of_user).await.json();
     assert_eq!((&listed["total_count"], &listed["active_count"]), (&json!(6), &json!(0)));
     assert!(listed["sessions"][0]["user_agent"].as_str().unwrap().starts_with("Mozilla"));
-    let stored = testkit::find_session(&*setting.repository, sessions[4].id).await.unwrap();
+    let stored = testkit::find_session(&*fixture.repository, sessions[4].id).await.unwrap();
     assert_eq!(stored.revocation.unwrap().actor, Some(Actor::Service));
 }
 
 #[tokio::test]
 async fn a_bad_user_or_list_of_ids_is_named() {
-    let setting = Setting::new();
-    let answer = setting.service_get("/service/v1/users/nonsense/sessions").await;
+    let fixture = Fixture::new();
+    let response = fixture.service_get("/service/v1/users/nonsense/sessions").await;
     assert_eq!(
-        (answer.problem(), answer.bad_field()),
+        (response.problem(), response.bad_field()),
         ((400, "invalid_request".into()), "user_id".into())
     );
     for (body, field) in
         [("{}", "ids"), (r#"{"ids": ["x"]}"#, "ids[0]"), (r#"{"ids": [], "all": true}"#, "all")]
     {
-        let answer = setting.service_post(&format!("{SESSIONS}/revoke"), body).await;
+        let response = fixture.service_post(&format!("{SESSIONS}/revoke"), body).await;
         assert_eq!(
-            (answer.problem(), answer.bad_field().as_str()),
+            (response.problem(), response.bad_field().as_str()),
             ((400, "invalid_request".into()), field)
         );
     }
@@ -335,19 +335,19 @@ async fn a_bad_user_or_list_of_ids_is_named() {
 
 #[tokio::test]
 async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let mut body = sign_in();
     body["max_sessions"] = json!(2);
     let mut ids = Vec::new();
     for _ in 0..3 {
-        setting.clock.advance(TimeDelta::seconds(1));
-        let created = setting.service_post(SESSIONS, body.to_string()).await.json();
+        fixture.clock.advance(TimeDelta::seconds(1));
+        let created = fixture.service_post(SESSIONS, body.to_string()).await.json();
         let evicted: &[Value] = if ids.len() < 2 { &[] } else { &ids[..1] };
         assert_eq!(created["evicted"].as_array().unwrap(), evicted);
         ids.push(created["id"].clone());
     }
     let evicted =
-        setting.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
+        fixture.service_get(&format!("{SESSIONS}/{}", ids[0].as_str().unwrap())).await.json();
     assert_eq!(
         (&evicted["status"], &evicted["revoked_reason"]),
         (&json!("revoked"), &json!("session_limit"))
@@ -358,28 +358,28 @@ async fn a_sign_in_beyond_the_callers_limit_evicts_the_oldest_and_says_whom() {
 /// once, since there is no other node.
 #[tokio::test]
 async fn caller_that_does_not_wait_learns_when_a_revocation_is_effective() {
-    let setting = Setting::new();
+    let fixture = Fixture::new();
     let session = fixtures::session();
-    setting.store(&session).await;
+    fixture.store(&session).await;
     let delete = async |path: &str, prefer: &str| {
         let request = Request::delete(path)
             .header("authorization", format!("Bearer {SERVICE_KEY}"))
             .header("prefer", prefer)
             .body(Body::empty());
-        setting.service(request.unwrap()).await
+        fixture.service(request.unwrap()).await
     };
     let path = format!("{SESSIONS}/{}", session.id);
     assert_eq!(delete(&path, "respond-async-please, wait=10").await.status, 204);
-    let answer = delete(&path, "wait=10, Respond-Async; foo=bar").await;
+    let response = delete(&path, "wait=10, Respond-Async; foo=bar").await;
     assert_eq!(
-        (answer.status, answer.header("preference-applied")),
+        (response.status, response.header("preference-applied")),
         (202.try_into().unwrap(), "respond-async")
     );
-    assert_eq!(answer.json(), json!({ "effective_by": "2026-01-02T03:04:05.123456Z" }));
-    let answer =
+    assert_eq!(response.json(), json!({ "effective_by": "2026-01-02T03:04:05.123456Z" }));
+    let response =
         delete(&format!("/service/v1/users/{}/sessions", session.user_id), "respond-async").await;
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({ "revoked_count": 0, "effective_by": "2026-01-02T03:04:05.123456Z" })
     );
 }

@@ -52,7 +52,7 @@ struct Entry {
     dirty_since: Option<DateTime<Utc>>,
     /// The first activity that is being written. Then nothing is due.
     in_flight_since: Option<DateTime<Utc>>,
-    /// The moment of the next write. Without dirty activity by then, the entry is dropped.
+    /// The time of the next write. Without dirty activity by then, the entry is dropped.
     due_at: MonotonicInstant,
     window: Duration,
     expires_at: DateTime<Utc>,
@@ -93,7 +93,7 @@ impl Shard {
         self.unpersisted -= usize::from(removed.is_some_and(|entry| !entry.is_persisted()));
     }
 
-    /// Makes an entry due at this moment, and keeps the heap at most twice as large as the entries:
+    /// Makes an entry due at this time, and keeps the heap at most twice as large as the entries:
     /// those that were removed leave void items behind.
     fn schedule(&mut self, id: SessionId, at: MonotonicInstant) {
         let Self { entries, due, .. } = self;
@@ -227,7 +227,7 @@ impl ActivityBuffer {
                     continue;
                 };
                 if entry.in_flight_since.is_some() {
-                    // It is scheduled anew once it is known what became of the write.
+                    // It is scheduled again once the outcome of the write is known.
                     continue;
                 }
                 match entry.dirty_since.take() {
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn spans(touches: &[Touch]) -> Vec<(i64, i64)> {
-        let second = |moment: DateTime<Utc>| (moment - fixtures::now()).num_seconds();
+        let second = |time: DateTime<Utc>| (time - fixtures::now()).num_seconds();
         touches.iter().map(|touch| (second(touch.first_at), second(touch.last_at))).collect()
     }
 
@@ -402,7 +402,8 @@ mod tests {
 
     #[test]
     fn first_activity_of_a_window_is_due_at_once_and_what_follows_at_its_end() {
-        let (f, session) = (fixture(), fixtures::session());
+        let f = fixture();
+        let session = fixtures::session();
         f.record(&session, 0);
         assert_eq!(f.write_due(), [(0, 0)]);
         for second in 1..50 {
@@ -447,7 +448,8 @@ mod tests {
     /// Whether the store refused it, or the writer was cancelled.
     #[test]
     fn activity_that_was_not_written_is_tried_again_with_what_came_since() {
-        let (f, session) = (fixture(), fixtures::session());
+        let f = fixture();
+        let session = fixtures::session();
         f.record(&session, 0);
         let taken = f.buffer.take_due();
         f.record(&session, 1);
@@ -478,7 +480,8 @@ mod tests {
 
     #[test]
     fn activity_that_is_being_written_is_neither_dropped_nor_written_twice() {
-        let (f, session) = (fixture(), fixtures::session());
+        let f = fixture();
+        let session = fixtures::session();
         f.record(&session, 0);
         let mut taken = f.buffer.take_due();
         f.set_clock(60);
@@ -515,7 +518,8 @@ mod tests {
 
     #[test]
     fn session_is_returned_with_the_activity_that_is_not_persisted() {
-        let (f, clock_says) = (fixture(), at(500));
+        let f = fixture();
+        let clock_says = at(500);
         let session =
             Arc::new(Session { idle_timeout: Some(TimeDelta::minutes(10)), ..fixtures::session() });
         assert!(Arc::ptr_eq(&f.buffer.with_pending_activity(session.clone()), &session));
@@ -549,7 +553,8 @@ mod tests {
 
     #[test]
     fn session_that_is_not_servable_is_not_recorded_from_memory() {
-        let (f, session) = (fixture(), fixtures::session());
+        let f = fixture();
+        let session = fixtures::session();
         f.record(&session, 0);
         let record = |second, is_servable: &dyn Fn(UserId) -> bool| {
             f.buffer.record_if_buffered(session.id, None, at(second), |user_id, version| {

@@ -50,7 +50,9 @@ impl ActivityWriter {
 
     async fn write(&self, is_all: bool) -> Result<usize, PortError> {
         let mut taken = if is_all { self.buffer.take_all() } else { self.buffer.take_due() };
-        let (mut written, mut failures, mut result) = (0, 0, Ok(()));
+        let mut written = 0;
+        let mut failures = 0;
+        let mut result = Ok(());
         while let Some(batch) = taken.next_batch(BATCH).filter(|_| failures < MAX_FAILURES) {
             match self.session_repo.touch(batch).await {
                 Ok(()) => {

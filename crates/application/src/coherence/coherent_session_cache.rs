@@ -1,4 +1,4 @@
-//! Serves cached sessions, each only if it is servable at that moment.
+//! Serves cached sessions, each only if it is servable then.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use domain::{Session, SessionId, UserId};
 use super::RevocationState;
 
 /// The near cache, then the shared one. Caches are not trusted: what they hold is served only if it
-/// [is servable](RevocationState::is_servable) at the moment of the answer. So no handler can
+/// [is servable](RevocationState::is_servable) when it is returned. So no handler can
 /// skip it, and none has to know of it.
 pub struct CoherentSessionCache {
     near: Option<Arc<dyn SessionCache>>,
@@ -110,7 +110,8 @@ mod tests {
 
     #[tokio::test]
     async fn value_is_checked_again_after_it_was_copied_to_the_near_cache() {
-        let (database, clock) = (MemoryDatabase::default(), Arc::new(SteppingClock::default()));
+        let database = MemoryDatabase::default();
+        let clock = Arc::new(SteppingClock::default());
         let repo = MemorySessionRepository::new(database.clone());
         repo.insert(&fixtures::session(), None).await.unwrap();
         let SessionRead { session, version } =
@@ -133,8 +134,8 @@ mod tests {
         assert!(!get(Some(Arc::new(slow))).await, "the last poll was too long ago by then");
     }
 
-    /// A coherent cache over a near and a shared one, of a node that trusts whatever the suite
-    /// sets.
+    /// A coherent cache over a near and a shared one, of a node that trusts every value that the
+    /// suite sets.
     async fn trusting_cache() -> ((), Arc<CoherentSessionCache>) {
         let state =
             Arc::new(RevocationState::new(Arc::new(SteppingClock::default()), MAX_STALENESS));

@@ -22,7 +22,7 @@ pub struct CommitWait {
     feed: Arc<dyn RevocationFeed>,
     clock: Arc<dyn MonotonicClock>,
     state: Arc<RevocationState>,
-    /// The longest maximum staleness of this node and of any peer that it ever heard of, for when
+    /// The longest maximum staleness of this node and of any peer that it ever polled, for when
     /// the store cannot be asked.
     longest: Mutex<Duration>,
 }
@@ -93,12 +93,12 @@ impl CommitWait {
         match select(pin!(asked), pin!(self.clock.sleep(left))).await {
             Either::Left((peers, _)) => peers,
             Either::Right(_) => {
-                Err(PortError::unavailable("the store did not answer before the deadline"))
+                Err(PortError::unavailable("the store did not respond before the deadline"))
             }
         }
     }
 
-    /// Returns the moment after which no node serves what was revoked; `None` if none does.
+    /// Returns the time after which no node serves what was revoked; `None` if none does.
     fn deadline_for(&self, peers: &Peers, committed: MonotonicInstant) -> Option<MonotonicInstant> {
         self.learn(peers);
         let longest = *self.longest_staleness();
@@ -110,7 +110,7 @@ impl CommitWait {
         lagging.max(earlier)
     }
 
-    /// Takes note of how long the peers serve what they have cached.
+    /// Records how long the peers serve what they have cached.
     pub(super) fn learn(&self, peers: &Peers) {
         let mut longest = self.longest_staleness();
         for peer in &peers.peers {

@@ -8,8 +8,8 @@ use domain::{SessionId, UserId};
 
 use super::RevocationState;
 
-/// A cached session is served up to and at the moment at which a revocation is acknowledged. That
-/// is a moment without length; so here the clock ticks, which by itself does no harm.
+/// A cached session is served up to and at the time at which a revocation is acknowledged. That
+/// is an instant without length; so here the clock ticks, which by itself does no harm.
 pub(super) const BOUNDARY: &str = "bug-boundary-on-both-sides";
 
 /// Returns the last tick.
@@ -19,8 +19,8 @@ pub(super) fn tick(now: MonotonicInstant) -> MonotonicInstant {
     MonotonicInstant(Duration::from_millis(millis / TICK * TICK))
 }
 
-pub(super) fn just_before(moment: MonotonicInstant) -> MonotonicInstant {
-    MonotonicInstant(moment.0.saturating_sub(Duration::from_nanos(1)))
+pub(super) fn just_before(instant: MonotonicInstant) -> MonotonicInstant {
+    MonotonicInstant(instant.0.saturating_sub(Duration::from_nanos(1)))
 }
 
 impl RevocationState {
@@ -36,7 +36,7 @@ impl RevocationState {
         let had_no_objection =
             map().check(id, user_id, version, MonotonicInstant::default()).is_ok();
         if !is_fresh() {
-            // The moment between the two is short; not here.
+            // The time between the two is short; not here.
             std::thread::sleep(Duration::from_millis(200));
         }
         had_no_objection && is_fresh()

@@ -4,7 +4,7 @@
 //!   [`is_servable`](RevocationState::is_servable); there is no other way to ask.
 //! - [`RevocationFollower`] polls the revocation log into the state, and reports what this node
 //!   has merged.
-//! - [`CoherentSessionCache`] serves cached sessions, each only if it is servable at that moment.
+//! - [`CoherentSessionCache`] serves cached sessions, each only if it is servable then.
 //! - [`SessionRevoker`] runs a revocation: fence, write, invalidate, [`CommitWait`], acknowledge.
 //!   Every command that acknowledges a revocation goes through it.
 //! - [`PeerMonitor`] removes peers that are dead, so that no revocation waits for them.

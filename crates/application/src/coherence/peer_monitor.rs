@@ -36,7 +36,7 @@ impl PeerMonitor {
     /// Removes the peers that are dead. Returns which.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer.
+    /// [`PortError::Unavailable`] if the store did not respond.
     pub async fn remove_dead_peers(&mut self) -> Result<Vec<Peer>, PortError> {
         let peers = self.feed.peers(Duration::ZERO).await?;
         self.commit_wait.learn(&peers);

@@ -13,7 +13,7 @@ use super::RevocationState;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
     /// Poll again soon: there is more to read, or there is news whose merging peers may wait to
-    /// hear of.
+    /// poll.
     pub again: bool,
     /// What was cached before is not served any more: another incarnation has begun, or the log was
     /// pruned too far.
@@ -58,9 +58,8 @@ impl RevocationFollower {
 
     /// Polls once.
     ///
-    /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer: cached sessions are served until the
-    /// last poll is too long ago.
+    /// # Errors [`PortError::Unavailable`] if the store did not respond: cached sessions are served
+    /// until the last poll is too long ago.
     pub async fn poll(&mut self) -> Result<Polled, PortError> {
         if !self.is_registered {
             self.feed.register(self.state.max_staleness()).await?;
@@ -114,7 +113,7 @@ impl RevocationFollower {
         self.has_news && self.row_sent.is_none() || self.reported.is_none_or(is_due)
     }
 
-    /// Returns when a poll was sent; by an injected bug, when it was answered.
+    /// Returns when a poll was sent; by an injected bug, when it got a response.
     fn sent_or_injected_bug(&self, sent: MonotonicInstant) -> MonotonicInstant {
         fail_point!("bug-poll-counts-from-its-arrival", |_| self.state.now());
         sent
@@ -139,7 +138,7 @@ mod tests {
     const MAX_STALENESS: Duration = Duration::from_millis(500);
     const HERE: Incarnation = Incarnation { system: 1, database: 1, life: 1 };
 
-    /// Returns what the test says, each answer after 100 ms, and notes what it was asked.
+    /// Returns what the test says, each response after 100 ms, and notes what it was asked.
     struct Script {
         clock: Arc<SteppingClock>,
         polls: Mutex<VecDeque<Option<Poll>>>,
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn node_that_is_not_registered_any_more_registers_and_begins_anew() {
+    async fn node_that_is_not_registered_any_more_registers_and_starts_again() {
         let mut f = fixture();
         f.poll(first(10), "a").await;
         f.feed.polls.lock().unwrap().push_back(None);

@@ -67,7 +67,7 @@ impl RevocationState {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         fail_point!(BOUNDARY, |_| map.check(id, user_id, version, just_before(self.now())).is_ok());
         // The clock is read under the lock: the map that is asked is the one that was recent enough
-        // at this moment.
+        // now.
         let checked = map.check(id, user_id, version, self.now());
         drop(map);
         let count = match checked {
@@ -104,7 +104,8 @@ impl RevocationState {
         let newly = std::array::from_fn::<_, { Refusal::ALL.len() }, _>(|index| {
             refused[index] - refused_before[index]
         });
-        let (all, newly_served) = (newly.iter().sum::<u64>(), served - served_before);
+        let all = newly.iter().sum::<u64>();
+        let newly_served = served - served_before;
         if all + newly_served >= FEW_CHECKS {
             let most = Refusal::ALL.into_iter().max_by_key(|refusal| newly[*refusal as usize]);
             bookkeeping.trouble = most.filter(|_| all > newly_served);
@@ -136,7 +137,7 @@ impl RevocationState {
         Fence { state: self.clone(), scopes }
     }
 
-    /// Merges a page of the log. `sent` is the moment before the poll of the first page of its row
+    /// Merges a page of the log. `sent` is the time before the poll of the first page of its row
     /// was sent.
     pub(super) fn apply(&self, page: &LogPage, sent: MonotonicInstant) -> Applied {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +167,7 @@ impl RevocationState {
         self.bookkeeping().incarnation = None;
     }
 
-    /// Returns the moment after which no node serves what it cached in an earlier incarnation than
+    /// Returns the time after which no node serves what it cached in an earlier incarnation than
     /// this one. `None` if this node does not know that it is the present one.
     ///
     /// A restore may have taken away the leases of nodes that go on serving what they cached before
@@ -218,7 +219,7 @@ impl Fence {
     }
 
     /// Releases the fence: the write has been committed by now, or may have been. It stands until a
-    /// poll that is sent later has been merged. Returns the present moment.
+    /// poll that is sent later has been merged. Returns the present time.
     pub(crate) fn release(mut self) -> MonotonicInstant {
         self.release_after_next_poll()
     }
@@ -283,10 +284,8 @@ mod tests {
         }
 
         fn is_servable(&self) -> bool {
-            let (session, version) = (
-                fixtures::session(),
-                ReadVersion { incarnation: HERE, snapshot: Snapshot::below(9) },
-            );
+            let session = fixtures::session();
+            let version = ReadVersion { incarnation: HERE, snapshot: Snapshot::below(9) };
             self.state.is_servable(session.id, session.user_id, &version)
         }
     }
@@ -297,7 +296,7 @@ mod tests {
         let fence = f.state.fence([Scope::Session(fixtures::session().id)]);
         assert!(!f.is_servable());
         assert_eq!(fence.release(), f.clock.now());
-        // A poll that was sent at that very moment need not have seen it.
+        // A poll that was sent at that very instant need not have seen it.
         f.poll();
         assert!(!f.is_servable());
         f.clock.advance(Duration::from_nanos(1));

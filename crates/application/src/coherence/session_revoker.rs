@@ -20,7 +20,7 @@ pub enum Acknowledge {
     /// Once the revocation is effective: no node serves the sessions as live any more.
     #[default]
     Effective,
-    /// Once it is committed, with the moment from which on it is effective.
+    /// Once it is committed, with the time from which on it is effective.
     Committed,
 }
 
@@ -79,9 +79,9 @@ impl SessionRevoker {
 
 impl PendingRevocation<'_> {
     /// The store has revoked these, if any, and the revocation is complete. Returns once that is
-    /// effective on every node; or at once, with the moment at which it will be.
+    /// effective on every node; or at once, with the time at which it will be.
     ///
-    /// Also where nothing was revoked: another caller may have revoked them a moment ago, and this
+    /// Also where nothing was revoked: another caller may have just revoked them, and this
     /// is an acknowledgement all the same.
     pub async fn committed(
         self,

@@ -25,7 +25,7 @@ pub struct CreateSession {
     pub max_sessions: Option<NonZeroU32>,
     /// What the backend keeps with the session; at most [`domain::METADATA_MAX_BYTES`].
     pub metadata: Option<Metadata>,
-    /// The same key again means the same sign-in again: its session is answered, and no other made.
+    /// The same key again means the same sign-in again: its session is served, and no other made.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 

@@ -7,7 +7,7 @@
 //! [`RevocationMap`], and serves a cached session only if its last poll is recent enough, and if
 //! the read had seen every revocation that the map has for the session.
 //!
-//! Why an acknowledged revocation is final: a node that serves from a cache at some moment has sent
+//! Why an acknowledged revocation is final: a node that serves from a cache at some time has sent
 //! a poll less than its maximum staleness before. The acknowledgement waits for longer than that
 //! after the commit, or for the node's report that it has merged the revocation. So a read that
 //! starts after the acknowledgement is served from a cache only by a node whose map has it.

@@ -13,7 +13,7 @@ pub struct Incarnation {
     pub system: u64,
     /// The database of that server: its OID.
     pub database: u32,
-    /// A random id of this life of the database. A new life begins after whatever may use
+    /// A random id of this life of the database. A new life begins after everything that may use
     /// transaction ids again, or may bring back what was revoked: a crash, a promotion, a restore,
     /// a copy.
     pub life: u64,

@@ -96,14 +96,14 @@ pub struct Applied {
     pub went_back: bool,
 }
 
-/// What a node has read from the revocation log. The entries and the moment until which they
+/// What a node has read from the revocation log. The entries and the time until which they
 /// are recent enough are one value, so that a check sees both as they were together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationMap {
     /// `None` before the first poll.
     log: Option<Log>,
     fresh_until: MonotonicInstant,
-    /// An incarnation whose numbers went back. It is not believed any more.
+    /// An incarnation whose numbers went back. It is not valid any more.
     rewound: Option<Incarnation>,
     /// Sessions that this node is about to revoke, by how many commands.
     fenced: HashMap<Scope, u32>,
@@ -159,7 +159,7 @@ impl RevocationMap {
         self.log.as_ref().map(|log| log.incarnation)
     }
 
-    /// Returns the moment from which on no cached session is served, unless another poll is merged
+    /// Returns the time from which on no cached session is served, unless another poll is merged
     /// before.
     pub fn fresh_until(&self) -> MonotonicInstant {
         self.fresh_until
@@ -213,8 +213,8 @@ impl RevocationMap {
         Ok(())
     }
 
-    /// Merges a page. `sent` is the moment before the poll of the **first** page of its row was
-    /// sent, not the one at which it was answered.
+    /// Merges a page. `sent` is the time before the poll of the **first** page of its row was
+    /// sent, not the one at which it got a response.
     pub fn apply(
         &mut self,
         page: &LogPage,
@@ -441,7 +441,7 @@ mod tests {
         page(Snapshot::below(xmax), entries)
     }
 
-    /// A map that has polled at moment 0, when everything below 10 was committed.
+    /// A map that has polled at time 0, when everything below 10 was committed.
     fn map() -> RevocationMap {
         let mut map = RevocationMap::default();
         let first = LogPage { starts_over: Some(Snapshot::below(10)), ..below(10, &[]) };
@@ -476,7 +476,7 @@ mod tests {
             (at(&map, 0), at(&map, 499), at(&map, 500)),
             (Ok(()), Ok(()), Err(Refusal::PollTooOld))
         );
-        // Sent at 400; when the answer came does not matter.
+        // Sent at 400; when the response came does not matter.
         map.apply(&below(10, &[]), ms(400), MAX_STALENESS);
         assert_eq!((at(&map, 899), at(&map, 900)), (Ok(()), Err(Refusal::PollTooOld)));
         assert_eq!(map.fresh_until(), ms(900));
@@ -638,9 +638,9 @@ mod tests {
         }
     }
 
-    /// The files of the database were put back, by whatever means that did not begin a new life.
+    /// The files of the database were put back, in a way that did not begin a new life.
     #[test]
-    fn life_whose_numbers_went_back_is_not_believed_any_more() {
+    fn life_whose_numbers_went_back_is_not_valid_any_more() {
         let mut map = map();
         for starts_over in [None, Some(Snapshot::below(3)), None] {
             let back = LogPage { starts_over, ..below(9, &[]) };
@@ -756,7 +756,9 @@ mod tests {
             |map: &RevocationMap| BuildHasherDefault::<DefaultHasher>::default().hash_one(map);
         let mut hashes = vec![hash(&RevocationMap::default()), hash(&map())];
         for scope in [session(1), session(2), Scope::User(USER), Scope::AllUsers] {
-            let (mut revoked, mut fenced, mut both) = (map(), map(), [map(), map()]);
+            let mut revoked = map();
+            let mut fenced = map();
+            let mut both = [map(), map()];
             apply(&mut revoked, &below(11, &[(10, scope)]));
             let _ = fenced.fence(scope);
             hashes.extend([hash(&revoked), hash(&fenced)]);
@@ -805,7 +807,7 @@ mod tests {
         let late = (5001, Scope::User(USER));
         let full = page(Snapshot::new(5001, 100..150), &[&entries[..], &[late]].concat());
         assert!(apply(&mut map, &full).has_overflowed);
-        assert!(check(&map, version).is_err(), "it was revoked, whatever was dropped");
+        assert!(check(&map, version).is_err(), "it was revoked, though entries were dropped");
         assert_eq!(map.len(), 1);
         assert_eq!(
             check(&map, Snapshot::new(5001, 100..150)),

@@ -48,7 +48,9 @@ impl Snapshot {
     /// Reads PostgreSQL's text form, `xmin:xmax:xip_list`; `None` if `text` is no such thing.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
-        let (xmin, xmax, in_progress) = (parts.next()?, parts.next()?, parts.next()?);
+        let xmin = parts.next()?;
+        let xmax = parts.next()?;
+        let in_progress = parts.next()?;
         let (xmin, xmax): (u64, u64) = (xmin.parse().ok()?, xmax.parse().ok()?);
         let ids = in_progress.split(',').filter(|id| !id.is_empty()).map(str::parse::<u64>);
         let ids = ids.collect::<Result<Vec<_>, _>>().ok()?;

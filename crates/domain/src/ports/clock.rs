@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-/// The wall clock. A handler reads it once and passes the moment down.
+/// The wall clock. A handler reads it once and passes the time down.
 pub trait Clock: Send + Sync {
-    /// Returns the present moment, UTC, cut to microseconds, which is what every store keeps.
+    /// Returns the present time, UTC, cut to microseconds, which is what every store keeps.
     fn now(&self) -> DateTime<Utc>;
 }

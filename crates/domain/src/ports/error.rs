@@ -16,7 +16,7 @@ pub enum PortError {
     /// What was to be written exists already.
     #[error("the record exists already")]
     Conflict(#[source] Source),
-    /// The dependency did not answer in time, or refused: nothing was changed. Trying again later
+    /// The dependency did not respond in time, or refused: nothing was changed. Trying again later
     /// can help.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Source),
@@ -30,17 +30,17 @@ pub enum PortError {
 }
 
 impl PortError {
-    /// Creates a [`PortError::Conflict`] from whatever the library said.
+    /// Creates a [`PortError::Conflict`] from an error of the library.
     pub fn conflict(source: impl Into<Source>) -> Self {
         Self::Conflict(source.into())
     }
 
-    /// Creates a [`PortError::Unavailable`] from whatever the library said.
+    /// Creates a [`PortError::Unavailable`] from an error of the library.
     pub fn unavailable(source: impl Into<Source>) -> Self {
         Self::Unavailable(source.into())
     }
 
-    /// Creates a [`PortError::OutcomeUnknown`] from whatever the library said.
+    /// Creates a [`PortError::OutcomeUnknown`] from an error of the library.
     pub fn outcome_unknown(source: impl Into<Source>) -> Self {
         Self::OutcomeUnknown(source.into())
     }

@@ -22,20 +22,20 @@ pub struct EventQuery {
 /// What happened to sessions, in an order that all readers share.
 ///
 /// The store writes an event in the same transaction as the change (a transactional outbox),
-/// whatever statement makes the change.
+/// for any statement that makes the change.
 ///
 /// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once each;
 ///   nothing else does.
 /// - `events_are_read_in_order_page_by_page`: each exactly once, in the order of positions.
 /// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position that
-///   it saw MUST see every event, in whatever order writers commit.
+///   it saw MUST see every event, in any order of commits.
 /// - `events_are_filtered_by_session_and_user`: the audit trail.
 #[async_trait]
 pub trait EventOutbox: Send + Sync {
     /// Events in ascending order of their positions.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if a
+    /// [`PortError::Unavailable`] if the store did not respond in time; [`PortError::Corrupt`] if a
     /// row makes no sense.
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError>;
 }

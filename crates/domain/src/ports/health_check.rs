@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use super::PortError;
 
-/// Whether a dependency answers at all: for readiness, and for the operator's `doctor`.
+/// Whether a dependency responds at all: for readiness, and for the operator's `doctor`.
 #[async_trait]
 pub trait HealthCheck: Send + Sync {
-    /// Asks the dependency for a sign of life. MUST answer within one second, whatever state the
+    /// Asks the dependency for a sign of life. MUST return within one second, in any state of the
     /// dependency is in.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::coherence::MonotonicInstant;
 /// The process's monotonic clock: it never goes back, and says nothing about the time of day.
 #[async_trait]
 pub trait MonotonicClock: Send + Sync {
-    /// Returns the present moment.
+    /// Returns the present time.
     fn now(&self) -> MonotonicInstant;
 
     /// Waits for this long, or a little longer.

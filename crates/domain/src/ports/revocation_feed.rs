@@ -36,7 +36,7 @@ pub struct Peer {
     pub is_caught_up: bool,
 }
 
-/// The other nodes of a store at one moment.
+/// The other nodes of a store at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peers {
     /// The incarnation in which they are caught up or not. `None` if no node has polled since it
@@ -56,7 +56,7 @@ pub struct Peers {
 /// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and of
 ///   all users': caches may hold what the store no longer has.
 /// - `poll_goes_on_from_the_one_before`: what it returned may be returned again, and nothing is
-///   missed, in whatever order writers commit.
+///   missed, in any order of commits.
 /// - `first_poll_brings_what_the_log_still_has`: so that what the shared cache holds can be served
 ///   by a node that just started.
 /// - `read_version_says_which_revocations_it_saw`: of a session that is found before a revocation,
@@ -78,7 +78,7 @@ pub trait RevocationFeed: Send + Sync {
     /// Registers this node, with its maximum staleness. MUST be durable before it returns.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time.
+    /// [`PortError::Unavailable`] if the store did not respond in time.
     async fn register(&self, max_staleness: Duration) -> Result<(), PortError>;
 
     /// Returns the entries that came after `position`, or all that the log has, if `position` is

@@ -12,7 +12,7 @@ use crate::policy::SessionLimit;
 use crate::session::{Revocation, Session};
 
 /// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest
-/// first, those of one moment by descending id.
+/// first, those of the same time by descending id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPosition {
     /// `created_at` of the page's last session.
@@ -26,7 +26,7 @@ pub struct ListPosition {
 pub struct SessionListing {
     /// Whose.
     pub user_id: UserId,
-    /// The moment at which a session counts as live.
+    /// The time at which a session counts as live.
     pub now: DateTime<Utc>,
     /// Only those that are live then.
     pub active_only: bool,
@@ -45,7 +45,7 @@ pub const MAX_COUNTED: u64 = 10_000;
 pub struct SessionPage {
     /// Newest first.
     pub sessions: Vec<Session>,
-    /// All of the user's, whatever their state and whatever the page; at most [`MAX_COUNTED`].
+    /// All of the user's, in any state and independent of the page; at most [`MAX_COUNTED`].
     pub total_count: u64,
     /// Those that are live; at most [`MAX_COUNTED`].
     pub active_count: u64,
@@ -98,7 +98,7 @@ pub struct SessionEdit {
     pub name: Option<Option<String>>,
     /// The backend's metadata, as a whole; `Some(None)` takes it away.
     pub metadata: Option<Option<Metadata>>,
-    /// Changes nothing unless the session has exactly these at that moment: no update is lost
+    /// Changes nothing unless the session has exactly these then: no update is lost
     /// between two editors.
     pub only_if: Option<EditableFields>,
 }
@@ -118,8 +118,9 @@ pub struct SessionEdit {
 /// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with
 ///   [`SessionLimit::eviction`].
 /// - `limit_that_denies_stores_nothing`
-/// - `parallel_sign_ins_never_exceed_the_limit`: at no moment that a reader can observe.
-/// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of one moment too.
+/// - `parallel_sign_ins_never_exceed_the_limit`: at no time that a reader can observe.
+/// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of the same time
+///   too.
 /// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are
 ///   active.
 /// - `list_has_no_session_of_another_user`
@@ -134,7 +135,7 @@ pub struct SessionEdit {
 /// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown
 ///   ids matter.
 /// - `a_sliding_session_is_renewed_by_touches`
-/// - `edits_change_what_they_name`: and answer the session as it is afterwards.
+/// - `edits_change_what_they_name`: and return the session as it is afterwards.
 /// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect the
 ///   same, one MUST win.
 /// - `counts_stop_at_the_bound`
@@ -145,14 +146,14 @@ pub struct SessionEdit {
 /// - `random_commands_do_what_a_small_model_does`
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
-    /// Returns the session with this id, in whatever state it is, and what the read had seen.
+    /// Returns the session with this id, in any state, and what the read had seen.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; [`PortError::Corrupt`] if
+    /// [`PortError::Unavailable`] if the store did not respond in time; [`PortError::Corrupt`] if
     /// the row makes no sense.
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError>;
 
-    /// Stores a new session, within a limit on the user's live ones. The moment is the session's
+    /// Stores a new session, within a limit on the user's live ones. The time is the session's
     /// `created_at`.
     ///
     /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half
@@ -161,7 +162,7 @@ pub trait SessionRepository: Send + Sync {
     /// # Errors
     /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if nothing was
     /// stored, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if it
-    /// was asked and did not answer, in which case all of it has happened or nothing.
+    /// was asked and did not respond, in which case all of it has happened or nothing.
     async fn insert(
         &self,
         session: &Session,
@@ -195,14 +196,14 @@ pub trait SessionRepository: Send + Sync {
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError>;
 
-    /// Takes note that sessions were used: [`Session::touch`] for each. At most one touch a
+    /// Records activity of sessions: [`Session::touch`] for each. At most one touch a
     /// session.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError>;
 
-    /// Stores sessions of another system, of whatever age and state, and returns how many were not
+    /// Stores sessions of another system, of any age and state, and returns how many were not
     /// here yet.
     ///
     /// # Errors
@@ -212,10 +213,9 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes those of these sessions that are not revoked yet, and returns them. Unknown ids are
     /// ignored.
     ///
-    /// # Errors
-    /// [`PortError::Unavailable`] if none was revoked, because the store could not be asked or
-    /// refused; [`PortError::OutcomeUnknown`] if it was asked and did not answer, in which case all
-    /// of it has happened or nothing; doing it again is safe.
+    /// # Errors [`PortError::Unavailable`] if none was revoked, because the store could not be
+    /// asked or refused; [`PortError::OutcomeUnknown`] if it was asked and did not respond, in
+    /// which case all of it has happened or nothing; doing it again is safe.
     async fn revoke(
         &self,
         session_ids: &[SessionId],
@@ -223,7 +223,7 @@ pub trait SessionRepository: Send + Sync {
     ) -> Result<Vec<SessionKey>, PortError>;
 
     /// Revokes at most `limit` sessions of the user that are not revoked yet, but `except`, and
-    /// answers them.
+    /// returns them.
     ///
     /// MUST write an entry about the user to the revocation log, also if there is no such
     /// session.

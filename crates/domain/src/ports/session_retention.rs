@@ -22,7 +22,7 @@ pub trait SessionRetention: Send + Sync {
     /// Marks at most `limit` sessions expired that had expired at `now`. Returns how many.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not answer in time; doing it again is safe.
+    /// [`PortError::Unavailable`] if the store did not respond in time; doing it again is safe.
     async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError>;
 
     /// Deletes at most `limit` sessions that were terminated by then, and marked so. Returns
@@ -32,7 +32,7 @@ pub trait SessionRetention: Send + Sync {
     /// As for [`mark_expired`](Self::mark_expired).
     async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError>;
 
-    /// Deletes at most `limit` of the oldest events, of those that were written by then. Answers
+    /// Deletes at most `limit` of the oldest events, of those that were written by then. Returns
     /// how many.
     ///
     /// # Errors

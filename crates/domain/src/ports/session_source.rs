@@ -21,14 +21,14 @@ pub trait SessionSource: Send + Sync {
     /// About how many there are.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the source did not answer.
+    /// [`PortError::Unavailable`] if the source did not respond.
     async fn count(&self) -> Result<u64, PortError>;
 
     /// At most `limit` sessions whose ids are greater than `after`, by ascending id; none, if that
     /// was all.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the source did not answer; [`PortError::Corrupt`] if a row
+    /// [`PortError::Unavailable`] if the source did not respond; [`PortError::Corrupt`] if a row
     /// makes no sense.
     async fn batch(
         &self,

@@ -44,7 +44,8 @@ fn recorded(event: &SessionEvent) -> Recorded {
 
 /// Each change that matters, once, with when, why and by whom.
 pub async fn every_change_writes_its_event(stores: &Stores) {
-    let (now, hour) = (fixtures::now(), TimeDelta::hours(1));
+    let now = fixtures::now();
+    let hour = TimeDelta::hours(1);
     let sessions = &stores.sessions;
     let [mut a, b, mut c, mut d] = [1, 2, 3, 4].map(fixtures::session_number);
     a.expires_at = now + hour;
@@ -140,7 +141,8 @@ pub async fn events_are_read_in_order_page_by_page(stores: &Stores) {
     assert_eq!(ids, (1..=10).map(|n| fixtures::session_number(n).id).collect::<Vec<_>>());
     assert!(whole.is_sorted_by(|a, b| a.position < b.position) && whole[0].position > 0);
     for limit in [1, 3, 10] {
-        let (mut seen, mut after) = (Vec::new(), 0);
+        let mut seen = Vec::new();
+        let mut after = 0;
         let turns = Turns::at_most(11, "reading ten events page by page");
         loop {
             turns.next(&after).await;
@@ -164,10 +166,8 @@ pub async fn no_event_is_lost_between_parallel_writers(stores: &Stores) {
     let done = AtomicBool::new(false);
     let writers = async {
         let insert = async |n| {
-            let (session, turns) = (
-                fixtures::session_number(n),
-                Turns::until_done("inserting 100 sessions concurrently"),
-            );
+            let session = fixtures::session_number(n);
+            let turns = Turns::until_done("inserting 100 sessions concurrently");
             while let Err(error) = stores.sessions.insert(&session, None).await {
                 if stores.sessions.find_by_id(session.id).await.is_ok_and(|found| found.is_some()) {
                     break;

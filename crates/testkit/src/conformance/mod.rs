@@ -37,7 +37,7 @@ pub struct Stores {
     pub events: Arc<dyn EventOutbox>,
     /// What clears them away.
     pub retention: Arc<dyn SessionRetention>,
-    /// The changes that end them, as this node follows them.
+    /// Their revocations, as this node polls them.
     pub feed: Arc<dyn RevocationFeed>,
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn adapter_that_does_not_return_gets_an_answer() {
+    fn adapter_that_does_not_return_gets_a_result() {
         let limit = Duration::from_millis(50);
         let hanging = || catch_unwind(|| run_within(limit, "hanging", std::future::pending::<()>));
         let sentence = message(&*hanging().unwrap_err());

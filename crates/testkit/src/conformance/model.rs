@@ -151,7 +151,9 @@ impl Model<'_> {
                 let expected: Vec<_> = live[..too_many].iter().map(|session| session.id).collect();
                 let Insertion::Stored { evicted } = inserted else { panic!("not stored") };
                 assert_eq!(evicted.iter().map(|ended| ended.id).collect::<Vec<_>>(), expected);
-                let (created, used, expires) = (now, now, now + lifetime);
+                let created = now;
+                let used = now;
+                let expires = now + lifetime;
                 self.sessions.push(ModelSession {
                     id,
                     user,
@@ -188,7 +190,8 @@ impl Model<'_> {
                 let Some(session) = self.sessions.get_mut(session) else { return };
                 // The first use was a while ago, but not before the session was.
                 let first = (now - since).max(session.created);
-                let (first_at, last_at) = (time(first), time(now));
+                let first_at = time(first);
+                let last_at = time(now);
                 self.repo
                     .touch(&[Touch { session_id: session.id, first_at, last_at, ip_address: None }])
                     .await

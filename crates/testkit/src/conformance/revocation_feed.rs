@@ -81,7 +81,7 @@ pub(super) fn is_covered(entries: &[RevocationEntry], id: SessionId, user_id: Us
     entries.iter().any(|entry| covers(entry.scope))
 }
 
-/// Every way in which a session ends before its time, and no other change. (Rows that are
+/// Every way in which a session is revoked, and no other change. (Rows that are
 /// deleted or shortened by direct SQL have tests of their own, in the adapters that have SQL.)
 pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
@@ -157,7 +157,8 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
 /// Caches may hold sessions that the store does not have, after a restore.
 pub async fn revocation_that_matches_no_session_is_in_the_next_poll(stores: &Stores) {
     stores.feed.register(MAX_STALENESS).await.unwrap();
-    let (user, other) = (fixtures::session().user_id, fixtures::another_user());
+    let user = fixtures::session().user_id;
+    let other = fixtures::another_user();
     let gone = fixtures::session_number(404).id;
     let before = poll(&*stores.feed, None).await;
     let revoked =
@@ -200,7 +201,8 @@ pub async fn poll_goes_on_from_the_one_before(stores: &Stores) {
         done.store(true, Ordering::SeqCst);
     };
     let reader = async {
-        let (mut seen, mut last) = (Vec::new(), first);
+        let mut seen = Vec::new();
+        let mut last = first;
         let turns = Turns::until_done("polling the revocations of 100 sessions");
         loop {
             let was_done = done.load(Ordering::SeqCst);
@@ -262,7 +264,7 @@ pub async fn read_version_says_which_revocations_it_saw(stores: &Stores) {
     let sequence = page.entries.iter().map(|entry| entry.sequence).max().expect("the revocation");
     assert!(!before.snapshot.sees(sequence), "{before:?} {page:?}");
     let after = version().await;
-    assert!(after.snapshot.sees(sequence), "whatever else is open: {after:?} {page:?}");
+    assert!(after.snapshot.sees(sequence), "while another transaction is open: {after:?} {page:?}");
     assert!(after.snapshot.covers(&before.snapshot));
     assert_eq!((before.incarnation, after.incarnation), (page.incarnation, page.incarnation));
 }

@@ -86,7 +86,7 @@ pub async fn peer_lags_until_it_reports_a_poll_that_saw_the_revocation(nodes: &T
     assert!(!is_caught_up().await, "a poll that is no heartbeat reports nothing");
     report(&**other, &late.position).await;
     assert!(is_caught_up().await);
-    // Registered anew, after it was stopped: what it had merged is not known any more.
+    // Registered again, after it was stopped: what it had merged is not known any more.
     other.register(MAX_STALENESS).await.unwrap();
     assert!(!is_caught_up().await);
     other.leave().await.unwrap();

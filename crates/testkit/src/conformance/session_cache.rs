@@ -52,7 +52,7 @@ pub async fn set_then_get_returns_the_session(cache: &dyn SessionCache) {
     }
 }
 
-/// The read version comes back as it was set, whatever is in it: every field, and every transaction
+/// The read version comes back as it was set: every field, and every transaction
 /// in progress.
 pub async fn set_then_get_returns_the_read_version(cache: &dyn SessionCache) {
     let Incarnation { system, database, life } = fixtures::read_version().incarnation;
@@ -131,13 +131,13 @@ pub async fn expired_session_is_a_miss(cache: &dyn SessionCache) {
         ..fixtures::session_number(2)
     };
     let an_hour_ago = now - TimeDelta::hours(1);
-    for (session, answered) in [
+    for (session, is_served) in [
         (Session { expires_at: now, ..fixtures::session_number(1) }, false),
         (Session { expires_at: now + TimeDelta::hours(1), ..fixtures::session_number(1) }, true),
         (idle_since(an_hour_ago), false),
         (idle_since(an_hour_ago + TimeDelta::minutes(1)), true),
     ] {
         set(cache, &session).await;
-        assert_eq!(get(cache, &session).await.is_some(), answered, "{session:?}");
+        assert_eq!(get(cache, &session).await.is_some(), is_served, "{session:?}");
     }
 }

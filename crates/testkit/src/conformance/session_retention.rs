@@ -77,10 +77,10 @@ pub async fn revoked_and_deleted_session_is_not_imported_again(stores: &Stores) 
 pub async fn expired_sessions_are_marked_once(stores: &Stores) {
     let sessions = four(stores).await;
     let note = async |now| stores.retention.mark_expired(now, 100).await.unwrap();
-    let moment = TimeDelta::microseconds(1);
-    assert_eq!(note(at(20) - moment).await, 0);
+    let instant = TimeDelta::microseconds(1);
+    assert_eq!(note(at(20) - instant).await, 0);
     assert_eq!(note(at(20)).await, 1);
-    assert_eq!(note(at(30) - moment).await, 0);
+    assert_eq!(note(at(30) - instant).await, 0);
     assert_eq!(note(at(30)).await, 1);
     assert_eq!(note(at(40)).await, 0);
     assert_eq!(are_there(stores, &sessions).await, [true; 4]);
@@ -90,13 +90,13 @@ pub async fn expired_sessions_are_marked_once(stores: &Stores) {
 pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
     let sessions = four(stores).await;
     let delete = async |by| stores.retention.delete_ended(by, 100).await.unwrap();
-    let moment = TimeDelta::microseconds(1);
-    assert_eq!(delete(at(10) - moment).await, 0);
+    let instant = TimeDelta::microseconds(1);
+    assert_eq!(delete(at(10) - instant).await, 0);
     assert_eq!(delete(at(10)).await, 1);
     assert_eq!(delete(at(100)).await, 0, "what was not marked expired is not deleted");
     stores.retention.mark_expired(at(30), 100).await.unwrap();
     assert_eq!(delete(at(20)).await, 1);
-    assert_eq!(delete(at(30) - moment).await, 0);
+    assert_eq!(delete(at(30) - instant).await, 0);
     assert_eq!(delete(at(30)).await, 1);
     assert_eq!(are_there(stores, &sessions).await, [true, false, false, false]);
     // Their events are still in the feed.
@@ -108,7 +108,8 @@ pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
 /// The oldest first, no more than are asked for; and a reader goes on where it was.
 pub async fn old_events_are_deleted_and_positions_are_not_used_again(stores: &Stores) {
     four(stores).await;
-    let (long_ago, later) = (at(-1_000_000_000), at(1_000_000_000));
+    let long_ago = at(-1_000_000_000);
+    let later = at(1_000_000_000);
     let read = async |after| {
         stores
             .events
@@ -153,7 +154,8 @@ pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
         stores.sessions.insert(&session, None).await.unwrap();
     }
     let clean = async || {
-        let (mut noted, mut deleted) = (0, 0);
+        let mut noted = 0;
+        let mut deleted = 0;
         let turns = Turns::until_done("cleaning up until nothing is left");
         while stores.retention.backlog(at(1), at(1), 1).await.unwrap() > 0 {
             turns.next(&format!("{deleted} are deleted")).await;

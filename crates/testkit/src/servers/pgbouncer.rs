@@ -22,7 +22,8 @@ impl PgBouncer {
     /// # Panics
     /// If there is no `pgbouncer`: a test that lacks its server fails.
     pub fn start(database: &TestDatabase, pool_mode: &str, pool_size: u32) -> Self {
-        let (dir, port) = (owned_dir("pgbouncer"), free_port());
+        let dir = owned_dir("pgbouncer");
+        let port = free_port();
         let url = database.url();
         // postgres://postgres@localhost:PORT/NAME?host=DIRECTORY
         let (address, socket_dir) =

@@ -48,7 +48,7 @@ impl PostgresServer {
         SHARED.get_or_init(|| Arc::new(start())).clone()
     }
 
-    /// Starts a private server, whatever `DATABASE_URL` says: for tests that stop it or break it.
+    /// Starts a private server, even if `DATABASE_URL` is set: for tests that stop it or break it.
     pub fn start() -> Self {
         let dir = owned_dir("postgres");
         let password_file = dir.join("password");
@@ -62,8 +62,8 @@ impl PostgresServer {
         Self::launch(dir)
     }
 
-    /// Starts a standby with all that this private server has now, which hears what is new through
-    /// this TCP port.
+    /// Starts a standby with all that this private server has now, which receives what is new
+    /// through this TCP port.
     pub fn standby(&self, through: u16) -> Self {
         let dir = owned_dir("postgres");
         let data = dir.join("data");
@@ -79,11 +79,14 @@ impl PostgresServer {
         Self::launch(dir)
     }
 
-    /// Starts a server on the data of this directory, and waits until it answers.
+    /// Starts a server on the data of this directory, and waits until it responds.
     fn launch(dir: PathBuf) -> Self {
-        let (bin, owner, data) = (folder_of("initdb"), unprivileged_owner(), dir.join("data"));
+        let bin = folder_of("initdb");
+        let owner = unprivileged_owner();
+        let data = dir.join("data");
         let port = free_port();
-        let (data, socket_dir) = (data.display().to_string(), dir.display().to_string());
+        let data = data.display().to_string();
+        let socket_dir = dir.display().to_string();
         let postgres = bin.join("postgres").display().to_string();
         let mut command = vec![postgres.as_str(), "-D", &data, "-k", &socket_dir];
         let port_setting = format!("port={port}");

@@ -46,13 +46,14 @@ impl RedisServer {
     /// Starts a new, empty server on this port: to bring back one that was killed.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let dir = temporary_dir("redis");
-        let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
+        let port_text = port.to_string();
+        let dir_text = dir.display().to_string();
         let mut command =
             vec!["redis-server", "--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
         command.extend(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.extend(settings);
         let process = Supervised::start(dir, None, "TERM", &command);
-        wait_until_it_answers(&process, port);
+        wait_until_it_responds(&process, port);
         Self { process, port }
     }
 
@@ -81,7 +82,8 @@ impl RedisSentinel {
     /// Starts a new, empty server with its sentinel.
     pub fn start() -> Self {
         let master = RedisServer::start();
-        let (dir, port) = (temporary_dir("sentinel"), free_port());
+        let dir = temporary_dir("sentinel");
+        let port = free_port();
         let config = dir.join("sentinel.conf");
         let monitor = format!("sentinel monitor mymaster 127.0.0.1 {} 1", master.port);
         let text = format!("port {port}\nbind 127.0.0.1\ndir {}\n{monitor}\n", dir.display());
@@ -89,7 +91,7 @@ impl RedisSentinel {
         let config = config.display().to_string();
         let sentinel =
             Supervised::start(dir, None, "TERM", &["redis-server", &config, "--sentinel"]);
-        wait_until_it_answers(&sentinel, port);
+        wait_until_it_responds(&sentinel, port);
         Self { master, _sentinel: sentinel, port }
     }
 
@@ -149,9 +151,9 @@ impl RedisCluster {
     }
 }
 
-fn wait_until_it_answers(process: &Supervised, port: u16) {
+fn wait_until_it_responds(process: &Supervised, port: u16) {
     let started = Instant::now();
-    while !answers_ping(port) {
+    while !responds_to_ping(port) {
         let log = process.log();
         assert!(
             !log.contains("not found"),
@@ -163,17 +165,17 @@ fn wait_until_it_answers(process: &Supervised, port: u16) {
     }
 }
 
-fn answers_ping(port: u16) -> bool {
+fn responds_to_ping(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
         return false;
     };
     let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
-    let mut answer = [0; 5];
+    let mut response = [0; 5];
     // A server that asks for a password is up too.
     stream.write_all(b"PING\r\n").is_ok()
-        && stream.read_exact(&mut answer).is_ok()
-        && matches!(&answer, b"+PONG" | b"-NOAU")
+        && stream.read_exact(&mut response).is_ok()
+        && matches!(&response, b"+PONG" | b"-NOAU")
 }
 
 fn redis_cli(arguments: &[&str]) -> String {

@@ -97,7 +97,7 @@ pub(super) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "no process {pid} to send {name} to");
 }
 
-/// Returns a TCP port of the loopback interface that was free a moment ago.
+/// Returns a TCP port of the loopback interface that was free just before.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound address").port()

@@ -248,7 +248,7 @@ fn a_claim_that_occurs_twice_is_refused() {
     assert!(serde_json::from_str::<Claims>(r#"["sub"]"#).is_err());
 }
 
-/// The commonest mistakes of a first installation, each under its own name.
+/// The commonest errors of a first installation, each under its own name.
 #[tokio::test]
 async fn refusal_says_what_is_wrong() {
     let rules =
@@ -381,7 +381,9 @@ fn signed(header: &str, claims: &str) -> String {
 /// Forged, broken and odd tokens: each is refused, and the good one is not, with the same means.
 #[tokio::test]
 async fn corpus_of_forged_and_broken_tokens_is_refused() {
-    let (user, sid, exp) = (fixtures::session().user_id, fixtures::session().id, now() + 60);
+    let user = fixtures::session().user_id;
+    let sid = fixtures::session().id;
+    let exp = now() + 60;
     let header = r#"{"alg":"HS256","typ":"JWT"}"#;
     let good = format!(r#"{{"sub":"{user}","sid":"{sid}","exp":{exp}}}"#);
     let verifier = verifier();
@@ -430,7 +432,8 @@ async fn corpus_of_forged_and_broken_tokens_is_refused() {
     }
     // Claims, under a good header and signature.
     let claims = |sub: &str, sid: &str, rest: &str| format!(r#"{{"sub":{sub},"sid":{sid}{rest}}}"#);
-    let (quoted_user, quoted_sid) = (format!("\"{user}\""), format!("\"{sid}\""));
+    let quoted_user = format!("\"{user}\"");
+    let quoted_sid = format!("\"{sid}\"");
     let with_exp = |exp: &str| claims(&quoted_user, &quoted_sid, &format!(",\"exp\":{exp}"));
     let end = format!(",\"exp\":{exp}");
     for claims in [

@@ -99,7 +99,8 @@ impl Reader<'_> {
         let development = self.issuer();
         let issuers = self.issuers(values);
         let service_keys = self.service_keys();
-        let (development, mut issuers) = (development?, issuers?);
+        let development = development?;
+        let mut issuers = issuers?;
         if development.has_keys() {
             if !issuers.is_empty() {
                 return self.fail(
@@ -173,7 +174,8 @@ impl Reader<'_> {
                 use a table [[auth.issuers]] for each";
             return self.fail(ISSUER_KEY, PROBLEM);
         }
-        let (hs256_secret, subject) = (hs256_secret?, subject?);
+        let hs256_secret = hs256_secret?;
+        let subject = subject?;
         // RFC 7518 section 3.2: a key of the hash's size or larger MUST be used.
         if hs256_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 32) {
             const PROBLEM: &str = "must have at least 32 bytes (RFC 7518 section 3.2); make one \

@@ -1,4 +1,4 @@
-//! Values become settings, or all their mistakes are shown at once.
+//! Values become settings, or all their errors are shown at once.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn defaults_are_a_configuration() {
 }
 
 #[test]
-fn every_mistake_is_shown_at_once_and_no_value() {
+fn every_error_is_shown_at_once_and_no_value() {
     let file = r#"
         [server]
         listen = "s3cret"

@@ -31,7 +31,7 @@ const LOG_RATE: NonZeroU32 = NonZeroU32::new(5).unwrap();
 pub struct Limits {
     users: Option<DefaultKeyedRateLimiter<UserId>>,
     peers: Option<DefaultKeyedRateLimiter<IpAddr>>,
-    /// Until when an address that failed too often is not answered.
+    /// Until when an address that failed too often is refused.
     blocked: Cache<IpAddr, Instant>,
     in_flight: u32,
     log: DefaultDirectRateLimiter,
@@ -84,7 +84,7 @@ impl Limits {
     pub(crate) fn record_failure(&self, failure: &AuthFailure<'_>, problem: Problem) -> Problem {
         let AuthFailure { listener, reason, peer, route } = *failure;
         auth_failures(listener, reason).increment(1);
-        // Expired tokens and terminated sessions are everyday life; the others are mistakes or
+        // Expired tokens and terminated sessions are everyday events; the others are errors or
         // attacks.
         let is_everyday =
             [MISSING_CREDENTIALS, SESSION_ENDED, Refusal::Expired.as_str()].contains(&reason);
@@ -148,7 +148,7 @@ pub(crate) const MISSING_SCOPE: &str = "missing_scope";
 pub(crate) const SESSION_ENDED: &str = "session_ended";
 
 /// A session that is unknown or another user's: which of the two, the caller must not learn from
-/// how long the answer takes either.
+/// how long the response takes either.
 pub(crate) const NOT_OWN_SESSION: &str = "not_own_session";
 
 /// Makes the metrics of this file appear before anything has happened: alerts on rates see nothing

@@ -1,4 +1,5 @@
-//! What every request has: an id, a span, its place in the metrics, and an answer whatever happens.
+//! What every request has: an id, a span, its place in the metrics, and a response even after a
+//! panic.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -71,7 +72,7 @@ impl Service<Request> for Observed {
         let serving = self
             .route
             .call(request)
-            .map(|answered| answered.unwrap_or_else(|never| match never {}));
+            .map(|response| response.unwrap_or_else(|never| match never {}));
         Box::pin(self.observer.clone().observe(info, serving).map(Ok))
     }
 }
@@ -116,14 +117,19 @@ impl Observer {
         // The hook has logged and counted the panic.
         let mut response = served.unwrap_or_else(|_| Problem::internal_error().into_response());
 
-        let (took, status) = (at.elapsed(), response.status());
+        let took = at.elapsed();
+        let status = response.status();
         span.in_scope(|| {
-            tracing::debug!(status = status.as_u16(), took_us = took.as_micros() as u64, "answered")
+            tracing::debug!(
+                status = status.as_u16(),
+                took_us = took.as_micros() as u64,
+                "responded"
+            )
         });
         self.series.count(method, route, status, took);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // A response is about one user's session at this moment.
+        // A response is about one user's session now.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
@@ -200,7 +206,8 @@ impl Series {
 
 impl OfRoute {
     fn new(listener: &'static str, method: &'static str, route: &str, status: StatusCode) -> Self {
-        let (route, code) = (route.to_owned(), status.as_str().to_owned());
+        let route = route.to_owned();
+        let code = status.as_str().to_owned();
         let requests = metrics::counter!(
             "sessiond_http_requests_total",
             "listener" => listener,

@@ -21,7 +21,7 @@ pub(crate) fn no_route(uri: &Uri, elsewhere: &[&str], setting: &str) -> Problem 
     if is_elsewhere { Problem::on_other_listener(setting) } else { Problem::not_found() }
 }
 
-/// Answers a method that a path does not have.
+/// Refuses a method that a path does not have.
 pub(crate) async fn method_not_allowed() -> Problem {
     Problem::method_not_allowed()
 }

@@ -185,9 +185,9 @@ fn hold(
     place: Option<OwnedSemaphorePermit>,
     working: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Response> {
-    working.map(move |answered| {
+    working.map(move |response| {
         drop(place);
-        answered.unwrap_or_else(|never| match never {})
+        response.unwrap_or_else(|never| match never {})
     })
 }
 
@@ -236,7 +236,7 @@ mod tests {
         assert!(take_place(None).unwrap().is_none());
     }
 
-    /// It unwinds to the task that answers the request, as it does where the work is not detached.
+    /// It unwinds to the task that serves the request, as it does where the work is not detached.
     #[tokio::test]
     async fn panic_of_detached_work_reaches_its_request() {
         let panics = async { panic!("a bug") };
@@ -252,8 +252,8 @@ mod tests {
             let _ = done.send(());
             "done".into_response()
         };
-        let answer = within(DEADLINE, detached(work), Problem::outcome_unknown, "test").await;
-        assert_eq!(answer.status().as_u16(), 503);
+        let response = within(DEADLINE, detached(work), Problem::outcome_unknown, "test").await;
+        assert_eq!(response.status().as_u16(), 503);
         is_done.await.unwrap();
     }
 }

@@ -128,7 +128,8 @@ async fn revoke_own(
     body: ReasonBody,
 ) -> Result<Response, Problem> {
     let user_id = caller.token.user_id;
-    let (reason, actor) = (acceptable_reason(body.reason)?, Actor::User(user_id));
+    let reason = acceptable_reason(body.reason)?;
+    let actor = Actor::User(user_id);
     let command = RevokeSession { session_id, owner: Some(user_id), reason, actor, acknowledge };
     let revoked = state.application.revoke_session.handle(command).await;
     let revoked = revoked.map_err(|error| session_problem(state, caller, error))?;
@@ -142,8 +143,10 @@ pub(super) async fn revoke_other_sessions(
     Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
 ) -> Result<Response, Problem> {
-    let (user_id, except) = (caller.token.user_id, Some(caller.token.session_id));
-    let (reason, actor) = (acceptable_reason(body.reason)?, Actor::User(user_id));
+    let user_id = caller.token.user_id;
+    let except = Some(caller.token.session_id);
+    let reason = acceptable_reason(body.reason)?;
+    let actor = Actor::User(user_id);
     let command = RevokeAllUserSessions { user_id, except, reason, actor, acknowledge };
     let revoked = state.application.revoke_all_user_sessions.handle(command).await?;
     Ok(revoked_count_response(revoked))

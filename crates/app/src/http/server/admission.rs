@@ -38,7 +38,7 @@ pub(crate) struct Activity(Arc<Shared>);
 struct Shared {
     /// All times are relative to it.
     origin: Instant,
-    /// Since when nothing is being answered, in milliseconds after `origin`; [`BUSY`] while
+    /// Since when no request is being served, in milliseconds after `origin`; [`BUSY`] while
     /// something is.
     idle_since: AtomicU64,
     /// Whether a head had a line that ends with LF alone.
@@ -55,7 +55,7 @@ impl Activity {
             idle_since: AtomicU64::new(BUSY),
             has_bare_line_feed: AtomicBool::new(false),
         }));
-        activity.answered();
+        activity.responded();
         activity
     }
 
@@ -65,13 +65,13 @@ impl Activity {
     }
 
     /// The response is ready to be written.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn responded(&self) {
         let now = self.0.origin.elapsed().as_millis();
         self.0.idle_since.store(u64::try_from(now).unwrap_or(BUSY - 1), Ordering::Relaxed);
     }
 
     /// Returns whether a request is in progress.
-    pub(crate) fn is_answering(&self) -> bool {
+    pub(crate) fn is_responding(&self) -> bool {
         self.0.idle_since.load(Ordering::Relaxed) == BUSY
     }
 
@@ -95,7 +95,7 @@ pub(crate) struct Connections {
     settings: ConnectionSettings,
     origin: Instant,
     open: Mutex<Open>,
-    /// The size of `open`, for those who answer requests.
+    /// The size of `open`, for those who serve requests.
     count: AtomicUsize,
     gauge: Gauge,
     evicted: Counter,
@@ -188,7 +188,8 @@ impl Connections {
         }
         let number = open.next;
         open.next += 1;
-        let (activity, close) = (Activity::new(self.origin), CancellationToken::new());
+        let activity = Activity::new(self.origin);
+        let close = CancellationToken::new();
         open.connections.insert(
             number,
             Connection { address, activity: activity.clone(), close: close.clone() },
@@ -208,8 +209,8 @@ impl Connections {
 
 impl Open {
     /// Closes at most `surplus` idle connections of those that are wanted, the longest idle first,
-    /// and returns how many that were. They do not count any more, though they may take a moment to
-    /// go.
+    /// and returns how many that were. They do not count any more, though they may take some time
+    /// to go.
     fn evict(&mut self, surplus: usize, is_wanted: impl Fn(&Connection) -> bool) -> usize {
         let wanted = self.connections.iter().filter(|(_, connection)| is_wanted(connection));
         let mut idle: Vec<_> = wanted
@@ -290,7 +291,7 @@ mod tests {
             place.activity.head_arrived();
         }
         assert!(connections.admit(address(2)).is_none());
-        places[1].activity.answered();
+        places[1].activity.responded();
         assert!(connections.admit(address(2)).is_some());
     }
 

@@ -17,7 +17,7 @@ pub struct PeerAddress(
 /// Returns the client's address: the peer's, or, if the peer is a trusted proxy, the nearest one in
 /// `X-Forwarded-For` that is none.
 ///
-/// Each proxy appends whom it heard from, so only what trusted ones appended is believed: the
+/// Each proxy appends the address of its peer, and only what trusted ones appended is used: the
 /// header is read from its end.
 pub(crate) fn client_address(parts: &Parts, trusted: &[IpNetwork]) -> Option<IpAddr> {
     let peer = parts.extensions.get::<PeerAddress>()?.0.to_canonical();
@@ -75,13 +75,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_say_is_believed() {
+    fn only_addresses_from_trusted_proxies_count() {
         for (peer, forwarded, expected) in [
             ("192.0.2.1", &[][..], "192.0.2.1"),
             ("192.0.2.1", &["198.51.100.1"], "192.0.2.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
-            // The client's own invention is further away than what the proxy heard from.
+            // The client's own invention is further away than the address of the proxy's peer.
             ("10.0.0.1", &["203.0.113.5, 198.51.100.1"], "198.51.100.1"),
             ("10.0.0.1", &["203.0.113.5", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),

@@ -15,28 +15,28 @@ use super::admission::Activity;
 /// How long the head of a request may take to arrive, from its first byte, or from the connection
 /// for the first request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer may take to accept a part of an answer.
+/// How long a peer may take to accept a part of a response.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a response that is a stream: the request is in progress until it ends, or its
 /// reader goes away.
-pub(crate) struct Answering {
+pub(crate) struct TrackedResponse {
     body: Body,
     activity: Activity,
 }
 
-impl Answering {
+impl TrackedResponse {
     /// Returns the body of a response, which notifies the connection when it is complete.
     pub(crate) fn watch(response: Response, activity: Activity) -> Response {
         if response.body().size_hint().exact().is_some() {
-            activity.answered();
+            activity.responded();
             return response;
         }
         response.map(|body| Body::new(Self { body, activity }))
     }
 }
 
-impl HttpBody for Answering {
+impl HttpBody for TrackedResponse {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -48,9 +48,9 @@ impl HttpBody for Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for TrackedResponse {
     fn drop(&mut self) {
-        self.activity.answered();
+        self.activity.responded();
     }
 }
 
@@ -115,7 +115,8 @@ impl Lines {
 impl<S> TimedStream<S> {
     pub(crate) fn new(stream: S, activity: Activity, idle_timeout: Duration) -> Self {
         let deadline = Instant::now() + HEAD_TIMEOUT;
-        let (waiting_for, alarm) = (Some(Waiting::Head), Box::pin(sleep_until(deadline)));
+        let waiting_for = Some(Waiting::Head);
+        let alarm = Box::pin(sleep_until(deadline));
         let lines = Lines::default();
         Self { stream, activity, idle_timeout, lines, waiting_for, deadline, alarm, writing: None }
     }
@@ -149,8 +150,8 @@ impl<S> TimedStream<S> {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.writing = None;
-            if !self.activity.is_answering() {
-                // The peer accepts an answer: it is idle from the last part of it on.
+            if !self.activity.is_responding() {
+                // The peer accepts a response: it is idle from the last part of it on.
                 self.waiting_for = None;
                 self.wait_for(Waiting::Request);
             }
@@ -171,7 +172,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if self.activity.is_answering() {
+        if self.activity.is_responding() {
             self.waiting_for = None;
             return read;
         }

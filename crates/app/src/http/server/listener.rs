@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use super::admission::{ConnectionSettings, Connections, Place};
 use super::client_address::PeerAddress;
-use super::connection::{Answering, TimedStream};
+use super::connection::{TimedStream, TrackedResponse};
 use crate::http::wire::problem::Problem;
 
 /// How long what has begun may take to finish once the server stops.
@@ -111,8 +111,10 @@ async fn serve_connection<S>(
     let activity = place.activity.clone();
     let stream = TimedStream::new(stream, activity.clone(), connections.idle_timeout());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (router, activity) = (router.clone(), activity.clone());
-        let (stopping, connections) = (stopping.clone(), connections.clone());
+        let router = router.clone();
+        let activity = activity.clone();
+        let stopping = stopping.clone();
+        let connections = connections.clone();
         async move {
             activity.head_arrived();
             let mut response = match malformed_head(&request, activity.has_bare_line_feed()) {
@@ -128,7 +130,7 @@ async fn serve_connection<S>(
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(Answering::watch(response, activity))
+            Ok::<_, Infallible>(TrackedResponse::watch(response, activity))
         }
     });
     let connection = http1::Builder::new()
@@ -146,9 +148,9 @@ async fn serve_connection<S>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        // It was idle a moment ago: nothing is lost, or what any client repeats that keeps
+        // It was idle just before: nothing is lost, or what any client repeats that keeps
         // connections.
-        () = place.close.cancelled(), if !place.activity.is_answering() => return,
+        () = place.close.cancelled(), if !place.activity.is_responding() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
@@ -245,7 +247,8 @@ mod tests {
 
     /// What comes until the connection is closed, and how long that takes.
     async fn read_to_end(client: &mut DuplexStream) -> (String, Duration) {
-        let (started, mut bytes) = (Instant::now(), Vec::new());
+        let started = Instant::now();
+        let mut bytes = Vec::new();
         client.read_to_end(&mut bytes).await.unwrap();
         (String::from_utf8(bytes).unwrap(), started.elapsed())
     }
@@ -261,8 +264,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_connection_is_closed_after_the_head_timeout() {
         let (mut client, _server) = connect(1024);
-        let (answer, took) = read_to_end(&mut client).await;
-        assert_eq!(answer, "");
+        let (response, took) = read_to_end(&mut client).await;
+        assert_eq!(response, "");
         assert_took(took, HEAD_TIMEOUT);
     }
 
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_that_accepts_nothing_of_an_answer_is_cut_off() {
+    async fn peer_that_accepts_nothing_of_a_response_is_cut_off() {
         let (mut client, server) = connect(1024);
         send(&mut client, "/large").await;
         let started = Instant::now();
@@ -329,10 +332,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_that_is_slow_but_reads_gets_the_whole_answer() {
+    async fn peer_that_is_slow_but_reads_gets_the_whole_response() {
         let (mut client, _server) = connect(64 * 1024);
         send(&mut client, "/large").await;
-        let (started, mut body, mut part) = (Instant::now(), 0, vec![0; 64 * 1024]);
+        let started = Instant::now();
+        let mut body = 0;
+        let mut part = vec![0; 64 * 1024];
         while body < 1 << 20 {
             let read = client.read(&mut part).await.unwrap();
             assert!(read > 0, "cut off after {body} bytes and {:?}", started.elapsed());
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_node_closes_a_connection_with_its_next_answer() {
+    async fn stopping_node_closes_a_connection_with_its_next_response() {
         let lifecycle = Lifecycle::default();
         let (mut client, server) = connect_with(1024, lifecycle.clone());
         send(&mut client, "/").await;
@@ -351,12 +356,15 @@ mod tests {
         lifecycle.stopping.cancel();
         sleep(IDLE_TIMEOUT / 2).await;
         send(&mut client, "/").await;
-        let (answer, took) = read_to_end(&mut client).await;
+        let (response, took) = read_to_end(&mut client).await;
         assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"),
-            "{answer}"
+            response.starts_with("HTTP/1.1 200") && response.contains("connection: close"),
+            "{response}"
         );
-        assert!(answer.ends_with("hello") && took < Duration::from_millis(10), "{answer} {took:?}");
+        assert!(
+            response.ends_with("hello") && took < Duration::from_millis(10),
+            "{response} {took:?}"
+        );
         server.await.unwrap();
     }
 
@@ -385,12 +393,12 @@ mod tests {
         ] {
             let (mut client, _server) = connect(1024);
             client.write_all(head.as_bytes()).await.unwrap();
-            let (answer, _) = read_to_end(&mut client).await;
+            let (response, _) = read_to_end(&mut client).await;
             assert!(
-                answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"),
-                "{head:?}: {answer}"
+                response.starts_with("HTTP/1.1 400") || response.starts_with("HTTP/1.0 400"),
+                "{head:?}: {response}"
             );
-            assert!(answer.contains("invalid_request"), "{head:?}: {answer}");
+            assert!(response.contains("invalid_request"), "{head:?}: {response}");
         }
         for head in [
             "GET / HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n",

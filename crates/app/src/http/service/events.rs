@@ -62,7 +62,8 @@ fn query(
     session_id: Option<Text<SessionId>>,
     user_id: Option<Text<UserId>>,
 ) -> EventQuery {
-    let (session_id, user_id) = (session_id.map(|Text(id)| id), user_id.map(|Text(id)| id));
+    let session_id = session_id.map(|Text(id)| id);
+    let user_id = user_id.map(|Text(id)| id);
     EventQuery { after: after.map_or(0, |Text(after)| after), limit, session_id, user_id }
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 use super::ServiceState;
 
-/// How long an answer of `/readyz` is good: the route has no key, and must not become a way to load
-/// the database.
+/// How long a response of `/readyz` is good: the route has no key, and must not become a way to
+/// load the database.
 const CACHED_FOR: Duration = Duration::from_millis(500);
 
 /// Whether this node can do its work.
@@ -34,7 +34,7 @@ pub struct Health {
 pub(crate) struct Readiness {
     /// Whether to send requests here.
     pub(crate) ready: bool,
-    /// `up` or `down`; without it nothing can be answered.
+    /// `up` or `down`; without it nothing can be served.
     store: &'static str,
     /// `up`, `down`, `refused` or `none`; without it reads are slower.
     cache: &'static str,
@@ -82,7 +82,7 @@ impl Health {
                 None => "none",
                 Some(cache) => match cache.check().await {
                     Ok(()) => "up",
-                    // It answers, and refuses what a node asks of it: `sessiond doctor` names the
+                    // It responds, and refuses what a node asks of it: `sessiond doctor` names the
                     // command.
                     Err(PortError::Corrupt(_)) => "refused",
                     Err(_) => "down",

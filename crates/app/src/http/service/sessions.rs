@@ -119,7 +119,8 @@ pub(super) async fn revoke_session(
     Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
 ) -> Result<Response, ServiceProblem> {
-    let (reason, actor) = (acceptable_reason(body.reason)?, key.actor());
+    let reason = acceptable_reason(body.reason)?;
+    let actor = key.actor();
     let command = RevokeSession { session_id, owner: None, reason, actor, acknowledge };
     let revoked = state.application.revoke_session.handle(command).await?;
     Ok(revoked_response(revoked))
@@ -141,7 +142,8 @@ pub(super) async fn revoke_sessions(
     parts: Parts,
     JsonBody { value: body, .. }: JsonBody<RevokeSessionsBody>,
 ) -> Result<Response, ServiceProblem> {
-    let (reason, actor) = (acceptable_reason(body.reason)?, key.actor());
+    let reason = acceptable_reason(body.reason)?;
+    let actor = key.actor();
     let revoked = match (body.ids, body.all) {
         (Some(ids), false) if ids.len() > MAX_IDS => {
             return Err(

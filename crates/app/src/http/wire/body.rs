@@ -11,7 +11,7 @@ use super::problem::Problem;
 
 /// The largest request body, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
-/// The same where ids are listed: room for many more than are allowed, so that the answer can say
+/// The same where ids are listed: room for many more than are allowed, so that the response can say
 /// so.
 pub(crate) const MAX_IDS_BYTES: usize = 64 * 1024;
 /// How long a request body may take to arrive.

@@ -42,7 +42,7 @@ impl Notion for UserId {
     }
 }
 
-/// A moment, to the microsecond, which is what stores keep.
+/// A time, to the microsecond, which is what stores keep.
 impl Notion for DateTime<Utc> {
     const EXPECTED: &'static str = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z";
 

@@ -61,7 +61,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// The same where a parameter without a value is a mistake: with it absent, the request would ask
+/// The same where a parameter without a value is an error: with it absent, the request would ask
 /// for more.
 pub(crate) struct StrictParameters<T>(pub(crate) T);
 
@@ -76,7 +76,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictParamete
 fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(pairs).map_err(|error| {
-        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
         match quoted_name(&message) {
             Some(name) => Problem::invalid_request(name, message.clone()),
             None if path == "." => Problem::invalid_request("query", message),
@@ -125,7 +126,8 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 /// Returns the text of a structured string (RFC 9651 section 3.3.3), or a bare text as it is.
 fn unquoted(value: &str) -> Option<String> {
     let Some(quoted) = value.trim().strip_prefix('"') else { return Some(value.trim().to_owned()) };
-    let (mut text, mut characters) = (String::new(), quoted.chars());
+    let mut text = String::new();
+    let mut characters = quoted.chars();
     loop {
         match characters.next()? {
             '"' => return characters.next().is_none().then_some(text),

@@ -187,7 +187,7 @@ impl Problem {
         problem.with_field(field, message)
     }
 
-    /// 429: too many from this caller; `wait` says when the next one is answered.
+    /// 429: too many from this caller; `wait` says when the next one is served.
     pub(crate) fn too_many_requests(wait: Duration) -> Self {
         let problem =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests");

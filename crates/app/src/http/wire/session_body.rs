@@ -228,7 +228,7 @@ pub(crate) fn revoked_response(revoked: Revoked) -> Response {
 }
 
 /// Returns the response to a revocation of several: 200 with how many were not revoked before, or
-/// 202 with the moment too.
+/// 202 with the time too.
 pub(crate) fn revoked_count_response(revoked: Revoked) -> Response {
     let Revoked { count, effective_by } = revoked;
     let body = RevokedBody { revoked_count: Some(count), effective_by };
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_chrono_writes_them() {
+    fn times_are_written_as_chrono_writes_them() {
         let micros = [
             0,
             1,
@@ -261,13 +261,13 @@ mod tests {
         let far = [-62_167_219_200_000_001, 253_402_300_800_000_000];
         for micros in micros.into_iter().chain(far) {
             let at = DateTime::<Utc>::from_timestamp_micros(micros).unwrap();
-            let written = serde_json::to_value(Moment { at }).unwrap();
+            let written = serde_json::to_value(Effective { at }).unwrap();
             assert_eq!(written["at"], at.to_rfc3339_opts(SecondsFormat::Micros, true));
         }
     }
 
     #[derive(Serialize)]
-    struct Moment {
+    struct Effective {
         #[serde(serialize_with = "micros")]
         at: DateTime<Utc>,
     }

@@ -151,7 +151,7 @@ mod tests {
         ] {
             assert_eq!(decode_cursor(text), None, "{text}");
         }
-        // Whole, but no moment at which a session can have begun.
+        // Whole, but no time at which a session can have begun.
         let (past_9999, before_1970) =
             (format!("{:016x}", 253_402_300_800_000_000_u64), "f".repeat(16));
         for micros in [

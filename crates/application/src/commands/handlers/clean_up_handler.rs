@@ -90,7 +90,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_noted_when_it_is_over_and_deleted_after_its_retention() {
-        let (database, clock) = (MemoryDatabase::default(), fixtures::clock());
+        let database = MemoryDatabase::default();
+        let clock = fixtures::clock();
         let repo = MemorySessionRepository::new(database.clone());
         let keep = TimeDelta::days(30);
         let handler = CleanUpHandler::new(

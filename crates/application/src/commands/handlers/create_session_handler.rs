@@ -162,7 +162,8 @@ impl CreateSessionHandler {
         })
     }
 
-    /// This answer acknowledges the evictions of the first attempt, which may not be effective yet.
+    /// This response acknowledges the evictions of the first attempt, which may not be effective
+    /// yet.
     async fn acknowledge_repeated(
         &self,
         repeated: CreatedSession,
@@ -197,7 +198,7 @@ impl CreateSessionHandler {
         let listing =
             SessionListing { user_id, now, active_only: false, limit: EVICTED_AMONG, after: None };
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
-        // It evicted them at the moment of its own creation. The oldest first, as the first
+        // It evicted them at the time of its own creation. The oldest first, as the first
         // response had them.
         let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
@@ -239,14 +240,14 @@ mod tests {
         }
     }
 
-    struct Setting {
+    struct Fixture {
         database: MemoryDatabase,
         repo: Arc<MemorySessionRepository>,
         cache: Arc<MemorySessionCache>,
         handler: CreateSessionHandler,
     }
 
-    fn setting(max_per_user: u32, on_limit: OnLimit) -> Setting {
+    fn fixture(max_per_user: u32, on_limit: OnLimit) -> Fixture {
         let database = MemoryDatabase::default();
         let repo = Arc::new(MemorySessionRepository::new(database.clone()));
         let cache = Arc::new(MemorySessionCache::new(10, fixtures::clock()));
@@ -269,7 +270,7 @@ mod tests {
             ids,
             policy,
         );
-        Setting { database, repo, cache, handler }
+        Fixture { database, repo, cache, handler }
     }
 
     fn command() -> CreateSession {
@@ -286,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sign_in_becomes_a_stored_live_session() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let CreatedSession { session, evicted } = s.handler.handle(command()).await.unwrap();
 
         assert_eq!(testkit::find_session(&*s.repo, session.id).await, Some(session.clone()));
@@ -304,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn device_and_place_are_filled_in_where_they_are_known() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let session = s.handler.handle(command()).await.unwrap().session;
         assert_eq!(
             (session.device_info.as_deref(), session.location.as_deref()),
@@ -321,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_that_was_asked_for_is_not_renewed() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let tomorrow = Some(fixtures::now() + TimeDelta::days(1));
         let session = s
             .handler
@@ -334,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_key_again_is_the_same_sign_in_again() {
-        let s = setting(1, OnLimit::EvictOldest);
+        let s = fixture(1, OnLimit::EvictOldest);
         s.handler.handle(command()).await.unwrap();
         let with_key = CreateSession {
             idempotency_key: Some(fixtures::idempotency_key("a key")),
@@ -350,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn same_key_for_another_request_is_refused_and_stores_nothing() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let with_key = CreateSession {
             idempotency_key: Some(fixtures::idempotency_key("a key")),
             ..command()
@@ -365,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn repeated_sign_in_whose_session_is_terminated_is_refused() {
-        let s = setting(1, OnLimit::EvictOldest);
+        let s = fixture(1, OnLimit::EvictOldest);
         let with_key = CreateSession {
             idempotency_key: Some(fixtures::idempotency_key("a key")),
             ..command()
@@ -379,14 +380,14 @@ mod tests {
 
     #[tokio::test]
     async fn two_sign_ins_are_two_sessions() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let first = s.handler.handle(command()).await.unwrap().session;
         assert_ne!(first.id, s.handler.handle(command()).await.unwrap().session.id);
     }
 
     #[tokio::test]
     async fn an_end_in_the_past_is_refused_and_nothing_is_stored() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let past = CreateSession { expires_at: Some(fixtures::now()), ..command() };
         assert!(matches!(s.handler.handle(past).await, Err(CreateSessionError::ExpiresAt(_))));
         assert_eq!(s.database.session_count(), 0);
@@ -394,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_user_agent_is_cut() {
-        let s = setting(0, OnLimit::EvictOldest);
+        let s = fixture(0, OnLimit::EvictOldest);
         let long = CreateSession { user_agent: Some("x".repeat(5000)), ..command() };
         let session = s.handler.handle(long).await.unwrap().session;
         assert_eq!(session.user_agent.map(|text| text.len()), Some(USER_AGENT_MAX_BYTES));
@@ -402,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn evicted_sessions_are_returned_and_invalidated_in_the_cache() {
-        let s = setting(2, OnLimit::EvictOldest);
+        let s = fixture(2, OnLimit::EvictOldest);
         let first = s.handler.handle(command()).await.unwrap().session;
         s.handler.handle(command()).await.unwrap();
         s.cache.set(&Arc::new(first.clone()), &fixtures::read_version()).await;
@@ -415,7 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_callers_limit_outweighs_the_policys_and_a_limit_may_deny() {
-        let s = setting(1, OnLimit::Deny);
+        let s = fixture(1, OnLimit::Deny);
         let more = CreateSession { max_sessions: NonZeroU32::new(2), ..command() };
         s.handler.handle(more.clone()).await.unwrap();
         s.handler.handle(more.clone()).await.unwrap();

@@ -53,9 +53,9 @@ impl EditSessionHandler {
             return Err(EditSessionError::NotOwner);
         }
         let edited = self.session_repo.edit(session.id, &command.edit).await;
-        // Whatever the outcome: caches go on from what they read next.
+        // After any outcome, caches go on from what they read next.
         self.session_cache.remove(&[SessionKey { id: session.id, user_id: session.user_id }]).await;
-        // It was there a moment ago.
+        // It was there just before.
         let or_else = match command.edit.only_if {
             Some(_) => EditSessionError::PreconditionFailed,
             None => EditSessionError::SessionNotFound,

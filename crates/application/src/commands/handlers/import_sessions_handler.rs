@@ -30,7 +30,7 @@ pub struct ImportedSessions {
     /// Those that never expired there, and got an expiry.
     pub never_expired: u64,
     /// Those that had expired before they began there; here they last for a microsecond.
-    pub over_at_birth: u64,
+    pub expired_on_import: u64,
     /// The last one's id, to go on after; `None`: that was all.
     pub last: Option<SessionId>,
 }
@@ -42,7 +42,7 @@ impl ImportedSessions {
             read: self.read + next.read,
             new: self.new + next.new,
             never_expired: self.never_expired + next.never_expired,
-            over_at_birth: self.over_at_birth + next.over_at_birth,
+            expired_on_import: self.expired_on_import + next.expired_on_import,
             last: next.last,
         }
     }
@@ -94,7 +94,7 @@ impl ImportSessionsHandler {
                 session.user_agent.as_deref().map(|text| truncated_user_agent(text).into());
             if session.expires_at <= session.created_at {
                 session.expires_at = session.created_at + TimeDelta::microseconds(1);
-                imported.over_at_birth += 1;
+                imported.expired_on_import += 1;
             }
         }
         imported.new =
@@ -154,7 +154,13 @@ mod tests {
             }
             assert_eq!(
                 all,
-                ImportedSessions { read: 5, new, never_expired: 0, over_at_birth: 1, last: None }
+                ImportedSessions {
+                    read: 5,
+                    new,
+                    never_expired: 0,
+                    expired_on_import: 1,
+                    last: None
+                }
             );
         }
         assert_eq!(database.session_count(), 5);

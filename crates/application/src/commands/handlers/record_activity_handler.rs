@@ -98,7 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn activity_is_written_once_per_window_and_all_of_it_in_the_end() {
-        let (repo, clock) = (Arc::new(MemorySessionRepository::default()), fixtures::clock());
+        let repo = Arc::new(MemorySessionRepository::default());
+        let clock = fixtures::clock();
         let monotonic_clock = Arc::new(SteppingClock::default());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), monotonic_clock.clone()));
         let writer = ActivityWriter::new(repo.clone(), buffer.clone());
@@ -133,7 +134,8 @@ mod tests {
 
     #[tokio::test]
     async fn terminated_or_unknown_session_takes_no_activity() {
-        let (repo, clock) = (Arc::new(MemorySessionRepository::default()), fixtures::clock());
+        let repo = Arc::new(MemorySessionRepository::default());
+        let clock = fixtures::clock();
         let monotonic_clock = Arc::new(SteppingClock::default());
         let buffer = Arc::new(ActivityBuffer::new(TimeDelta::seconds(60), monotonic_clock.clone()));
         let writer = ActivityWriter::new(repo.clone(), buffer.clone());
@@ -158,7 +160,7 @@ mod tests {
         record(session.id).await.unwrap();
         clock.advance(TimeDelta::minutes(10));
         assert!(matches!(record(session.id).await, Err(RecordActivityError::SessionEnded)));
-        // Late news of use in time is believed.
+        // A late report of activity in time counts.
         writer.write_all().await.unwrap();
         let stored = testkit::find_session(&*repo, session.id).await.unwrap();
         assert_eq!(stored.last_activity_at, clock.now() - TimeDelta::minutes(10));

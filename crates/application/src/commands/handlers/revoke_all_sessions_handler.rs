@@ -38,7 +38,8 @@ impl RevokeAllSessionsHandler {
         let revocation =
             Revocation { at: self.clock.now(), reason: command.reason, actor: Some(command.actor) };
         let pending = self.revoker.begin([Scope::AllUsers]);
-        let (mut after, mut count) = (None, 0);
+        let mut after = None;
+        let mut count = 0;
         loop {
             let revoked =
                 match self.session_repo.revoke_all_sessions(after, BATCH, &revocation).await {

@@ -82,7 +82,7 @@ mod tests {
     use crate::coherence::Acknowledge;
     use crate::test_support;
 
-    async fn setting(
+    async fn fixture(
         session: &Session,
     ) -> (Arc<MemorySessionRepository>, Arc<MemorySessionCache>, RevokeSessionHandler) {
         let repo = Arc::new(MemorySessionRepository::default());
@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn session_is_revoked_in_the_store_and_invalidated_in_the_cache() {
         let session = fixtures::session();
-        let (repo, cache, handler) = setting(&session).await;
+        let (repo, cache, handler) = fixture(&session).await;
         handler.handle(command(&session)).await.unwrap();
 
         let reason = Some("lost phone".to_owned());
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn ending_it_again_changes_nothing_but_a_cache_that_missed_it() {
         let session = fixtures::session();
-        let (repo, cache, handler) = setting(&session).await;
+        let (repo, cache, handler) = fixture(&session).await;
         handler.handle(command(&session)).await.unwrap();
         let first = testkit::find_session(&*repo, session.id).await;
 
@@ -139,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_ends_nothing_and_changes_no_cache() {
         let session = fixtures::session();
-        let (repo, cache, handler) = setting(&session).await;
+        let (repo, cache, handler) = fixture(&session).await;
         let stranger = RevokeSession { owner: Some(fixtures::another_user()), ..command(&session) };
         assert!(matches!(handler.handle(stranger).await, Err(RevokeSessionError::NotOwner)));
         assert!(!testkit::find_session(&*repo, session.id).await.unwrap().is_revoked());
@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_owner_any_users_session_is_revoked() {
         let session = fixtures::session();
-        let (repo, _, handler) = setting(&session).await;
+        let (repo, _, handler) = fixture(&session).await;
         handler
             .handle(RevokeSession { owner: None, actor: Actor::Service, ..command(&session) })
             .await

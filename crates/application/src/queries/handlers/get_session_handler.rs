@@ -35,7 +35,7 @@ impl GetSessionError {
     pub const NOT_OWNER: &'static str = "not_session_owner";
 }
 
-/// A session as data, whatever its state: what [`GetSessionHandler::handle`] returns.
+/// A session as data, in any state: what [`GetSessionHandler::handle`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionResult {
     /// The session's id.
@@ -97,7 +97,7 @@ impl GetSessionHandler {
         Self { pending_activity: Some(activity), ..self }
     }
 
-    /// Returns the session as data, whatever its state.
+    /// Returns the session as data, in any state.
     ///
     /// # Errors
     /// See [`GetSessionError`]. A port that fails is never "not found".
@@ -179,13 +179,13 @@ mod tests {
 
     use super::*;
 
-    struct Setting {
+    struct Fixture {
         database: MemoryDatabase,
         cache: Arc<MemorySessionCache>,
         handler: GetSessionHandler,
     }
 
-    async fn setting(sessions: &[&Session]) -> Setting {
+    async fn fixture(sessions: &[&Session]) -> Fixture {
         let database = MemoryDatabase::default();
         let repo = Arc::new(MemorySessionRepository::new(database.clone()));
         for session in sessions {
@@ -193,7 +193,7 @@ mod tests {
         }
         let cache = Arc::new(MemorySessionCache::new(100, fixtures::clock()));
         let handler = GetSessionHandler::new(repo, cache.clone());
-        Setting { database, cache, handler }
+        Fixture { database, cache, handler }
     }
 
     fn query(session: &Session) -> GetSession {
@@ -201,18 +201,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_miss_is_answered_by_the_database_and_populates_the_cache() {
+    async fn a_miss_is_served_by_the_database_and_populates_the_cache() {
         let session = fixtures::session();
-        let s = setting(&[&session]).await;
+        let s = fixture(&[&session]).await;
 
         assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Database);
         assert_eq!(s.handler.find(query(&session)).await.unwrap().layer, Layer::Near);
     }
 
     #[tokio::test]
-    async fn the_answer_has_the_seeds_fields() {
+    async fn the_result_has_the_seeds_fields() {
         let session = fixtures::session();
-        let s = setting(&[&session]).await;
+        let s = fixture(&[&session]).await;
 
         let from_database = s.handler.handle(query(&session)).await.unwrap();
         let from_cache = s.handler.handle(query(&session)).await.unwrap();
@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_found_is_session_not_found() {
-        let s = setting(&[]).await;
+        let s = fixture(&[]).await;
         let error = s.handler.handle(query(&fixtures::session())).await.unwrap_err();
         assert!(matches!(error, GetSessionError::SessionNotFound));
         assert_eq!(error.to_string(), "session_not_found");
@@ -245,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_is_refused_and_leaves_no_trace() {
         let session = fixtures::session();
-        let s = setting(&[&session]).await;
+        let s = fixture(&[&session]).await;
         let stranger = GetSession { user_id: fixtures::another_user(), ..query(&session) };
 
         for _ in 0..2 {
@@ -262,13 +262,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoked_session_is_answered_as_data_and_never_cached() {
+    async fn a_revoked_session_is_returned_as_data_and_never_cached() {
         let mut session = fixtures::session();
         session.revocation = Some(
             Revocation { at: session.created_at, reason: Some("lost phone".into()), actor: None }
                 .into(),
         );
-        let s = setting(&[&session]).await;
+        let s = fixture(&[&session]).await;
 
         for _ in 0..2 {
             let found = s.handler.find(query(&session)).await.unwrap();
@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_database_is_neither_not_found_nor_an_obstacle_to_a_hit() {
         let session = fixtures::session();
-        let s = setting(&[]).await;
+        let s = fixture(&[]).await;
         s.database.take_down();
         assert!(matches!(
             s.handler.handle(query(&session)).await,

@@ -34,7 +34,7 @@ impl InspectSessionHandler {
         Self { session_repo, activity }
     }
 
-    /// Returns the session, in whatever state it is.
+    /// Returns the session, in any state.
     ///
     /// # Errors
     /// See [`InspectSessionError`].

@@ -14,13 +14,13 @@ use crate::queries::ListUserSessions;
 pub struct ListedSessions {
     /// Newest first.
     pub sessions: Vec<Session>,
-    /// All of the user's, whatever their state.
+    /// All of the user's, in any state.
     pub total_count: u64,
     /// Those that are live at `now`.
     pub active_count: u64,
     /// Where the next page begins; absent on the last one.
     pub next: Option<ListPosition>,
-    /// The moment of the list, for the verdict on each session.
+    /// The time of the list, for the status of each session.
     pub now: DateTime<Utc>,
 }
 
@@ -62,7 +62,8 @@ impl ListUserSessionsHandler {
         page.sessions.truncate(limit);
         let position = |last: &Session| ListPosition { created_at: last.created_at, id: last.id };
         let next = page.sessions.last().filter(|_| more).map(position);
-        let (total_count, active_count) = (page.total_count, page.active_count);
+        let total_count = page.total_count;
+        let active_count = page.active_count;
         let refresh =
             |session| Arc::unwrap_or_clone(self.activity.with_pending_activity(Arc::new(session)));
         let sessions = page.sessions.into_iter().map(refresh).collect();

@@ -6,7 +6,7 @@ use domain::{Metadata, Session};
 use super::insert_all;
 use crate::fixtures;
 
-/// What is named changes, what is not stays, and the answer is what is stored.
+/// What is named changes, what is not stays, and the response is what is stored.
 pub async fn edits_change_what_they_name(repo: &dyn SessionRepository) {
     let mut session = fixtures::session();
     let other = fixtures::session_number(2);

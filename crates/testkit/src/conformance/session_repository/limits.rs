@@ -103,11 +103,12 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
     assert_eq!((page.total_count, page.active_count), (60, 2));
 }
 
-/// The idle time-out ends a session as its lifetime does, to the microsecond.
+/// The idle time-out terminates a session as its lifetime does, to the microsecond.
 pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
     repo: &dyn SessionRepository,
 ) {
-    let (now, hour) = (fixtures::now(), Some(TimeDelta::hours(1)));
+    let now = fixtures::now();
+    let hour = Some(TimeDelta::hours(1));
     let rested = |n, since| Session {
         created_at: now - TimeDelta::hours(2),
         last_activity_at: since,
@@ -115,16 +116,16 @@ pub async fn idle_session_is_neither_active_nor_counted_against_a_limit(
         ..fixtures::session_number(n)
     };
     let idle = rested(1, now - TimeDelta::hours(1));
-    let last_moment = rested(2, now - TimeDelta::hours(1) + TimeDelta::microseconds(1));
-    insert_all(repo, &[idle.clone(), last_moment.clone()]).await;
+    let just_live = rested(2, now - TimeDelta::hours(1) + TimeDelta::microseconds(1));
+    insert_all(repo, &[idle.clone(), just_live.clone()]).await;
     let page = repo.list_by_user(&SessionListing { active_only: true, ..listing() }).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (2, 1));
-    assert_eq!(page.sessions, std::slice::from_ref(&last_moment));
+    assert_eq!(page.sessions, std::slice::from_ref(&just_live));
 
     let insert = async |n| {
         repo.insert(&fixtures::session_number(n), limit(2, OnLimit::EvictOldest)).await.unwrap()
     };
     assert_eq!(insert(3).await, Insertion::Stored { evicted: Vec::new() });
-    assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![key_of(&last_moment)] });
+    assert_eq!(insert(4).await, Insertion::Stored { evicted: vec![key_of(&just_live)] });
     assert!(!crate::find_session(repo, idle.id).await.unwrap().is_revoked());
 }

@@ -8,9 +8,9 @@ use super::{insert_all, listing, revocation};
 use crate::conformance::Turns;
 use crate::fixtures;
 
-/// Newest first, page by page, each session exactly once; those of one moment by descending id.
+/// Newest first, page by page, each session exactly once; those of the same time by descending id.
 pub async fn sessions_are_listed_newest_first_page_by_page(repo: &dyn SessionRepository) {
-    // Three moments, with three sessions each.
+    // Three times, with three sessions each.
     let session = |n: u64| Session {
         created_at: fixtures::now() - TimeDelta::microseconds(n as i64 / 3),
         ..fixtures::session_number(100 - n)

@@ -68,7 +68,8 @@ macro_rules! session_repository_contract {
 }
 
 fn listing() -> SessionListing {
-    let (user_id, now) = (fixtures::session().user_id, fixtures::now());
+    let user_id = fixtures::session().user_id;
+    let now = fixtures::now();
     SessionListing { user_id, now, active_only: false, limit: 100, after: None }
 }
 

@@ -2,7 +2,7 @@
 
 use domain::ports::SessionRepository;
 
-/// Whatever is done in whatever order, the store says what the small model says.
+/// After any operations in any order, the store returns what the small model returns.
 pub async fn random_commands_do_what_a_small_model_does(repo: &dyn SessionRepository) {
     crate::conformance::model::compare(repo);
 }

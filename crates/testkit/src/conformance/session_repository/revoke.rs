@@ -29,7 +29,7 @@ pub async fn revoked_sessions_are_returned_once(repo: &dyn SessionRepository) {
     assert!(!crate::find_session(repo, sessions[3].id).await.unwrap().is_revoked());
 }
 
-/// Time, reason and actor of a revocation never change, whatever revokes the session again.
+/// Time, reason and actor of a revocation never change when the session is revoked again.
 pub async fn first_revocation_is_kept(repo: &dyn SessionRepository) {
     let session = fixtures::session();
     repo.insert(&session, None).await.unwrap();
@@ -76,7 +76,8 @@ pub async fn all_sessions_are_revoked_batch_by_batch(repo: &dyn SessionRepositor
     sessions[5].expires_at = fixtures::now() + TimeDelta::microseconds(1);
     insert_all(repo, &sessions).await;
     let all_users = Box::new(revocation("all_users"));
-    let (mut after, mut batches) = (None, Vec::new());
+    let mut after = None;
+    let mut batches = Vec::new();
     let turns = Turns::at_most(3, "revoking all_users's sessions in two batches");
     loop {
         turns.next(&batches.last()).await;

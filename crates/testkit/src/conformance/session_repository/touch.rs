@@ -71,7 +71,7 @@ pub async fn touches_do_not_wake_what_is_over(repo: &dyn SessionRepository) {
     assert_eq!(sessions[3].last_activity_at, touches[3].last_at);
 }
 
-/// The end moves once less than half of the lifetime is left, and only then.
+/// `expires_at` moves once less than half of the lifetime is left, and only then.
 pub async fn a_sliding_session_is_renewed_by_touches(repo: &dyn SessionRepository) {
     let hour = TimeDelta::hours(1);
     let mut sessions: Vec<_> = (1..=3).map(fixtures::session_number).collect();

@@ -17,7 +17,9 @@ async fn a_whole_life(node: &Node) {
     }
     let [phone, laptop, tablet] = &devices[..] else { panic!("three devices") };
     let token = |session: &str| node.mint(ALICE, session);
-    let (on_phone, on_laptop, on_tablet) = (token(phone), token(laptop), token(tablet));
+    let on_phone = token(phone);
+    let on_laptop = token(laptop);
+    let on_tablet = token(tablet);
     let stranger = node.create(BOB).await;
     let strangers = node.mint(BOB, &stranger);
 
@@ -33,7 +35,7 @@ async fn a_whole_life(node: &Node) {
     assert_eq!(node.rename(phone, &on_laptop, "old phone").await, 200);
     assert_eq!(node.rename(phone, &strangers, "mine").await, 404);
 
-    // Whatever caches there are have seen all of them.
+    // All caches have seen all of them.
     for (session, token) in [(phone, &on_phone), (laptop, &on_laptop), (tablet, &on_tablet)] {
         for _ in 0..2 {
             assert_eq!(node.read(session, token).await.status, 200);
@@ -107,7 +109,8 @@ async fn embedded() {
 
 #[tokio::test]
 async fn on_postgres_and_redis() {
-    let (database, redis) = (PostgresServer::shared().database(), RedisServer::start());
+    let database = PostgresServer::shared().database();
+    let redis = RedisServer::start();
     let urls = [("SESSIOND_STORE__URL", database.url()), ("SESSIOND_CACHE__URL", redis.url())];
     let node = Node::start(&urls.each_ref().map(|(name, url)| (*name, url.as_str()))).await;
     a_whole_life(&node).await;

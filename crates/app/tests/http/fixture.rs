@@ -53,7 +53,7 @@ impl DeviceEnricher for Curl {
 }
 
 /// Both routers over the same in-memory ports, at the fixtures' time.
-pub(crate) struct Setting {
+pub(crate) struct Fixture {
     public: Router,
     service: Router,
     pub(crate) repository: Arc<MemorySessionRepository>,
@@ -64,14 +64,14 @@ pub(crate) struct Setting {
     pub(crate) health: Arc<Health>,
 }
 
-/// An answer, read whole.
-pub(crate) struct Answer {
+/// A response, read whole.
+pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Answer {
+impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap()
     }
@@ -111,7 +111,7 @@ pub(crate) const UNLIMITED: LimitSettings = LimitSettings {
     connections_per_address: None,
 };
 
-impl Setting {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with_limits(UNLIMITED)
     }
@@ -219,7 +219,7 @@ impl Setting {
     }
 
     /// A GET on the public listener with this `Authorization` header.
-    pub(crate) async fn get(&self, path: &str, authorization: Option<&str>) -> Answer {
+    pub(crate) async fn get(&self, path: &str, authorization: Option<&str>) -> Reply {
         let mut request = Request::get(path);
         if let Some(value) = authorization {
             request = request.header("authorization", value);
@@ -228,7 +228,7 @@ impl Setting {
     }
 
     /// A GET on the public listener from this address.
-    pub(crate) async fn get_from(&self, peer: &str, path: &str, authorization: &str) -> Answer {
+    pub(crate) async fn get_from(&self, peer: &str, path: &str, authorization: &str) -> Reply {
         let mut request =
             Request::get(path).header("authorization", authorization).body(Body::empty()).unwrap();
         request.extensions_mut().insert(PeerAddress(peer.parse().unwrap()));
@@ -236,13 +236,13 @@ impl Setting {
     }
 
     /// A GET on the public listener as the owner of this session, in it.
-    pub(crate) async fn get_in(&self, session: &Session, path: &str) -> Answer {
+    pub(crate) async fn get_in(&self, session: &Session, path: &str) -> Reply {
         self.get(path, Some(&bearer(session.user_id, session.id))).await
     }
 
     /// A DELETE on the public listener as the owner of this session, in it, with this JSON text as
     /// the body.
-    pub(crate) async fn delete_in(&self, session: &Session, path: &str, body: &str) -> Answer {
+    pub(crate) async fn delete_in(&self, session: &Session, path: &str, body: &str) -> Reply {
         let request = Request::delete(path)
             .header("authorization", bearer(session.user_id, session.id))
             .header("content-type", "application/json");
@@ -250,7 +250,7 @@ impl Setting {
     }
 
     /// A DELETE on the service listener with the service key.
-    pub(crate) async fn service_delete(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn service_delete(&self, path: &str, body: &str) -> Reply {
         let request = Request::delete(path)
             .header("authorization", format!("Bearer {SERVICE_KEY}"))
             .header("content-type", "application/json");
@@ -258,7 +258,7 @@ impl Setting {
     }
 
     /// A PATCH on the public listener as the owner of this session, in it, with this JSON text.
-    pub(crate) async fn patch_in(&self, session: &Session, path: &str, body: &str) -> Answer {
+    pub(crate) async fn patch_in(&self, session: &Session, path: &str, body: &str) -> Reply {
         let request = Request::patch(path)
             .header("authorization", bearer(session.user_id, session.id))
             .header("content-type", "application/json");
@@ -266,7 +266,7 @@ impl Setting {
     }
 
     /// A PATCH on the service listener with the service key.
-    pub(crate) async fn service_patch(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn service_patch(&self, path: &str, body: &str) -> Reply {
         let request = Request::patch(path)
             .header("authorization", format!("Bearer {SERVICE_KEY}"))
             .header("content-type", "application/json");
@@ -274,28 +274,28 @@ impl Setting {
     }
 
     /// A request to the public listener.
-    pub(crate) async fn public(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn public(&self, request: Request<Body>) -> Reply {
         send(&self.public, request).await
     }
 
     /// A request to the service listener.
-    pub(crate) async fn service(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn service(&self, request: Request<Body>) -> Reply {
         send(&self.service, request).await
     }
 
-    /// An answer of the service listener that is not read to its end.
+    /// A response of the service listener that is not read to its end.
     pub(crate) async fn service_stream(&self, request: Request<Body>) -> Response {
         self.service.clone().oneshot(request).await.unwrap()
     }
 
     /// A GET on the service listener with the service key.
-    pub(crate) async fn service_get(&self, path: &str) -> Answer {
+    pub(crate) async fn service_get(&self, path: &str) -> Reply {
         let request = Request::get(path).header("authorization", format!("Bearer {SERVICE_KEY}"));
         self.service(request.body(Body::empty()).unwrap()).await
     }
 
     /// A POST of JSON text to the service listener with the service key.
-    pub(crate) async fn service_post(&self, path: &str, body: impl Into<Body>) -> Answer {
+    pub(crate) async fn service_post(&self, path: &str, body: impl Into<Body>) -> Reply {
         let request = Request::post(path)
             .header("authorization", format!("Bearer {SERVICE_KEY}"))
             .header("content-type", "application/json");
@@ -303,11 +303,11 @@ impl Setting {
     }
 }
 
-async fn send(router: &Router, request: Request<Body>) -> Answer {
+async fn send(router: &Router, request: Request<Body>) -> Reply {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap().to_vec();
-    Answer { status: parts.status, headers: parts.headers, bytes }
+    Reply { status: parts.status, headers: parts.headers, bytes }
 }
 
 /// The `Authorization` header of a user in a session.
