@@ -72,7 +72,7 @@ tests() { cargo test --workspace --quiet "$@"; }
 
 # Tests that wait for servers and clocks share a core.
 waiting_tests=$(($(nproc) * 3))
-adapters=$(for file in crates/adapters-*/tests/*.rs; do basename "$file" .rs; done | sort -u | sed 's/^/--test /')
+adapters=$(for file in crates/adapters-*/tests/*.rs crates/testkit/tests/*.rs; do basename "$file" .rs; done | sort -u | sed 's/^/--test /')
 
 phase formatting cargo fmt --all --check
 phase lints cargo clippy --workspace --all-targets --quiet -- --deny warnings

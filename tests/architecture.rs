@@ -43,7 +43,7 @@ const RULES: [Rule; 13] = [
     Rule("batching", &[], &["thiserror", "tokio"]),
     Rule("adapters-maxmind", &["domain"], &["maxminddb", "thiserror"]),
     Rule("adapters-ua-parser", &["domain"], &["serde_json", "thiserror", "ua-parser"]),
-    Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache", "uuid"]),
+    Rule("adapters-memory", &["domain"], &["async-trait", "chrono", "quick_cache"]),
     Rule(
         "adapters-postgres",
         &["domain", "batching"],
@@ -390,8 +390,9 @@ fn every_test_target_is_run_by_a_phase_of_the_test_script() {
             .unwrap();
     let mut targets = 0;
     for package in workspace() {
-        // Those of adapters are found by their files.
-        let is_adapter = package["name"].as_str().unwrap().starts_with("adapters-");
+        // Those of adapters, and of their template in testkit, are found by their files.
+        let package_name = package["name"].as_str().unwrap();
+        let is_adapter = package_name.starts_with("adapters-") || package_name == "testkit";
         for target in package["targets"]
             .as_array()
             .unwrap()

@@ -143,7 +143,7 @@ struct Issuer {
 }
 
 impl Issuer {
-    /// `None`: it responds 500.
+    /// `None`: it responds with 500.
     fn start(keys: Option<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());

@@ -4,9 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{
-    MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache, MemorySessionRepository,
-};
+use adapters_memory::MemorySessionCache;
 use adapters_redis::cached_value::{self, Signer};
 use application::coherence::{CoherentSessionCache, RevocationFollower, RevocationState};
 use application::queries::GetSession;
@@ -22,6 +20,7 @@ use serde_json::json;
 use sessiond::auth::{Issuer, Subject, TokenRules, TokenVerifier};
 use sessiond::system::{SystemClock, SystemMonotonicClock};
 use testkit::fixtures;
+use testkit::memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository};
 use uuid::Uuid;
 
 /// The whole handler, with the clocks of the product: the near cache and the check, or the database

@@ -12,22 +12,6 @@ use crate::database::connection::{OpenError, connect_for_reading};
 use crate::database::error::port_error;
 use crate::database::pool::statement;
 
-/// One row as it is to be here. What has no column here goes into the metadata.
-const BATCH: &str = "SELECT
-        id, user_id, device_info, user_agent, ip_address, last_ip_address, location, created_at,
-        coalesce(last_activity_at, created_at),
-        coalesce(expires_at, created_at + $3 * interval '1 microsecond'),
-        expires_at IS NULL,
-        CASE WHEN is_revoked THEN coalesce(revoked_at, updated_at) END,
-        CASE WHEN is_revoked THEN revoked_reason END,
-        jsonb_strip_nulls(jsonb_build_object(
-            'is_trusted', is_trusted, 'refresh_token_id', refresh_token_id,
-            'suspicious_activity_count', suspicious_activity_count,
-            'last_provider_accessed', last_provider_accessed,
-            'last_provider_sync_at', last_provider_sync_at,
-            'providers_accessed', providers_accessed))
-    FROM sessions WHERE id > $1 ORDER BY id LIMIT $2";
-
 /// The `sessions` table of the Python original, as a [`SessionSource`]. Nothing is written to it.
 pub struct DashtamSessions {
     connection: DatabaseConnection,
@@ -74,9 +58,24 @@ impl SessionSource for DashtamSessions {
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SourceSession>, PortError> {
+        // One row as it is to be here. What has no column here goes into the metadata.
+        const SQL: &str = "SELECT
+                id, user_id, device_info, user_agent, ip_address, last_ip_address, location,
+                created_at, coalesce(last_activity_at, created_at),
+                coalesce(expires_at, created_at + $3 * interval '1 microsecond'),
+                expires_at IS NULL,
+                CASE WHEN is_revoked THEN coalesce(revoked_at, updated_at) END,
+                CASE WHEN is_revoked THEN revoked_reason END,
+                jsonb_strip_nulls(jsonb_build_object(
+                    'is_trusted', is_trusted, 'refresh_token_id', refresh_token_id,
+                    'suspicious_activity_count', suspicious_activity_count,
+                    'last_provider_accessed', last_provider_accessed,
+                    'last_provider_sync_at', last_provider_sync_at,
+                    'providers_accessed', providers_accessed))
+            FROM sessions WHERE id > $1 ORDER BY id LIMIT $2";
         let lifetime = self.lifetime.num_microseconds().unwrap_or(i64::MAX);
         let after = after.map_or(Uuid::nil(), |id| id.0);
-        self.rows(BATCH, [after.into(), i64::from(limit).into(), lifetime.into()], source_session)
+        self.rows(SQL, [after.into(), i64::from(limit).into(), lifetime.into()], source_session)
             .await
     }
 }

@@ -9,8 +9,6 @@ use sea_orm::{DbErr, QueryResult};
 
 use crate::database::pool::PostgresDatabase;
 
-const NUMBER: &str = "SELECT sessiond_assign_event_positions_v1($1)";
-
 /// Events that get their positions at a time.
 const NUMBER_BATCH: i64 = 5000;
 /// How often that is done for one reading, at most.
@@ -34,10 +32,11 @@ impl PostgresEventOutbox {
     /// Assigns positions to events that have none. A page of the feed does not need all of a large
     /// backlog, for it comes later; the story of one session or user cannot.
     async fn number(&self, query: &EventQuery) -> Result<(), PortError> {
+        const SQL: &str = "SELECT sessiond_assign_event_positions_v1($1)";
         let all = query.session_id.is_some() || query.user_id.is_some();
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         for _ in 0..NUMBER_ROUNDS {
-            let numbered = self.database.query(NUMBER, [NUMBER_BATCH.into()], count).await?;
+            let numbered = self.database.query(SQL, [NUMBER_BATCH.into()], count).await?;
             if !all || numbered.first().is_none_or(|numbered| *numbered < NUMBER_BATCH) {
                 return Ok(());
             }

@@ -30,10 +30,6 @@ const WAIT_LINGER: Duration = Duration::from_millis(25);
 /// until all are gone.
 const MAX_DELETIONS: i32 = 20_000;
 
-const REGISTER: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
-    ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms,
-        heartbeats = node_lease.heartbeats + 1, applied = NULL, applied_life = NULL";
-
 /// The present life, where its row is valid: see `migrations/0003_revocation_log.sql`. No row on
 /// a standby, which cannot read an unlogged table: there the statement fails.
 const PRESENT_LIFE: &str = "SELECT system, database, life, retained_from FROM database_incarnation
@@ -101,23 +97,6 @@ fn start_sql() -> String {
         FROM life"
     )
 }
-
-const AWAIT_PEERS: &str = "SELECT
-        system, database, life, node, max_staleness_ms, heartbeats, is_caught_up
-    FROM sessiond_await_peers_v1($1, $2)";
-
-/// Deletes entries of another server, which a data-only restore brought along: their numbers are
-/// still to come here. That ends the incarnation, and with it all of them.
-const PRUNE_FOREIGN: &str = "DELETE FROM revocation_log WHERE id IN (
-    SELECT id FROM revocation_log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1)";
-
-/// Deletes what is old and what every read has seen: an entry whose transaction some snapshot may
-/// not see yet has to stay. A trigger notes how far it went.
-const PRUNE: &str = "DELETE FROM revocation_log WHERE id IN (
-    SELECT id FROM (SELECT id, xid, recorded_at FROM revocation_log ORDER BY id LIMIT $1 FOR UPDATE
-    SKIP LOCKED) AS oldest
-    WHERE recorded_at < clock_timestamp() - interval '1 hour' AND xid <
-    pg_snapshot_xmin(pg_current_snapshot()))";
 
 /// [`RevocationFeed`] on PostgreSQL.
 pub struct PostgresRevocationFeed {
@@ -228,8 +207,11 @@ impl PostgresRevocationFeed {
 #[async_trait]
 impl RevocationFeed for PostgresRevocationFeed {
     async fn register(&self, max_staleness: Duration) -> Result<(), PortError> {
+        const SQL: &str = "INSERT INTO node_lease (node, max_staleness_ms) VALUES ($1, $2)
+            ON CONFLICT (node) DO UPDATE SET max_staleness_ms = EXCLUDED.max_staleness_ms,
+                heartbeats = node_lease.heartbeats + 1, applied = NULL, applied_life = NULL";
         let max_staleness = i32::try_from(max_staleness.as_millis()).unwrap_or(i32::MAX);
-        self.database.execute(REGISTER, [self.node.into(), max_staleness.into()]).await.map(drop)
+        self.database.execute(SQL, [self.node.into(), max_staleness.into()]).await.map(drop)
     }
 
     async fn poll(
@@ -281,11 +263,24 @@ impl RevocationFeed for PostgresRevocationFeed {
     }
 
     async fn prune(&self, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(PRUNE_FOREIGN, [i64::from(limit).into()]).await?;
+        // Deletes what is old and what every read has seen: an entry whose transaction some
+        // snapshot may not see yet has to stay. A trigger notes how far it went.
+        const PRUNE: &str = "DELETE FROM revocation_log WHERE id IN (
+            SELECT id FROM (SELECT id, xid, recorded_at FROM revocation_log ORDER BY id LIMIT $1
+                FOR UPDATE
+            SKIP LOCKED) AS oldest
+            WHERE recorded_at < clock_timestamp() - interval '1 hour' AND xid <
+            pg_snapshot_xmin(pg_current_snapshot()))";
+        // Deletes entries of another server, which a data-only restore brought along: their numbers
+        // are still to come here. That ends the incarnation, and with it all of them.
+        const SQL: &str = "DELETE FROM revocation_log WHERE id IN (
+            SELECT id FROM revocation_log
+                WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1)";
+        self.database.execute(SQL, [i64::from(limit).into()]).await?;
         self.database.execute(PRUNE, [i64::from(limit).into()]).await
     }
 
-    async fn end_life(&self, incarnation: Incarnation) -> Result<(), PortError> {
+    async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), PortError> {
         let sql = "DELETE FROM database_incarnation WHERE life = $1";
         self.database.execute(sql, [incarnation.life.cast_signed().into()]).await.map(drop)
     }
@@ -296,8 +291,11 @@ async fn await_peers(
     node: Uuid,
     milliseconds: i32,
 ) -> Result<Peers, PortError> {
+    const SQL: &str = "SELECT
+            system, database, life, node, max_staleness_ms, heartbeats, is_caught_up
+        FROM sessiond_await_peers_v1($1, $2)";
     let row = |row: &QueryResult| Ok((incarnation(row, 0)?, peer(row)?));
-    let rows = waits.query(AWAIT_PEERS, [node.into(), milliseconds.into()], row).await?;
+    let rows = waits.query(SQL, [node.into(), milliseconds.into()], row).await?;
     let incarnation = rows.first().and_then(|(incarnation, _)| *incarnation);
     Ok(Peers { incarnation, peers: rows.into_iter().filter_map(|(_, peer)| peer).collect() })
 }

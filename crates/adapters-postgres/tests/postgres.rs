@@ -364,7 +364,7 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
     assert_eq!(database.psql("SELECT count(*) FROM sessions WHERE expired_at IS NOT NULL"), "1");
 
     database.psql("UPDATE sessions SET expires_at = now() + interval '1 day'");
-    assert_eq!(retention.delete_ended(now + TimeDelta::days(1), 10).await.unwrap(), 0);
+    assert_eq!(retention.delete_terminated(now + TimeDelta::days(1), 10).await.unwrap(), 0);
     let logged = || database.psql("SELECT count(*) FROM revocation_log").parse::<u32>().unwrap();
     let before = logged();
     database.psql("DELETE FROM sessions");
@@ -406,7 +406,7 @@ async fn expiry_is_judged_by_the_databases_clock_too() {
     database.psql("UPDATE sessions SET expires_at = now() + interval '1 hour'");
     let ahead = fixtures::now() + TimeDelta::days(36_500);
     assert_eq!(retention.mark_expired(ahead, 10).await.unwrap(), 0);
-    assert_eq!(retention.delete_ended(ahead, 10).await.unwrap(), 0);
+    assert_eq!(retention.delete_terminated(ahead, 10).await.unwrap(), 0);
     database.psql("UPDATE sessions SET expires_at = now() - interval '1 hour'");
     assert_eq!(retention.mark_expired(ahead, 10).await.unwrap(), 1);
 }

@@ -130,7 +130,7 @@ impl RevocationFeed for SqliteRevocationFeed {
         self.database.execute(sql, [limit.into()]).await
     }
 
-    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+    async fn end_incarnation(&self, _: Incarnation) -> Result<(), PortError> {
         Err(PortError::unavailable("an incarnation of a SQLite file ends with its process"))
     }
 }

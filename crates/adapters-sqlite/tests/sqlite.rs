@@ -252,7 +252,7 @@ async fn a_session_that_lives_again_is_not_cleaned_up_and_its_end_is_logged() {
         ),
     )
     .await;
-    assert_eq!(retention.delete_ended(now + day, 10).await.unwrap(), 0);
+    assert_eq!(retention.delete_terminated(now + day, 10).await.unwrap(), 0);
     assert!(testkit::find_session(&repository, session.id).await.unwrap().is_live(now));
     feed.register(Duration::from_millis(500)).await.unwrap();
     let position = feed.poll(None, true).await.unwrap().unwrap().position;

@@ -142,7 +142,7 @@ fn describe_metrics() {
     );
     describe_counter!(
         "sessiond_cache_errors_total",
-        "Commands that the shared cache did not respond or refused"
+        "Commands that the shared cache did not respond to, or refused"
     );
     describe_counter!(
         "sessiond_cache_invalid_values_total",

@@ -401,35 +401,23 @@ mod tests {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-    use adapters_memory::{
-        MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed,
-        MemorySessionRepository, MemorySessionRetention,
-    };
     use async_trait::async_trait;
-    use chrono::TimeDelta;
     use domain::coherence::Incarnation;
-    use domain::ports::{DeviceEnricher, LogPosition, Peer, Peers, Poll, SessionRepository};
-    use domain::{Device, OnLimit, SessionPolicy};
-    use testkit::{SequentialIds, fixtures};
+    use domain::ports::{LogPosition, Peer, Peers, Poll, SessionRepository};
+    use testkit::fixtures;
+    use testkit::memory::{
+        MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
+    };
     use tokio::time::Instant;
     use uuid::Uuid;
 
     use super::*;
-    use crate::application::{Application, Policies, Ports};
+    use crate::application::{Application, Ports};
     use crate::commands::RecordActivity;
-    use crate::commands::handlers::Enrichers;
+    use crate::test_support::{self, MAX_STALENESS};
 
-    const MAX_STALENESS: Duration = Duration::from_millis(500);
     const INTERVALS: Intervals =
         Intervals { poll: Duration::from_millis(100), cleanup: Some(Duration::from_secs(3600)) };
-
-    struct NoDevices;
-
-    impl DeviceEnricher for NoDevices {
-        fn device(&self, _: &str) -> Option<Device> {
-            None
-        }
-    }
 
     /// The paused time of the runtime.
     #[derive(Default)]
@@ -488,7 +476,7 @@ mod tests {
             Ok(pruned)
         }
 
-        async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+        async fn end_incarnation(&self, _: Incarnation) -> Result<(), PortError> {
             std::future::pending().await
         }
     }
@@ -514,30 +502,9 @@ mod tests {
                 panics: AtomicBool::new(false),
             });
             let repo = Arc::new(MemorySessionRepository::new(database.clone()));
-            let ports = Ports {
-                session_repo: repo.clone(),
-                near_cache: None,
-                shared_cache: None,
-                revocation_feed: feed.clone(),
-                event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
-                session_retention: Arc::new(MemorySessionRetention::new(database)),
-                enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
-                clock: fixtures::clock(),
-                monotonic_clock: Arc::new(RuntimeClock::default()),
-                ids: Arc::new(SequentialIds::default()),
-            };
-            let sessions = SessionPolicy {
-                lifetime: TimeDelta::days(30),
-                idle_timeout: None,
-                sliding: false,
-                max_per_user: None,
-                on_limit: OnLimit::EvictOldest,
-            };
-            let activity_window = TimeDelta::seconds(60);
-            let retention = TimeDelta::days(30);
-            let policies =
-                Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
-            let (application, background) = Application::new(ports, policies);
+            let monotonic_clock = Arc::new(RuntimeClock::default());
+            let ports = Ports { monotonic_clock, ..test_support::ports(&database, feed.clone()) };
+            let (application, background) = Application::new(ports, test_support::policies());
             Self { application, background: Some(background), feed, repo, stop: None }
         }
 

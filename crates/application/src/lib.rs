@@ -13,8 +13,9 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use adapters_memory::{
-//! #     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
+//! # use adapters_memory::MemorySessionCache;
+//! # use testkit::memory::{
+//! #     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed,
 //! #     MemorySessionRepository, MemorySessionRetention,
 //! # };
 //! # use chrono::TimeDelta;

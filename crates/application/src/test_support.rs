@@ -3,14 +3,64 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed};
 use chrono::TimeDelta;
-use domain::ports::SessionCache;
-use testkit::{SteppingClock, fixtures};
+use domain::ports::{DeviceEnricher, RevocationFeed, SessionCache};
+use domain::{Device, OnLimit, SessionPolicy};
+use testkit::memory::{
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
+    MemorySessionRetention,
+};
+use testkit::{SequentialIds, SteppingClock, fixtures};
 use uuid::Uuid;
 
 use crate::activity::ActivityBuffer;
+use crate::application::{Policies, Ports};
 use crate::coherence::{CommitWait, RevocationState, SessionRevoker};
+use crate::commands::handlers::Enrichers;
+
+/// The maximum staleness of nodes in tests.
+pub(crate) const MAX_STALENESS: Duration = Duration::from_millis(500);
+
+struct NoDevices;
+
+impl DeviceEnricher for NoDevices {
+    fn device(&self, _: &str) -> Option<Device> {
+        None
+    }
+}
+
+/// Returns the ports of a node without caches, on this database.
+pub(crate) fn ports(database: &MemoryDatabase, feed: Arc<dyn RevocationFeed>) -> Ports {
+    Ports {
+        session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
+        near_cache: None,
+        shared_cache: None,
+        revocation_feed: feed,
+        event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
+        session_retention: Arc::new(MemorySessionRetention::new(database.clone())),
+        enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
+        clock: fixtures::clock(),
+        monotonic_clock: Arc::new(SteppingClock::default()),
+        ids: Arc::new(SequentialIds::default()),
+    }
+}
+
+/// Returns the policies of a node with the defaults of the configuration.
+pub(crate) fn policies() -> Policies {
+    let sessions = SessionPolicy {
+        lifetime: TimeDelta::days(30),
+        idle_timeout: None,
+        sliding: false,
+        max_per_user: None,
+        on_limit: OnLimit::EvictOldest,
+    };
+    Policies {
+        sessions,
+        activity_window: TimeDelta::seconds(60),
+        retention: TimeDelta::days(30),
+        max_staleness: MAX_STALENESS,
+    }
+}
 
 /// Returns the state of a node that has not polled, and so serves nothing from its caches.
 /// `two_nodes.rs` has what depends on polls.
@@ -19,7 +69,7 @@ pub(crate) fn revocation_state() -> Arc<RevocationState> {
 }
 
 fn state_by(clock: Arc<SteppingClock>) -> Arc<RevocationState> {
-    Arc::new(RevocationState::new(clock, Duration::from_millis(500)))
+    Arc::new(RevocationState::new(clock, MAX_STALENESS))
 }
 
 /// Returns an empty activity buffer.

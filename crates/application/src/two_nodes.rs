@@ -7,38 +7,27 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
-    MemorySessionRepository, MemorySessionRetention,
-};
+use adapters_memory::MemorySessionCache;
 use chrono::TimeDelta;
 use domain::coherence::Scope;
-use domain::ports::{Clock, DeviceEnricher, Layer, MonotonicClock, RevocationFeed, SessionCache};
-use domain::{Actor, Device, OnLimit, Session, SessionId, SessionPolicy, UserId};
+use domain::ports::{Clock, Layer, MonotonicClock, RevocationFeed, SessionCache};
+use domain::{Actor, Session, SessionId, UserId};
 use futures_util::FutureExt;
+use testkit::memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed};
 use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
 use uuid::Uuid;
 
 use crate::activity::ActivityWriter;
-use crate::application::{Application, Policies, Ports};
+use crate::application::{Application, Ports};
 use crate::background::Background;
 use crate::coherence::{Acknowledge, CommitWait, PeerMonitor, Polled, RevocationFollower};
-use crate::commands::handlers::{Enrichers, RecordActivityError};
+use crate::commands::handlers::RecordActivityError;
 use crate::commands::{
     CreateSession, RecordActivity, RevokeAllSessions, RevokeAllUserSessions, RevokeSession,
     RevokeSessions,
 };
 use crate::queries::GetSession;
-
-const MAX_STALENESS: Duration = Duration::from_millis(500);
-
-struct NoDevices;
-
-impl DeviceEnricher for NoDevices {
-    fn device(&self, _: &str) -> Option<Device> {
-        None
-    }
-}
+use crate::test_support::{self, MAX_STALENESS};
 
 /// A node whose background work is the test's.
 struct Node {
@@ -87,29 +76,14 @@ impl Store {
         let feed =
             MemoryRevocationFeed::new(database.clone(), self.leases.clone(), Uuid::from_u128(n));
         let ports = Ports {
-            session_repo: Arc::new(MemorySessionRepository::new(database.clone())),
             near_cache: Some(Arc::new(MemorySessionCache::new(1000, self.clock.clone()))),
             shared_cache: Some(self.shared.clone()),
-            revocation_feed: Arc::new(feed),
-            event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
-            session_retention: Arc::new(MemorySessionRetention::new(database.clone())),
-            enrichers: Enrichers { device: Arc::new(NoDevices), location: None },
             clock: self.clock.clone(),
             monotonic_clock: self.monotonic.clone(),
             ids: self.ids.clone(),
+            ..test_support::ports(database, Arc::new(feed))
         };
-        let sessions = SessionPolicy {
-            lifetime: TimeDelta::days(30),
-            idle_timeout: None,
-            sliding: false,
-            max_per_user: None,
-            on_limit: OnLimit::EvictOldest,
-        };
-        let activity_window = TimeDelta::seconds(60);
-        let retention = TimeDelta::days(30);
-        let policies =
-            Policies { sessions, activity_window, retention, max_staleness: MAX_STALENESS };
-        let (application, background) = Application::new(ports, policies);
+        let (application, background) = Application::new(ports, test_support::policies());
         let Background { follower, activity_writer, .. } = background;
         let mut node = Node { application, follower, activity_writer };
         node.follower.poll().await.unwrap();

@@ -1,7 +1,7 @@
 //! Batches concurrent look-ups into one call to a backend: the more there are, the less each costs.
 //!
-//! For adapters whose server responds many look-ups for little more than one. It knows neither
-//! sessions nor servers.
+//! For adapters whose server serves many look-ups at little more than the cost of one. It knows
+//! neither sessions nor servers.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,5 +1,5 @@
-//! Test support, never part of the product: fixtures, a clock and ids that tests own, one
-//! conformance suite a port, and private PostgreSQL and Redis servers.
+//! Test support, never part of the product: fixtures, a clock and ids that tests own, a store in
+//! memory, one conformance suite per port, and private PostgreSQL and Redis servers.
 //!
 //! To add a behaviour to a port: a `pub async fn` in `conformance/<port>.rs`, and its name in the
 //! list of the macro below it. Every adapter of the port then runs it.
@@ -17,6 +17,7 @@ pub mod conformance;
 mod fault_proxy;
 pub mod fixtures;
 mod ids;
+pub mod memory;
 pub mod servers;
 mod temporary_dir;
 

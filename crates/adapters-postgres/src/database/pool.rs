@@ -106,7 +106,8 @@ impl PostgresDatabase {
     /// It is read while a node starts, and tried again for five seconds: requests give up on a
     /// connection sooner than a busy machine opens the first one.
     ///
-    /// # Errors [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
+    /// # Errors
+    /// [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
     /// if the key is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let started = Instant::now();

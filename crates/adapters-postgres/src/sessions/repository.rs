@@ -19,76 +19,11 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::database::error::port_error;
-use crate::database::pool::{PostgresDatabase, statement};
+use crate::database::pool::PostgresDatabase;
 use crate::sessions::batched_reads::BatchedReads;
 use crate::sessions::row::{
     self as session_row, COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, placeholder,
 };
-
-/// Counts to `$3` at most.
-const COUNT: &str = "SELECT
-    (SELECT count(*) FROM (SELECT FROM sessions WHERE user_id = $1 LIMIT $3) AS own),
-    (SELECT count(*) FROM (
-        SELECT FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 LIMIT $3
-    ) AS active)";
-
-const FIND_BY_KEY: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempotency_key = $2";
-
-const EDIT: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
-        metadata = CASE WHEN $4 THEN $5 ELSE metadata END
-    WHERE id = $1 AND (
-        NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8)
-    )";
-
-/// Statements that lock several sessions do so by ascending id, which prevents deadlocks.
-const REVOKE: &str = "WITH targets AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL
-        ORDER BY id FOR NO KEY UPDATE
-    )
-    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
-    RETURNING sessions.id, user_id";
-
-/// It writes to the log also if nothing matched: caches may hold what the table no longer has.
-const REVOKE_ALL_OF_USER: &str = "WITH targets AS MATERIALIZED (
-        SELECT id FROM sessions WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
-        ORDER BY id LIMIT $6 FOR NO KEY UPDATE
-    ), logged AS (
-        INSERT INTO revocation_log (user_id) VALUES ($4)
-    )
-    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
-    RETURNING sessions.id, user_id";
-
-/// The first batch writes to the log also if nothing matched.
-const REVOKE_ALL_SESSIONS: &str = "WITH targets AS MATERIALIZED (
-        SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL
-        ORDER BY id LIMIT $5 FOR NO KEY UPDATE
-    ), logged AS (
-        INSERT INTO revocation_log (session_id, user_id)
-        SELECT NULL, NULL WHERE $4 = '00000000-0000-0000-0000-000000000000'::uuid
-    )
-    UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
-    FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
-    RETURNING sessions.id, user_id";
-
-/// `Session::touch`, for many at once.
-const TOUCH: &str = "WITH touch AS MATERIALIZED (
-        SELECT id, first_at, last_at, NULLIF(address, '')::inet AS address
-        FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[])
-            AS _(id, first_at, last_at, address)
-    ), locked AS MATERIALIZED (
-        SELECT id FROM sessions JOIN touch USING (id) ORDER BY id FOR NO KEY UPDATE OF sessions
-    )
-    UPDATE sessions SET
-        last_activity_at = GREATEST(last_activity_at, last_at),
-        last_ip_address = CASE
-            WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
-            ELSE last_ip_address END,
-        expires_at = CASE WHEN 2 * (expires_at - last_at) < renewal * interval '1 microsecond'
-            THEN last_at + renewal * interval '1 microsecond' ELSE expires_at END
-    FROM touch WHERE sessions.id = touch.id AND sessions.id IN (SELECT id FROM locked)
-        AND revoked_at IS NULL AND ends_at > first_at";
 
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
@@ -101,6 +36,26 @@ impl PostgresSessionRepository {
     /// it.
     pub fn new(database: Arc<PostgresDatabase>) -> Self {
         Self { reads: BatchedReads::new(database.clone()), database }
+    }
+
+    /// Returns how many sessions the user has, and how many of them are live; each at most
+    /// [`MAX_COUNTED`].
+    async fn count(&self, listing: &SessionListing) -> Result<(u64, u64), PortError> {
+        const SQL: &str = "SELECT
+            (SELECT count(*) FROM (SELECT FROM sessions WHERE user_id = $1 LIMIT $3) AS own),
+            (SELECT count(*) FROM (
+                SELECT FROM sessions
+                WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 LIMIT $3
+            ) AS active)";
+        let values =
+            [listing.user_id.0.into(), listing.now.into(), MAX_COUNTED.cast_signed().into()];
+        let counts = |row: &QueryResult| {
+            let total: i64 = row.try_get_by_index(0)?;
+            let active: i64 = row.try_get_by_index(1)?;
+            Ok((total.unsigned_abs(), active.unsigned_abs()))
+        };
+        let counts = self.database.query(SQL, values, counts).await?.pop();
+        counts.ok_or_else(|| PortError::unavailable("PostgreSQL returned no count"))
     }
 
     /// Runs a statement that revokes sessions: the revocation is `$1` to `$3`, what to revoke from
@@ -167,12 +122,8 @@ impl SessionRepository for PostgresSessionRepository {
         }
         let newest_first = page.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
         let limited = newest_first.limit(u64::from(listing.limit)).build(DbBackend::Postgres);
-        let count = statement(
-            COUNT,
-            [user_id.into(), listing.now.into(), MAX_COUNTED.cast_signed().into()],
-        );
         let rows = self.database.read(limited).await?;
-        let counts = counts(self.database.read(count).await?.first()).map_err(port_error)?;
+        let counts = self.count(listing).await?;
         let session =
             |row: &QueryResult| Ok(Model::from_query_result(row, "").map_err(port_error)?.into());
         let sessions = rows.iter().map(session).collect::<Result<_, _>>()?;
@@ -184,8 +135,9 @@ impl SessionRepository for PostgresSessionRepository {
         user_id: UserId,
         key: &str,
     ) -> Result<Option<Session>, PortError> {
+        const SQL: &str = "SELECT id FROM sessions WHERE user_id = $1 AND idempotency_key = $2";
         let id = |row: &QueryResult| row.try_get_by_index::<Uuid>(0);
-        let ids = self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], id).await?;
+        let ids = self.database.query(SQL, [user_id.0.into(), key.into()], id).await?;
         match ids.first() {
             Some(id) => Ok(self.find_by_id(SessionId(*id)).await?.map(session)),
             None => Ok(None),
@@ -197,6 +149,11 @@ impl SessionRepository for PostgresSessionRepository {
         session_id: SessionId,
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError> {
+        const SQL: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
+                metadata = CASE WHEN $4 THEN $5 ELSE metadata END
+            WHERE id = $1 AND (
+                NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8)
+            )";
         let values = [
             session_id.0.into(),
             edit.name.is_some().into(),
@@ -211,13 +168,32 @@ impl SessionRepository for PostgresSessionRepository {
                 .map(Json::Object)
                 .into(),
         ];
-        if self.database.execute(EDIT, values).await? == 0 {
+        if self.database.execute(SQL, values).await? == 0 {
             return Ok(None);
         }
         Ok(self.find_by_id(session_id).await?.map(session))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
+        // `Session::touch`, for many at once.
+        const SQL: &str = "WITH touch AS MATERIALIZED (
+                SELECT id, first_at, last_at, NULLIF(address, '')::inet AS address
+                FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::text[])
+                    AS _(id, first_at, last_at, address)
+            ), locked AS MATERIALIZED (
+                SELECT id FROM sessions JOIN touch USING (id)
+                ORDER BY id FOR NO KEY UPDATE OF sessions
+            )
+            UPDATE sessions SET
+                last_activity_at = GREATEST(last_activity_at, last_at),
+                last_ip_address = CASE
+                    WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+                    ELSE last_ip_address END,
+                expires_at = CASE
+                    WHEN 2 * (expires_at - last_at) < renewal * interval '1 microsecond'
+                    THEN last_at + renewal * interval '1 microsecond' ELSE expires_at END
+            FROM touch WHERE sessions.id = touch.id AND sessions.id IN (SELECT id FROM locked)
+                AND revoked_at IS NULL AND ends_at > first_at";
         let address =
             |touch: &Touch| touch.ip_address.map(|address| address.to_string()).unwrap_or_default();
         let values = [
@@ -226,7 +202,7 @@ impl SessionRepository for PostgresSessionRepository {
             touches.iter().map(|touch| touch.last_at).collect::<Vec<_>>().into(),
             touches.iter().map(address).collect::<Vec<_>>().into(),
         ];
-        self.database.execute(TOUCH, values).await.map(drop)
+        self.database.execute(SQL, values).await.map(drop)
     }
 
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
@@ -244,8 +220,17 @@ impl SessionRepository for PostgresSessionRepository {
         session_ids: &[SessionId],
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
+        // Like every statement that locks several sessions, it does so by ascending id, which
+        // prevents deadlocks.
+        const SQL: &str = "WITH targets AS MATERIALIZED (
+                SELECT id FROM sessions WHERE id = ANY($4) AND revoked_at IS NULL
+                ORDER BY id FOR NO KEY UPDATE
+            )
+            UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+            FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+            RETURNING sessions.id, user_id";
         let ids: Vec<Uuid> = session_ids.iter().map(|id| id.0).collect();
-        self.revoke_where(REVOKE, revocation, vec![ids.into()]).await
+        self.revoke_where(SQL, revocation, vec![ids.into()]).await
     }
 
     async fn revoke_all_of_user(
@@ -255,8 +240,20 @@ impl SessionRepository for PostgresSessionRepository {
         limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
+        // It writes to the log also if nothing matched: caches may hold what the table no longer
+        // has.
+        const SQL: &str = "WITH targets AS MATERIALIZED (
+                SELECT id FROM sessions
+                WHERE user_id = $4 AND id IS DISTINCT FROM $5 AND revoked_at IS NULL
+                ORDER BY id LIMIT $6 FOR NO KEY UPDATE
+            ), logged AS (
+                INSERT INTO revocation_log (user_id) VALUES ($4)
+            )
+            UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+            FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+            RETURNING sessions.id, user_id";
         let which = vec![user_id.0.into(), except.map(|id| id.0).into(), i64::from(limit).into()];
-        self.revoke_where(REVOKE_ALL_OF_USER, revocation, which).await
+        self.revoke_where(SQL, revocation, which).await
     }
 
     async fn revoke_all_sessions(
@@ -265,14 +262,20 @@ impl SessionRepository for PostgresSessionRepository {
         limit: u32,
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError> {
-        let after = after.map_or(Uuid::nil(), |id| id.0);
-        let mut revoked = self
-            .revoke_where(
-                REVOKE_ALL_SESSIONS,
-                revocation,
-                vec![after.into(), i64::from(limit).into()],
+        // The first batch writes to the log also if nothing matched.
+        const SQL: &str = "WITH targets AS MATERIALIZED (
+                SELECT id FROM sessions WHERE id > $4 AND revoked_at IS NULL
+                ORDER BY id LIMIT $5 FOR NO KEY UPDATE
+            ), logged AS (
+                INSERT INTO revocation_log (session_id, user_id)
+                SELECT NULL, NULL WHERE $4 = '00000000-0000-0000-0000-000000000000'::uuid
             )
-            .await?;
+            UPDATE sessions SET revoked_at = $1, revoked_reason = $2, revoked_by = $3
+            FROM targets WHERE sessions.id = targets.id AND revoked_at IS NULL
+            RETURNING sessions.id, user_id";
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let mut revoked =
+            self.revoke_where(SQL, revocation, vec![after.into(), i64::from(limit).into()]).await?;
         revoked.sort();
         Ok(revoked)
     }
@@ -300,8 +303,8 @@ fn insert_sql() -> String {
     )
 }
 
-/// Many rows; of one that is here already, only a revocation that is news. It responds for each row
-/// that it wrote whether it is new.
+/// Inserts many rows; of one that is here already, only a revocation that is not. Returns for each
+/// row that it wrote whether it is new.
 fn import_sql(rows: usize) -> String {
     let row = |n: usize| {
         let values: Vec<_> =
@@ -316,13 +319,6 @@ fn import_sql(rows: usize) -> String {
         WHERE sessions.revoked_at IS NULL AND EXCLUDED.revoked_at IS NOT NULL
         RETURNING xmax = 0"
     )
-}
-
-/// Returns the counts of [`COUNT`].
-fn counts(row: Option<&QueryResult>) -> Result<(u64, u64), DbErr> {
-    let row = row.ok_or_else(|| DbErr::RecordNotFound("count(*)".to_owned()))?;
-    let (total, active): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-    Ok((total.unsigned_abs(), active.unsigned_abs()))
 }
 
 fn session(read: SessionRead) -> Session {

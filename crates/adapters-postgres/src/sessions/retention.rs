@@ -9,42 +9,6 @@ use sea_orm::QueryResult;
 
 use crate::database::pool::PostgresDatabase;
 
-/// By the hour, which is indexed, and then exactly. By the database's clock, where a node's is
-/// ahead: what is live must neither be marked nor deleted.
-const MARK_EXPIRED: &str = "WITH expired AS MATERIALIZED (
-        SELECT id FROM sessions
-        WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= LEAST($1, now())
-            AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
-        ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE sessions SET expired_at = ends_at FROM expired
-    WHERE sessions.id = expired.id AND ends_at <= LEAST($1, now())";
-
-const DELETE_TERMINATED: &str = "WITH old AS MATERIALIZED (
-        SELECT id FROM sessions
-        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-            AND coalesce(revoked_at, expired_at) <= LEAST($1, now())
-        ORDER BY coalesce(revoked_at, expired_at) LIMIT $2 FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM sessions USING old WHERE sessions.id = old.id";
-
-/// Examines the oldest ones only, however many there are.
-const DELETE_EVENTS: &str = "WITH oldest AS MATERIALIZED (
-        SELECT id, recorded_at FROM session_events ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM session_events USING oldest
-    WHERE session_events.id = oldest.id AND oldest.recorded_at <= $1";
-
-const BACKLOG: &str = "SELECT count(*) FROM (
-        (SELECT 1 FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
-            AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint LIMIT $3)
-        UNION ALL
-        (SELECT 1 FROM sessions
-            WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-                AND coalesce(revoked_at, expired_at) <= $2 LIMIT $3)
-        LIMIT $3
-    ) AS waiting";
-
 /// [`SessionRetention`] on PostgreSQL.
 pub struct PostgresSessionRetention {
     database: Arc<PostgresDatabase>,
@@ -60,15 +24,39 @@ impl PostgresSessionRetention {
 #[async_trait]
 impl SessionRetention for PostgresSessionRetention {
     async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(MARK_EXPIRED, [now.into(), i64::from(limit).into()]).await
+        // By the hour, which is indexed, and then exactly. By the database's clock, where a node's
+        // is ahead: what is live must neither be marked nor deleted.
+        const SQL: &str = "WITH expired AS MATERIALIZED (
+                SELECT id FROM sessions
+                WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= LEAST($1, now())
+                    AND ends_hour <= floor(extract(epoch FROM LEAST($1, now())) / 3600)::bigint
+                ORDER BY ends_hour LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+            )
+            UPDATE sessions SET expired_at = ends_at FROM expired
+            WHERE sessions.id = expired.id AND ends_at <= LEAST($1, now())";
+        self.database.execute(SQL, [now.into(), i64::from(limit).into()]).await
     }
 
-    async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_TERMINATED, [by.into(), i64::from(limit).into()]).await
+    async fn delete_terminated(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        const SQL: &str = "WITH old AS MATERIALIZED (
+                SELECT id FROM sessions
+                WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+                    AND coalesce(revoked_at, expired_at) <= LEAST($1, now())
+                ORDER BY coalesce(revoked_at, expired_at) LIMIT $2 FOR UPDATE SKIP LOCKED
+            )
+            DELETE FROM sessions USING old WHERE sessions.id = old.id";
+        self.database.execute(SQL, [by.into(), i64::from(limit).into()]).await
     }
 
     async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_EVENTS, [by.into(), i64::from(limit).into()]).await
+        // Examines the oldest ones only, however many there are.
+        const SQL: &str = "WITH oldest AS MATERIALIZED (
+                SELECT id, recorded_at FROM session_events ORDER BY id LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            )
+            DELETE FROM session_events USING oldest
+            WHERE session_events.id = oldest.id AND oldest.recorded_at <= $1";
+        self.database.execute(SQL, [by.into(), i64::from(limit).into()]).await
     }
 
     async fn backlog(
@@ -77,10 +65,21 @@ impl SessionRetention for PostgresSessionRetention {
         terminated_by: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, PortError> {
+        const SQL: &str = "SELECT count(*) FROM (
+                (SELECT 1 FROM sessions
+                    WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= $1
+                    AND ends_hour <= floor(extract(epoch FROM $1::timestamptz) / 3600)::bigint
+                    LIMIT $3)
+                UNION ALL
+                (SELECT 1 FROM sessions
+                    WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+                        AND coalesce(revoked_at, expired_at) <= $2 LIMIT $3)
+                LIMIT $3
+            ) AS waiting";
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         let counts = self
             .database
-            .query(BACKLOG, [now.into(), terminated_by.into(), i64::from(limit).into()], count)
+            .query(SQL, [now.into(), terminated_by.into(), i64::from(limit).into()], count)
             .await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }

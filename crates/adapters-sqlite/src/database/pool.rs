@@ -66,7 +66,8 @@ impl SqliteDatabase {
     /// Returns the key that signs what shared caches keep, the same for all nodes of this database:
     /// made by a migration, at random.
     ///
-    /// # Errors [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
+    /// # Errors
+    /// [`PortError::Unavailable`] if the database did not respond; [`PortError::Corrupt`]
     /// if the key is gone.
     pub async fn cache_key(&self) -> Result<[u8; 32], PortError> {
         let value = |row: &QueryResult| row.try_get_by_index::<Vec<u8>>(0);

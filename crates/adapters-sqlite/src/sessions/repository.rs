@@ -28,34 +28,8 @@ const COUNT: &str = "SELECT
         SELECT 1 FROM sessions WHERE user_id = ?1 AND revoked_at IS NULL AND ends_at > ?2 LIMIT ?3
     ))";
 
-const LIVE_OLDEST_FIRST: &str = "SELECT id, user_id FROM sessions
-    WHERE user_id = ? AND revoked_at IS NULL AND ends_at > ? ORDER BY created_at, id";
-
-const FIND_BY_KEY: &str =
-    "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
-
-const EDIT: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
-    metadata = CASE WHEN ? THEN ? ELSE metadata END
-    WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
-
 const REVOKE: &str = "UPDATE sessions SET revoked_at = ?, revoked_reason = ?, revoked_by = ?
     WHERE revoked_at IS NULL";
-
-/// `Session::touch`, for a JSON array of `[id, first_at, last_at, address]`.
-const TOUCH: &str = "UPDATE sessions SET
-        last_activity_at = max(last_activity_at, last_at),
-        last_ip_address = CASE
-            WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
-            ELSE last_ip_address END,
-        expires_at = CASE
-            WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal
-            ELSE expires_at END
-    FROM (
-        SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at, value ->> 2 AS last_at,
-            value ->> 3 AS address
-        FROM json_each(?)
-    )
-    WHERE id = touched AND revoked_at IS NULL AND ends_at > first_at";
 
 /// [`SessionRepository`] on one SQLite file.
 pub struct SqliteSessionRepository {
@@ -148,8 +122,9 @@ impl SessionRepository for SqliteSessionRepository {
         user_id: UserId,
         key: &str,
     ) -> Result<Option<Session>, PortError> {
-        let found =
-            self.database.query(FIND_BY_KEY, [user_id.0.into(), key.into()], session_key).await?;
+        const SQL: &str =
+            "SELECT id, user_id FROM sessions WHERE user_id = ? AND idempotency_key = ?";
+        let found = self.database.query(SQL, [user_id.0.into(), key.into()], session_key).await?;
         match found.first() {
             Some(key) => Ok(self.find_by_id(key.id).await?.map(session)),
             None => Ok(None),
@@ -161,6 +136,9 @@ impl SessionRepository for SqliteSessionRepository {
         session_id: SessionId,
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError> {
+        const SQL: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
+            metadata = CASE WHEN ? THEN ? ELSE metadata END
+            WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
         let values = [
             edit.name.is_some().into(),
             edit.name.clone().flatten().into(),
@@ -175,13 +153,29 @@ impl SessionRepository for SqliteSessionRepository {
                 .map(metadata_text)
                 .into(),
         ];
-        if self.database.execute(EDIT, values).await? == 0 {
+        if self.database.execute(SQL, values).await? == 0 {
             return Ok(None);
         }
         Ok(self.find_by_id(session_id).await?.map(session))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {
+        // `Session::touch`, for a JSON array of `[id, first_at, last_at, address]`.
+        const SQL: &str = "UPDATE sessions SET
+                last_activity_at = max(last_activity_at, last_at),
+                last_ip_address = CASE
+                    WHEN last_at >= last_activity_at THEN coalesce(address, last_ip_address)
+                    ELSE last_ip_address END,
+                expires_at = CASE
+                    WHEN 2 * (expires_at - last_at) < renewal THEN last_at + renewal
+                    ELSE expires_at END
+            FROM (
+                SELECT unhex(value ->> 0) AS touched, value ->> 1 AS first_at,
+                    value ->> 2 AS last_at,
+                    value ->> 3 AS address
+                FROM json_each(?)
+            )
+            WHERE id = touched AND revoked_at IS NULL AND ends_at > first_at";
         // Digits and an address need no escaping.
         let item = |touch: &Touch| {
             let id = touch.session_id.0.simple();
@@ -191,7 +185,7 @@ impl SessionRepository for SqliteSessionRepository {
             format!("[\"{id}\",{first},{},{address}]", touch.last_at.timestamp_micros())
         };
         let items = touches.iter().map(item).collect::<Vec<_>>().join(",");
-        self.database.execute(TOUCH, [format!("[{items}]").into()]).await.map(drop)
+        self.database.execute(SQL, [format!("[{items}]").into()]).await.map(drop)
     }
 
     async fn import(&self, sessions: &[Session]) -> Result<u64, PortError> {
@@ -263,11 +257,13 @@ async fn insert(
     session: &Session,
     limit: Option<SessionLimit>,
 ) -> Result<Insertion, DbErr> {
+    const SQL: &str = "SELECT id, user_id FROM sessions
+        WHERE user_id = ? AND revoked_at IS NULL AND ends_at > ? ORDER BY created_at, id";
     let mut evicted = Vec::new();
     if let Some(limit) = limit {
         let user_id = session.user_id.0;
         let now = session.created_at.timestamp_micros();
-        let live = statement(LIVE_OLDEST_FIRST, [user_id.into(), now.into()]);
+        let live = statement(SQL, [user_id.into(), now.into()]);
         let live = transaction
             .query_all_raw(live)
             .await?

@@ -9,27 +9,6 @@ use sea_orm::QueryResult;
 
 use crate::database::pool::SqliteDatabase;
 
-const MARK_EXPIRED: &str = "UPDATE sessions SET expired_at = ends_at WHERE id IN (
-    SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?
-    ORDER BY ends_at LIMIT ?)";
-
-const DELETE_TERMINATED: &str = "DELETE FROM sessions WHERE id IN (
-    SELECT id FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-        AND coalesce(revoked_at, expired_at) <= ?
-    ORDER BY coalesce(revoked_at, expired_at) LIMIT ?)";
-
-/// Examines the oldest ones only, however many there are.
-const DELETE_EVENTS: &str = "DELETE FROM session_events WHERE id IN (
-    SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?)
-    WHERE recorded_at <= ?)";
-
-const BACKLOG: &str = "SELECT min(?3,
-    (SELECT count(*) FROM (SELECT 1 FROM sessions
-        WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?1 LIMIT ?3)) +
-    (SELECT count(*) FROM (SELECT 1 FROM sessions
-        WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
-        AND coalesce(revoked_at, expired_at) <= ?2 LIMIT ?3)))";
-
 /// [`SessionRetention`] on one SQLite file.
 pub struct SqliteSessionRetention {
     database: Arc<SqliteDatabase>,
@@ -45,15 +24,26 @@ impl SqliteSessionRetention {
 #[async_trait]
 impl SessionRetention for SqliteSessionRetention {
     async fn mark_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(MARK_EXPIRED, [now.timestamp_micros().into(), limit.into()]).await
+        const SQL: &str = "UPDATE sessions SET expired_at = ends_at WHERE id IN (
+            SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?
+            ORDER BY ends_at LIMIT ?)";
+        self.database.execute(SQL, [now.timestamp_micros().into(), limit.into()]).await
     }
 
-    async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_TERMINATED, [by.timestamp_micros().into(), limit.into()]).await
+    async fn delete_terminated(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+        const SQL: &str = "DELETE FROM sessions WHERE id IN (
+            SELECT id FROM sessions WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+                AND coalesce(revoked_at, expired_at) <= ?
+            ORDER BY coalesce(revoked_at, expired_at) LIMIT ?)";
+        self.database.execute(SQL, [by.timestamp_micros().into(), limit.into()]).await
     }
 
     async fn delete_events(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
-        self.database.execute(DELETE_EVENTS, [limit.into(), by.timestamp_micros().into()]).await
+        // Examines the oldest ones only, however many there are.
+        const SQL: &str = "DELETE FROM session_events WHERE id IN (
+            SELECT id FROM (SELECT id, recorded_at FROM session_events ORDER BY id LIMIT ?)
+            WHERE recorded_at <= ?)";
+        self.database.execute(SQL, [limit.into(), by.timestamp_micros().into()]).await
     }
 
     async fn backlog(
@@ -62,10 +52,16 @@ impl SessionRetention for SqliteSessionRetention {
         terminated_by: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, PortError> {
+        const SQL: &str = "SELECT min(?3,
+            (SELECT count(*) FROM (SELECT 1 FROM sessions
+                WHERE revoked_at IS NULL AND expired_at IS NULL AND ends_at <= ?1 LIMIT ?3)) +
+            (SELECT count(*) FROM (SELECT 1 FROM sessions
+                WHERE (revoked_at IS NOT NULL OR expired_at IS NOT NULL)
+                AND coalesce(revoked_at, expired_at) <= ?2 LIMIT ?3)))";
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         let values =
             [now.timestamp_micros().into(), terminated_by.timestamp_micros().into(), limit.into()];
-        let counts = self.database.query(BACKLOG, values, count).await?;
+        let counts = self.database.query(SQL, values, count).await?;
         Ok(counts.first().map_or(0, |count| count.unsigned_abs()))
     }
 }

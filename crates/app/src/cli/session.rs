@@ -17,96 +17,28 @@ use crate::config::Settings;
 #[derive(Subcommand)]
 pub(super) enum SessionCommand {
     /// Create a session
-    Create {
-        /// Who signed in
-        #[arg(long, value_name = "UUID")]
-        user: UserId,
-        /// The client's address
-        #[arg(long, value_name = "ADDRESS")]
-        ip: Option<IpAddr>,
-        /// The client's user agent
-        #[arg(long, value_name = "TEXT")]
-        user_agent: Option<String>,
-        /// When it expires, such as 2030-01-31T12:00:00Z; the configured lifetime is the latest
-        #[arg(long, value_name = "TIME")]
-        expires_at: Option<DateTime<Utc>>,
-        /// Live sessions that the user may have, this one included [default: sessions.max_per_user]
-        #[arg(long, value_name = "NUMBER")]
-        max_sessions: Option<NonZeroU32>,
-        /// What to keep with it: a JSON object
-        #[arg(long, value_name = "JSON")]
-        metadata: Option<String>,
-        #[command(flatten)]
-        node: Node,
-    },
+    Create(Create),
     /// Read a session
-    Get {
-        /// The session's id
-        #[arg(value_name = "UUID")]
-        id: SessionId,
-        /// Read it as this user; without, as an operator
-        #[arg(long, value_name = "UUID")]
-        user: Option<UserId>,
-        #[command(flatten)]
-        node: Node,
-    },
+    Get(Get),
     /// List a user's sessions, newest first
-    List {
-        /// Whose
-        #[arg(long, value_name = "UUID")]
-        user: UserId,
-        /// Only those that are live
-        #[arg(long)]
-        active: bool,
-        /// At most so many
-        #[arg(long, value_name = "NUMBER", default_value_t = 50)]
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=200))]
-        limit: u32,
-        #[command(flatten)]
-        node: Node,
-    },
-    /// End a session
-    Revoke {
-        /// The session's id
-        #[arg(value_name = "UUID")]
-        id: SessionId,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        #[command(flatten)]
-        node: Node,
-    },
+    List(List),
+    /// Revoke a session
+    Revoke(Revoke),
     /// Change the name or the metadata of a session
-    Edit {
-        /// The session's id
-        #[arg(value_name = "UUID")]
-        id: SessionId,
-        /// The name; empty, to take it away
-        #[arg(long, value_name = "TEXT")]
-        name: Option<String>,
-        /// The metadata, as a whole: a JSON object, or null to take it away
-        #[arg(long, value_name = "JSON")]
-        metadata: Option<String>,
-        #[command(flatten)]
-        node: Node,
-    },
+    Edit(Edit),
     /// Revoke all of a user's sessions, or every user's
-    RevokeAll {
-        /// Revoke this user's sessions [default: every user's]
-        #[arg(long, value_name = "UUID", required_unless_present = "yes")]
-        user: Option<UserId>,
-        /// Confirm that every user's sessions are to be revoked
-        #[arg(long, conflicts_with = "user")]
-        yes: bool,
-        /// A session that is spared
-        #[arg(long, value_name = "UUID", requires = "user")]
-        except: Option<SessionId>,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        #[command(flatten)]
-        node: Node,
-    },
+    RevokeAll(RevokeAll),
+}
+
+pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<()> {
+    match command {
+        SessionCommand::Create(command) => command.run(settings).await,
+        SessionCommand::Get(command) => command.run(settings).await,
+        SessionCommand::List(command) => command.run(settings).await,
+        SessionCommand::Revoke(command) => command.run(settings).await,
+        SessionCommand::Edit(command) => command.run(settings).await,
+        SessionCommand::RevokeAll(command) => command.run(settings).await,
+    }
 }
 
 #[derive(Args)]
@@ -119,96 +51,191 @@ pub(super) struct Node {
     pub(super) json: bool,
 }
 
-pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<()> {
-    match command {
-        SessionCommand::Create {
-            user,
-            ip,
-            user_agent,
-            expires_at,
-            max_sessions,
-            metadata,
-            node,
-        } => {
-            let mut body = fields([
-                ("user_id", Some(user.to_string())),
-                ("ip_address", ip.map(|ip| ip.to_string())),
-                ("user_agent", user_agent),
-                ("expires_at", expires_at.map(|at| at.to_rfc3339())),
-            ]);
-            if let Some(max_sessions) = max_sessions {
-                body["max_sessions"] = max_sessions.get().into();
-            }
-            if let Some(metadata) = metadata {
-                body["metadata"] = json(&metadata)?;
-            }
-            let client = Client::new(node.url, settings)?;
-            let session = client.call(Method::POST, "/service/v1/sessions", Some(&body)).await?;
-            show(&session, node.json)
+#[derive(Args)]
+pub(super) struct Create {
+    /// The user who signed in
+    #[arg(long, value_name = "UUID")]
+    user: UserId,
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// The client's user agent
+    #[arg(long, value_name = "TEXT")]
+    user_agent: Option<String>,
+    /// When it expires, such as 2030-01-31T12:00:00Z; the configured lifetime is the latest
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<DateTime<Utc>>,
+    /// Live sessions that the user may have, this one included [default: sessions.max_per_user]
+    #[arg(long, value_name = "NUMBER")]
+    max_sessions: Option<NonZeroU32>,
+    /// Metadata to keep with it: a JSON object
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Create {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let mut body = fields([
+            ("user_id", Some(self.user.to_string())),
+            ("ip_address", self.ip.map(|ip| ip.to_string())),
+            ("user_agent", self.user_agent),
+            ("expires_at", self.expires_at.map(|at| at.to_rfc3339())),
+        ]);
+        if let Some(max_sessions) = self.max_sessions {
+            body["max_sessions"] = max_sessions.get().into();
         }
-        SessionCommand::Get { id, user, node } => {
-            let query = user.map(|user| format!("?user_id={user}")).unwrap_or_default();
-            let client = Client::new(node.url, settings)?;
-            let session = client
-                .call(Method::GET, &format!("/service/v1/sessions/{id}{query}"), None)
-                .await?;
-            show(&session, node.json)
+        if let Some(metadata) = self.metadata {
+            body["metadata"] = json(&metadata)?;
         }
-        SessionCommand::List { user, active, limit, node } => {
-            let path =
-                format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
-            let page = Client::new(node.url, settings)?.call(Method::GET, &path, None).await?;
-            show_list(&page, node.json)
-        }
-        SessionCommand::Revoke { id, reason, node } => {
-            let body = fields([("reason", reason)]);
-            let path = format!("/service/v1/sessions/{id}");
-            Client::new(node.url, settings)?.call(Method::DELETE, &path, Some(&body)).await?;
-            if node.json { print("{}\n") } else { print(&format!("session {id} revoked\n")) }
-        }
-        SessionCommand::Edit { id, name, metadata, node } => {
-            let mut body = fields([]);
-            if let Some(name) = name {
-                body["name"] = if name.is_empty() { Value::Null } else { name.into() };
-            }
-            if let Some(metadata) = metadata {
-                body["metadata"] = json(&metadata)?;
-            }
-            let path = format!("/service/v1/sessions/{id}");
-            let session =
-                Client::new(node.url, settings)?.call(Method::PATCH, &path, Some(&body)).await?;
-            show(&session, node.json)
-        }
-        SessionCommand::RevokeAll { user, yes: _, except, reason, node } => {
-            let client = Client::new(node.url, settings)?;
-            let response = match user {
-                Some(user) => {
-                    let body = fields([
-                        ("reason", reason),
-                        ("except_session_id", except.map(|id| id.to_string())),
-                    ]);
-                    let path = format!("/service/v1/users/{user}/sessions");
-                    client.call_and_wait(Method::DELETE, &path, Some(&body)).await?
-                }
-                None => {
-                    let mut body = fields([("reason", reason)]);
-                    body["all"] = true.into();
-                    client
-                        .call_and_wait(Method::POST, "/service/v1/sessions/revoke", Some(&body))
-                        .await?
-                }
-            };
-            if node.json {
-                return print(&format!("{}\n", serde_json::to_string_pretty(&response)?));
-            }
-            print(&format!("sessions revoked: {}\n", response["revoked_count"]))
-        }
+        let client = Client::new(self.node.url, settings)?;
+        let session = client.call(Method::POST, "/service/v1/sessions", Some(&body)).await?;
+        show(&session, self.node.json)
     }
 }
 
-/// JSON given as an argument.
+#[derive(Args)]
+pub(super) struct Get {
+    /// The session's id
+    #[arg(value_name = "UUID")]
+    id: SessionId,
+    /// Read it as this user; without, as an operator
+    #[arg(long, value_name = "UUID")]
+    user: Option<UserId>,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Get {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let query = self.user.map(|user| format!("?user_id={user}")).unwrap_or_default();
+        let path = format!("/service/v1/sessions/{}{query}", self.id);
+        let session = Client::new(self.node.url, settings)?.call(Method::GET, &path, None).await?;
+        show(&session, self.node.json)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Their owner
+    #[arg(long, value_name = "UUID")]
+    user: UserId,
+    /// Only those that are live
+    #[arg(long)]
+    active: bool,
+    /// How many to list
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=200))]
+    limit: u32,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl List {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let Self { user, active, limit, node } = self;
+        let path = format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
+        let page = Client::new(node.url, settings)?.call(Method::GET, &path, None).await?;
+        show_list(&page, node.json)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Revoke {
+    /// The session's id
+    #[arg(value_name = "UUID")]
+    id: SessionId,
+    /// The reason, for the list of sessions and the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Revoke {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let body = fields([("reason", self.reason)]);
+        let path = format!("/service/v1/sessions/{}", self.id);
+        let client = Client::new(self.node.url, settings)?;
+        client.call(Method::DELETE, &path, Some(&body)).await?;
+        let text = format!("session {} revoked\n", self.id);
+        print(if self.node.json { "{}\n" } else { &text })
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Edit {
+    /// The session's id
+    #[arg(value_name = "UUID")]
+    id: SessionId,
+    /// The name; empty removes it
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// The metadata, as a whole: a JSON object; null removes it
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Edit {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let mut body = fields([]);
+        if let Some(name) = self.name {
+            body["name"] = if name.is_empty() { Value::Null } else { name.into() };
+        }
+        if let Some(metadata) = self.metadata {
+            body["metadata"] = json(&metadata)?;
+        }
+        let path = format!("/service/v1/sessions/{}", self.id);
+        let client = Client::new(self.node.url, settings)?;
+        let session = client.call(Method::PATCH, &path, Some(&body)).await?;
+        show(&session, self.node.json)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct RevokeAll {
+    /// Revoke this user's sessions [default: every user's]
+    #[arg(long, value_name = "UUID", required_unless_present = "yes")]
+    user: Option<UserId>,
+    /// Confirm that every user's sessions are to be revoked
+    #[arg(long, conflicts_with = "user")]
+    yes: bool,
+    /// Keep this session
+    #[arg(long, value_name = "UUID", requires = "user")]
+    except: Option<SessionId>,
+    /// The reason, for the list of sessions and the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl RevokeAll {
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let except = self.except.map(|id| id.to_string());
+        let mut body = fields([("reason", self.reason), ("except_session_id", except)]);
+        let (method, path) = match self.user {
+            Some(user) => (Method::DELETE, format!("/service/v1/users/{user}/sessions")),
+            None => {
+                body["all"] = true.into();
+                (Method::POST, "/service/v1/sessions/revoke".to_owned())
+            }
+        };
+        let client = Client::new(self.node.url, settings)?;
+        let response = client.call_and_wait(method, &path, Some(&body)).await?;
+        if self.node.json {
+            return print(&format!("{}\n", serde_json::to_string_pretty(&response)?));
+        }
+        print(&format!("sessions revoked: {}\n", response["revoked_count"]))
+    }
+}
+
+/// Parses JSON that was given as an argument.
 fn json(text: &str) -> Result<Value> {
-    serde_json::from_str(text).context("--metadata is no JSON")
+    serde_json::from_str(text).context("--metadata is not JSON")
 }
 
 /// Returns a JSON object of those fields that have a value.
@@ -220,7 +247,7 @@ fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Value {
         .into()
 }
 
-/// Returns one line a session.
+/// Prints one line per session.
 fn show_list(page: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(page)?));
@@ -242,7 +269,7 @@ fn show_list(page: &Value, json: bool) -> Result<()> {
     ))
 }
 
-/// Returns the most used fields first, then those that are present.
+/// Prints the fields that the session has, the most used ones first.
 fn show(session: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(session)?));

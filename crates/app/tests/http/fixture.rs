@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
-    MemorySessionRepository, MemorySessionRetention,
-};
+use adapters_memory::MemorySessionCache;
 use application::commands::handlers::Enrichers;
 use application::{Application, Policies, Ports};
 use arc_swap::ArcSwap;
@@ -26,6 +23,10 @@ use sessiond::config::LimitSettings;
 use sessiond::http::public::{PublicState, router as public_router};
 use sessiond::http::service::{Health, ServiceState, router as service_router};
 use sessiond::http::{Limits, PeerAddress};
+use testkit::memory::{
+    MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
+    MemorySessionRetention,
+};
 use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -75,12 +75,12 @@ impl SessionCache for CoherentSessionCache {
 mod tests {
     use std::time::Duration;
 
-    use adapters_memory::{
-        MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionCache,
-        MemorySessionRepository,
-    };
+    use adapters_memory::MemorySessionCache;
     use domain::coherence::{LogPage, MonotonicInstant, SessionRead, Snapshot};
     use domain::ports::SessionRepository;
+    use testkit::memory::{
+        MemoryDatabase, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
+    };
     use testkit::{SteppingClock, fixtures};
     use uuid::Uuid;
 

@@ -58,7 +58,8 @@ impl RevocationFollower {
 
     /// Polls once.
     ///
-    /// # Errors [`PortError::Unavailable`] if the store did not respond: cached sessions are served
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not respond: cached sessions are served
     /// until the last poll is too long ago.
     pub async fn poll(&mut self) -> Result<Polled, PortError> {
         if !self.is_registered {
@@ -85,7 +86,7 @@ impl RevocationFollower {
         let applied = self.state.apply(&poll.page, row_sent);
         if applied.went_back {
             self.position = None;
-            self.feed.end_life(poll.page.incarnation).await?;
+            self.feed.end_incarnation(poll.page.incarnation).await?;
             return Ok(Polled {
                 again: true,
                 is_reset: true,
@@ -185,7 +186,7 @@ mod tests {
             Ok(0)
         }
 
-        async fn end_life(&self, incarnation: Incarnation) -> Result<(), PortError> {
+        async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), PortError> {
             self.ended.lock().unwrap().push(incarnation);
             Ok(())
         }

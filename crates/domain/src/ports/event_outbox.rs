@@ -11,7 +11,7 @@ use crate::session_event::SessionEvent;
 pub struct EventQuery {
     /// Only those after this position; from the oldest that is kept, if zero.
     pub after: u64,
-    /// At most so many.
+    /// The size of the page.
     pub limit: u32,
     /// Only those of this session.
     pub session_id: Option<SessionId>,
@@ -19,20 +19,21 @@ pub struct EventQuery {
     pub user_id: Option<UserId>,
 }
 
-/// What happened to sessions, in an order that all readers share.
+/// Reads the events of sessions, in an order that all readers share.
 ///
-/// The store writes an event in the same transaction as the change (a transactional outbox),
-/// for any statement that makes the change.
-///
-/// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once each;
-///   nothing else does.
-/// - `events_are_read_in_order_page_by_page`: each exactly once, in the order of positions.
-/// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position that
-///   it saw MUST see every event, in any order of commits.
-/// - `events_are_filtered_by_session_and_user`: the audit trail.
+/// The store writes an event in the same transaction as the change (a transactional outbox), for
+/// any statement that makes the change. Each item below is a test of
+/// `testkit::conformance::event_outbox`.
 #[async_trait]
 pub trait EventOutbox: Send + Sync {
-    /// Events in ascending order of their positions.
+    /// Returns events in ascending order of their positions.
+    ///
+    /// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once
+    ///   each; nothing else does.
+    /// - `events_are_read_in_order_page_by_page`: each exactly once.
+    /// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position
+    ///   that it saw MUST see every event, in any order of commits.
+    /// - `events_are_filtered_by_session_and_user`: the audit trail.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the store did not respond in time; [`PortError::Corrupt`] if a

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::PortError;
 
-/// Whether a dependency responds at all: for readiness, and for the operator's `doctor`.
+/// Checks whether a dependency responds: for readiness, and for the operator's `doctor`.
 #[async_trait]
 pub trait HealthCheck: Send + Sync {
-    /// Asks the dependency for a sign of life. MUST return within one second, in any state of the
-    /// dependency is in.
+    /// Returns once the dependency has responded. MUST return within one second, in any state of
+    /// the dependency.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] with the reason if there is none.
+    /// [`PortError::Unavailable`] with the reason, if it does not respond.
     async fn check(&self) -> Result<(), PortError>;
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::PortError;
 use crate::coherence::{Incarnation, LogPage};
 
-/// Where a node is in the log, in the store's own words: what [`RevocationFeed::poll`] returned
+/// Where a node is in the log, in the store's own format: what [`RevocationFeed::poll`] returned
 /// with the last page that was merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPosition(pub String);
@@ -49,24 +49,8 @@ pub struct Peers {
 /// Reads the revocation log, and knows which nodes do (`docs/coherence.md`).
 ///
 /// The store writes the log in the transaction that revokes, by triggers, so that direct SQL is
-/// logged too.
-///
-/// - `revocation_is_in_the_next_poll`: a session that was revoked, evicted, deleted, or whose life
-///   was shortened; by a session, a user or all users.
-/// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and of
-///   all users': caches may hold what the store no longer has.
-/// - `poll_goes_on_from_the_one_before`: what it returned may be returned again, and nothing is
-///   missed, in any order of commits.
-/// - `first_poll_brings_what_the_log_still_has`: so that what the shared cache holds can be served
-///   by a node that just started.
-/// - `read_version_says_which_revocations_it_saw`: of a session that is found before a revocation,
-///   and of one that is found after it; in the incarnation that the poll names.
-/// - `node_alone_has_no_peers`
-/// - `node_that_is_not_registered_gets_nothing`: a poll MUST return `None` to a node that has no
-///   lease.
-/// - `peer_lags_until_it_reports_a_poll_that_saw_the_revocation`
-/// - `peers_are_returned_as_soon_as_all_are_caught_up`: and at the latest after the time that the
-///   caller gives.
+/// logged too. Each item below is a test of `testkit::conformance::revocation_feed`, or of
+/// `revocation_feed_of_two_nodes` where a store can have more than one node.
 #[async_trait]
 pub trait RevocationFeed: Send + Sync {
     /// Returns whether no other process can use the store. Then there are no peers, and never were
@@ -82,10 +66,22 @@ pub trait RevocationFeed: Send + Sync {
     async fn register(&self, max_staleness: Duration) -> Result<(), PortError>;
 
     /// Returns the entries that came after `position`, or all that the log has, if `position` is
-    /// `None` or means nothing any more. `None`: this node is not registered any more.
+    /// `None` or of another incarnation. `None`: this node is not registered any more.
     ///
-    /// With `is_heartbeat`, the store notes that the node lives and has merged everything up to
-    /// `position`.
+    /// With `is_heartbeat`, the store records that the node is alive and has merged everything up
+    /// to `position`.
+    ///
+    /// - `revocation_is_in_the_next_poll`: also an eviction, a deletion, and a lifetime that was
+    ///   shortened; by session, by user or for all users.
+    /// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and
+    ///   of all users': caches may hold what the store no longer has.
+    /// - `poll_goes_on_from_the_one_before`: an entry may be returned twice, and MUST NOT be
+    ///   missed, in any order of commits.
+    /// - `first_poll_brings_what_the_log_still_has`: so that a node that has just started can serve
+    ///   sessions from the shared cache.
+    /// - `read_version_says_which_revocations_it_saw`: of a read before a revocation, and of one
+    ///   after it; in the incarnation that the poll names.
+    /// - `node_that_is_not_registered_gets_nothing`: the poll MUST return `None`.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
@@ -98,6 +94,10 @@ pub trait RevocationFeed: Send + Sync {
     /// Returns the peers, as soon as all of them are caught up with what was committed before this
     /// call, at the latest after `wait` or half a second, whichever is shorter.
     ///
+    /// - `node_alone_has_no_peers`
+    /// - `peer_lags_until_it_reports_a_poll_that_saw_the_revocation`
+    /// - `peers_are_returned_as_soon_as_all_are_caught_up`: and else at the end of `wait`.
+    ///
     /// # Errors
     /// As for [`register`](Self::register).
     async fn peers(&self, wait: Duration) -> Result<Peers, PortError>;
@@ -108,7 +108,7 @@ pub trait RevocationFeed: Send + Sync {
     /// As for [`register`](Self::register).
     async fn remove_peer(&self, peer: &Peer) -> Result<(), PortError>;
 
-    /// Removes this node: it serves nothing from its caches any more.
+    /// Removes this node, which serves nothing from its caches any more.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
@@ -121,9 +121,9 @@ pub trait RevocationFeed: Send + Sync {
     /// As for [`register`](Self::register).
     async fn prune(&self, limit: u32) -> Result<u64, PortError>;
 
-    /// Ends this life of the database, because its numbers went back: the next poll begins another.
+    /// Ends this incarnation, because its numbers went back: the next poll begins another.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
-    async fn end_life(&self, incarnation: Incarnation) -> Result<(), PortError>;
+    async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), PortError>;
 }

@@ -11,8 +11,8 @@ use crate::metadata::Metadata;
 use crate::policy::SessionLimit;
 use crate::session::{Revocation, Session};
 
-/// Where a page of a list ends: the next one begins with what is older. Sessions are listed newest
-/// first, those of the same time by descending id.
+/// Where a page of a list ends: the next one begins with the next older session. Sessions are
+/// listed newest first, those of the same time by descending id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPosition {
     /// `created_at` of the page's last session.
@@ -24,13 +24,13 @@ pub struct ListPosition {
 /// Which of a user's sessions to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionListing {
-    /// Whose.
+    /// Their owner.
     pub user_id: UserId,
     /// The time at which a session counts as live.
     pub now: DateTime<Utc>,
     /// Only those that are live then.
     pub active_only: bool,
-    /// At most so many.
+    /// The size of the page.
     pub limit: u32,
     /// Only those after this position; from the newest, if absent.
     pub after: Option<ListPosition>,
@@ -60,7 +60,7 @@ pub struct SessionKey {
     pub user_id: UserId,
 }
 
-/// What became of a new session.
+/// The outcome of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
     /// It is stored; these were evicted.
@@ -91,91 +91,80 @@ impl EditableFields {
     }
 }
 
-/// What is to be changed of what people keep with a session; what is `None` stays.
+/// A change of the editable fields of a session; a field that is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionEdit {
-    /// The user's own name for the device; `Some(None)` takes it away.
+    /// The user's own name for the device; `Some(None)` removes it.
     pub name: Option<Option<String>>,
-    /// The backend's metadata, as a whole; `Some(None)` takes it away.
+    /// The backend's metadata, as a whole; `Some(None)` removes it.
     pub metadata: Option<Option<Metadata>>,
     /// Changes nothing unless the session has exactly these then: no update is lost
     /// between two editors.
     pub only_if: Option<EditableFields>,
 }
 
-/// The truth about sessions.
+/// Stores sessions: the system of record. Caches hold copies of what is here.
 ///
-/// - `inserted_session_is_found`: what was inserted MUST be found equal in every field, to the
-///   microsecond.
-/// - `unknown_session_is_none`
-/// - `second_insert_of_an_id_is_a_conflict`: ids are never reused; the first row MUST stay as it
-///   was.
-/// - `absent_fields_stay_absent`
-/// - `revoked_session_is_found_revoked`: a revoked session MUST be found with its time and reason,
-///   not hidden.
-/// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
-/// - `parallel_inserts_of_one_id_leave_one_row`
-/// - `limit_evicts_the_oldest_live_sessions`: exactly as many as it takes, with
-///   [`SessionLimit::eviction`].
-/// - `limit_that_denies_stores_nothing`
-/// - `parallel_sign_ins_never_exceed_the_limit`: at no time that a reader can observe.
-/// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, those of the same time
-///   too.
-/// - `counts_and_active_only_leave_out_what_is_over`: neither revoked nor expired sessions are
-///   active.
-/// - `list_has_no_session_of_another_user`
-/// - `revoked_sessions_are_returned_once`: `revoke` MUST return those that it revoked, not those
-///   that were revoked already.
-/// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
-/// - `revoke_all_spares_exactly_the_excepted_session`
-/// - `all_sessions_are_revoked_batch_by_batch`: each session once, in ascending order of ids.
-/// - `idle_session_is_neither_active_nor_counted_against_a_limit`
-/// - `touches_move_activity_and_never_back`: as [`Session::touch`] says, for each of them by
-///   itself.
-/// - `touches_do_not_wake_what_is_over`: revoked, expired or idle at the first use; nor do unknown
-///   ids matter.
-/// - `a_sliding_session_is_renewed_by_touches`
-/// - `edits_change_what_they_name`: and return the session as it is afterwards.
-/// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect the
-///   same, one MUST win.
-/// - `counts_stop_at_the_bound`
-/// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict, and
-///   the first one be found by it.
-/// - `imports_add_missing_sessions_and_their_revocations`: what is here already MUST stay as it
-///   is, but for a revocation that only the import knows of.
-/// - `random_commands_do_what_a_small_model_does`
+/// A new adapter needs three things: this trait, `testkit::conformance::session_repository` in its
+/// tests, and a [`RevocationFeed`](super::RevocationFeed) over the same data. Each item below is a
+/// test of that suite, above the method that it is about.
+/// `random_commands_do_what_a_small_model_does` holds all of them against a model.
+///
+/// Every write is one atomic statement or transaction: a caller who goes away cannot leave it half
+/// done. On an error of a write, [`PortError::Unavailable`] means that nothing was changed, and
+/// [`PortError::OutcomeUnknown`] that all of it was, or nothing.
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
-    /// Returns the session with this id, in any state, and what the read had seen.
+    /// Returns the session with this id, in any state, with the read version; `None` if there is
+    /// no such row.
+    ///
+    /// - `inserted_session_is_found`: it MUST be equal in every field, to the microsecond.
+    /// - `absent_fields_stay_absent`
+    /// - `text_is_kept_verbatim`: quotes, emoji and line breaks are data.
+    /// - `unknown_session_is_none`
+    /// - `revoked_session_is_found_revoked`: with its time and reason; it MUST NOT be hidden.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the store did not respond in time; [`PortError::Corrupt`] if
     /// the row makes no sense.
     async fn find_by_id(&self, session_id: SessionId) -> Result<Option<SessionRead>, PortError>;
 
-    /// Stores a new session, within a limit on the user's live ones. The time is the session's
-    /// `created_at`.
+    /// Stores a new session and evicts those that exceed `limit`, as of the session's `created_at`.
     ///
-    /// MUST be one atomic statement or transaction that a caller who goes away cannot leave half
-    /// done.
+    /// - `second_insert_of_an_id_is_a_conflict`: ids are never used again, and the first row MUST
+    ///   stay as it was.
+    /// - `parallel_inserts_of_one_id_leave_one_row`
+    /// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict.
+    /// - `limit_evicts_the_oldest_live_sessions`: no more than necessary, with
+    ///   [`SessionLimit::eviction`].
+    /// - `limit_that_denies_stores_nothing`
+    /// - `parallel_sign_ins_never_exceed_the_limit`: at no time that a reader can observe.
+    /// - `idle_session_is_neither_active_nor_counted_against_a_limit`
     ///
     /// # Errors
-    /// [`PortError::Conflict`] if the id is taken; [`PortError::Unavailable`] if nothing was
-    /// stored, because the store could not be asked or refused; [`PortError::OutcomeUnknown`] if it
-    /// was asked and did not respond, in which case all of it has happened or nothing.
+    /// [`PortError::Conflict`] if the id or the idempotency key is taken; else as for
+    /// [`revoke`](Self::revoke).
     async fn insert(
         &self,
         session: &Session,
         limit: Option<SessionLimit>,
     ) -> Result<Insertion, PortError>;
 
-    /// Returns a page of a user's sessions.
+    /// Returns a page of a user's sessions, and how many there are.
+    ///
+    /// - `sessions_are_listed_newest_first_page_by_page`: each exactly once, also those of the
+    ///   same time.
+    /// - `list_has_no_session_of_another_user`
+    /// - `counts_and_active_only_leave_out_terminated_sessions`: revoked and expired sessions are
+    ///   not active.
+    /// - `counts_stop_at_the_bound`
     ///
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
 
-    /// Returns the session that this user's sign-in with this idempotency key made.
+    /// Returns the session that this user's sign-in with this idempotency key made; `None` if there
+    /// was no such sign-in.
     ///
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).
@@ -185,8 +174,12 @@ pub trait SessionRepository: Send + Sync {
         key: &str,
     ) -> Result<Option<Session>, PortError>;
 
-    /// Changes what people keep with a session, and returns it as it is then; `None` if there is
-    /// none, or if it does not have what [`SessionEdit::only_if`] expects.
+    /// Changes the name or the metadata of a session, and returns the session as it is then; `None`
+    /// if there is no such session, or if it does not have what [`SessionEdit::only_if`] expects.
+    ///
+    /// - `edits_change_what_they_name`: and nothing else.
+    /// - `conditional_edits_change_what_they_expect_and_nothing_else`: of parallel ones that expect
+    ///   the same, one MUST win.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -196,15 +189,21 @@ pub trait SessionRepository: Send + Sync {
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError>;
 
-    /// Records activity of sessions: [`Session::touch`] for each. At most one touch a
-    /// session.
+    /// Applies [`Session::touch`] to each of these sessions. At most one touch per session.
+    ///
+    /// - `touches_move_activity_and_never_back`: each session by itself.
+    /// - `touches_do_not_wake_terminated_sessions`: sessions that were revoked, expired or idle at
+    ///   the first activity stay so; unknown ids are ignored.
+    /// - `a_sliding_session_is_renewed_by_touches`
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError>;
 
-    /// Stores sessions of another system, of any age and state, and returns how many were not
-    /// here yet.
+    /// Stores sessions of another system, of any age and state. Returns how many are new here.
+    ///
+    /// - `imports_add_missing_sessions_and_their_revocations`: a session that is already here MUST
+    ///   stay as it is, but for a revocation that only the import has.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -213,9 +212,12 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes those of these sessions that are not revoked yet, and returns them. Unknown ids are
     /// ignored.
     ///
-    /// # Errors [`PortError::Unavailable`] if none was revoked, because the store could not be
-    /// asked or refused; [`PortError::OutcomeUnknown`] if it was asked and did not respond, in
-    /// which case all of it has happened or nothing; doing it again is safe.
+    /// - `revoked_sessions_are_returned_once`: those that were revoked before MUST NOT be returned.
+    /// - `first_revocation_is_kept`: time, reason and actor of a revocation MUST never change.
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store could not be asked, or refused: nothing was changed.
+    /// [`PortError::OutcomeUnknown`] if it was asked and did not respond; doing it again is safe.
     async fn revoke(
         &self,
         session_ids: &[SessionId],
@@ -225,8 +227,9 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes at most `limit` sessions of the user that are not revoked yet, but `except`, and
     /// returns them.
     ///
-    /// MUST write an entry about the user to the revocation log, also if there is no such
-    /// session.
+    /// MUST write an entry about the user to the revocation log, also if there is no such session.
+    ///
+    /// - `revoke_all_spares_exactly_the_excepted_session`
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -241,8 +244,10 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes at most `limit` sessions that are not revoked yet, of those whose ids are greater
     /// than `after`, and returns them by ascending id.
     ///
-    /// MUST write an entry about all users to the revocation log where `after` is `None`, also
-    /// if there is no session.
+    /// MUST write an entry about all users to the revocation log where `after` is `None`, also if
+    /// there is no session.
+    ///
+    /// - `all_sessions_are_revoked_batch_by_batch`: each session once, by ascending id.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).

@@ -18,14 +18,14 @@ pub struct SourceSession {
 /// Another system's sessions, to be imported once or repeatedly.
 #[async_trait]
 pub trait SessionSource: Send + Sync {
-    /// About how many there are.
+    /// Returns about how many there are.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the source did not respond.
     async fn count(&self) -> Result<u64, PortError>;
 
-    /// At most `limit` sessions whose ids are greater than `after`, by ascending id; none, if that
-    /// was all.
+    /// Returns at most `limit` sessions whose ids are greater than `after`, by ascending id; none
+    /// after the last.
     ///
     /// # Errors
     /// [`PortError::Unavailable`] if the source did not respond; [`PortError::Corrupt`] if a row

@@ -17,7 +17,7 @@ macro_rules! session_retention_contract {
             $($must_fail,)?
             [
                 expired_sessions_are_marked_once,
-                ended_sessions_are_deleted_after_their_retention,
+                terminated_sessions_are_deleted_after_their_retention,
                 revoked_and_deleted_session_is_not_imported_again,
                 old_events_are_deleted_and_positions_are_not_used_again,
                 batches_are_bounded_and_the_backlog_is_counted,
@@ -65,7 +65,7 @@ pub async fn revoked_and_deleted_session_is_not_imported_again(stores: &Stores) 
     assert_eq!(stores.sessions.import(&both).await.unwrap(), 2);
     let revocation = Revocation { at: at(10), reason: None, actor: Some(Actor::Service) };
     stores.sessions.revoke(&[revoked.id], &revocation).await.unwrap();
-    assert_eq!(stores.retention.delete_ended(at(10), 100).await.unwrap(), 1);
+    assert_eq!(stores.retention.delete_terminated(at(10), 100).await.unwrap(), 1);
     for _ in 0..2 {
         assert_eq!(stores.sessions.import(&both).await.unwrap(), 0);
     }
@@ -87,9 +87,9 @@ pub async fn expired_sessions_are_marked_once(stores: &Stores) {
 }
 
 /// By when they were terminated, in whichever way.
-pub async fn ended_sessions_are_deleted_after_their_retention(stores: &Stores) {
+pub async fn terminated_sessions_are_deleted_after_their_retention(stores: &Stores) {
     let sessions = four(stores).await;
-    let delete = async |by| stores.retention.delete_ended(by, 100).await.unwrap();
+    let delete = async |by| stores.retention.delete_terminated(by, 100).await.unwrap();
     let instant = TimeDelta::microseconds(1);
     assert_eq!(delete(at(10) - instant).await, 0);
     assert_eq!(delete(at(10)).await, 1);
@@ -140,10 +140,10 @@ pub async fn batches_are_bounded_and_the_backlog_is_counted(stores: &Stores) {
     assert_eq!((backlog(100).await, backlog(7).await), (10, 7));
     assert_eq!(stores.retention.mark_expired(at(1), 4).await.unwrap(), 4);
     assert_eq!(backlog(100).await, 10);
-    assert_eq!(stores.retention.delete_ended(at(1), 3).await.unwrap(), 3);
+    assert_eq!(stores.retention.delete_terminated(at(1), 3).await.unwrap(), 3);
     assert_eq!(backlog(100).await, 7);
     assert_eq!(stores.retention.mark_expired(at(1), 100).await.unwrap(), 6);
-    assert_eq!(stores.retention.delete_ended(at(1), 100).await.unwrap(), 7);
+    assert_eq!(stores.retention.delete_terminated(at(1), 100).await.unwrap(), 7);
     assert_eq!(backlog(100).await, 0);
 }
 
@@ -160,7 +160,7 @@ pub async fn parallel_cleaners_share_the_work(stores: &Stores) {
         while stores.retention.backlog(at(1), at(1), 1).await.unwrap() > 0 {
             turns.next(&format!("{deleted} are deleted")).await;
             noted += stores.retention.mark_expired(at(1), 9).await.unwrap();
-            deleted += stores.retention.delete_ended(at(1), 9).await.unwrap();
+            deleted += stores.retention.delete_terminated(at(1), 9).await.unwrap();
         }
         (noted, deleted)
     };

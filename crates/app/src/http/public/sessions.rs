@@ -20,6 +20,7 @@ use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{SessionBody, revoked_count_response, revoked_response};
 use crate::http::wire::session_list::{ListParameters, list_response};
 
+/// Returns the caller's own session.
 pub(super) async fn get_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -27,6 +28,7 @@ pub(super) async fn get_current_session(
     SessionBody::new(&caller.own.session, state.clock.now(), true).into_read(caller.own.layer)
 }
 
+/// Returns one of the caller's sessions.
 pub(super) async fn get_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -65,7 +67,7 @@ pub(super) async fn rename_session(
     rename(&state, &caller, session_id, body).await
 }
 
-/// The same for the caller's own device.
+/// Sets the user's own name for the device that calls.
 pub(super) async fn rename_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -89,6 +91,7 @@ async fn rename(
     Ok(Json(SessionBody::new(&session, state.clock.now(), is_current)).into_response())
 }
 
+/// Lists the caller's sessions, newest first, page by page.
 pub(super) async fn list_sessions(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -99,7 +102,7 @@ pub(super) async fn list_sessions(
     Ok(list_response(&listed, Some(caller.token.session_id), false))
 }
 
-/// Signing out one device. The caller's own too: then it is a logout.
+/// Signs out a device: revokes its session. For the caller's own session this is a logout.
 pub(super) async fn revoke_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -110,7 +113,7 @@ pub(super) async fn revoke_session(
     revoke_own(&state, &caller, session_id, acknowledge, body).await
 }
 
-/// Logging out.
+/// Logs out: revokes the caller's own session.
 pub(super) async fn revoke_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -136,7 +139,7 @@ async fn revoke_own(
     Ok(revoked_response(revoked))
 }
 
-/// Signing out all other devices.
+/// Signs out all other devices: revokes all of the caller's sessions but this one.
 pub(super) async fn revoke_other_sessions(
     State(state): State<PublicState>,
     caller: LiveCaller,

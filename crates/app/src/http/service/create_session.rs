@@ -80,6 +80,7 @@ struct CreatedSessionBody<'a> {
     evicted: Vec<Uuid>,
 }
 
+/// Creates a session: a user has signed in. With `Idempotency-Key`, a repetition creates no other.
 pub(super) async fn create_session(
     State(state): State<ServiceState>,
     headers: HeaderMap,

@@ -95,6 +95,7 @@ impl Health {
     }
 }
 
+/// Returns the metrics in Prometheus' text format.
 pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Response {
     let content_type = [(
         header::CONTENT_TYPE,
@@ -108,7 +109,7 @@ pub(super) async fn livez() -> Response {
     "ok\n".into_response()
 }
 
-/// Responds whether the process can do its work.
+/// Responds whether the node can serve requests.
 pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
     let readiness = state.health.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

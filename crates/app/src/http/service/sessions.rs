@@ -37,6 +37,7 @@ pub(super) struct GetSessionParameters {
     user_id: Option<Text<UserId>>,
 }
 
+/// Returns a session, with metadata and version; with `user_id`, as that user sees it.
 pub(super) async fn get_session(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -62,6 +63,7 @@ pub(super) struct EditSessionBody {
     metadata: Option<Option<AnyObject>>,
 }
 
+/// Changes the name or the metadata of a session; with `If-Match`, only an unchanged one.
 pub(super) async fn edit_session(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -95,6 +97,7 @@ pub(super) struct RecordActivityBody {
     ip_address: Option<String>,
 }
 
+/// Records a request of the end user that the backend has served.
 pub(super) async fn record_activity(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -112,6 +115,7 @@ pub(super) struct ReasonBody {
     reason: Option<String>,
 }
 
+/// Revokes a session. Revoking it again is no error.
 pub(super) async fn revoke_session(
     State(state): State<ServiceState>,
     Extension(key): Extension<ServiceKey>,
@@ -135,6 +139,7 @@ pub(super) struct RevokeSessionsBody {
     reason: Option<String>,
 }
 
+/// Revokes the sessions with these ids, or, for operators, all sessions of all users.
 pub(super) async fn revoke_sessions(
     State(state): State<ServiceState>,
     Extension(key): Extension<ServiceKey>,

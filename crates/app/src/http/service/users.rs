@@ -16,6 +16,7 @@ use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::revoked_count_response;
 use crate::http::wire::session_list::{ListParameters, list_response};
 
+/// Lists a user's sessions, newest first, page by page.
 pub(super) async fn list_user_sessions(
     State(state): State<ServiceState>,
     UserIdInPath(user_id): UserIdInPath,
@@ -33,6 +34,7 @@ pub(super) struct RevokeAllUserSessionsBody {
     except_session_id: Option<Text<SessionId>>,
 }
 
+/// Revokes all of a user's sessions, but one that may be excepted.
 pub(super) async fn revoke_all_user_sessions(
     State(state): State<ServiceState>,
     Extension(key): Extension<ServiceKey>,

@@ -65,7 +65,7 @@ impl CleanUpHandler {
         let by = now - self.keep;
         Ok(CleanedUp {
             expired: self.retention.mark_expired(now, command.limit).await?,
-            deleted: self.retention.delete_ended(by, command.limit).await?,
+            deleted: self.retention.delete_terminated(by, command.limit).await?,
             events: self.retention.delete_events(by, command.limit).await?,
         })
     }
@@ -82,9 +82,9 @@ impl CleanUpHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemoryDatabase, MemorySessionRepository, MemorySessionRetention};
     use domain::ports::SessionRepository;
     use testkit::fixtures;
+    use testkit::memory::{MemoryDatabase, MemorySessionRepository, MemorySessionRetention};
 
     use super::*;
 

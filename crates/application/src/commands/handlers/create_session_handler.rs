@@ -211,10 +211,11 @@ impl CreateSessionHandler {
 mod tests {
     use std::num::NonZeroU32;
 
-    use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use chrono::TimeDelta;
     use domain::ports::SessionCache;
     use domain::{DeviceKind, OnLimit, USER_AGENT_MAX_BYTES};
+    use testkit::memory::{MemoryDatabase, MemorySessionRepository};
     use testkit::{SequentialIds, fixtures};
 
     use super::*;

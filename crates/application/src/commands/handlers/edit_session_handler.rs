@@ -66,9 +66,10 @@ impl EditSessionHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use domain::ports::{EditableFields, SessionEdit};
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
 
     use super::*;
 

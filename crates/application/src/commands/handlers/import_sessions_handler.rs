@@ -105,10 +105,10 @@ impl ImportSessionsHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemoryDatabase, MemorySessionRepository};
     use async_trait::async_trait;
     use domain::ports::SourceSession;
     use testkit::fixtures;
+    use testkit::memory::{MemoryDatabase, MemorySessionRepository};
 
     use super::*;
 

@@ -88,8 +88,8 @@ impl RecordActivityHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::MemorySessionRepository;
     use chrono::TimeDelta;
+    use testkit::memory::MemorySessionRepository;
     use testkit::{SteppingClock, fixtures};
 
     use super::*;

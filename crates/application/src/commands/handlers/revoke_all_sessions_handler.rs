@@ -58,10 +58,11 @@ impl RevokeAllSessionsHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use domain::ports::SessionCache;
     use domain::{Actor, Session, UserId};
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
     use uuid::Uuid;
 
     use super::*;

@@ -62,10 +62,11 @@ impl RevokeAllUserSessionsHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use domain::Actor;
     use domain::ports::SessionCache;
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
 
     use super::*;
     use crate::coherence::Acknowledge;

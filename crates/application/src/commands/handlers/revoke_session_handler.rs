@@ -73,10 +73,11 @@ impl RevokeSessionHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use domain::ports::SessionCache;
     use domain::{Actor, Session};
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
 
     use super::*;
     use crate::coherence::Acknowledge;

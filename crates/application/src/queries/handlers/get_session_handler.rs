@@ -173,9 +173,10 @@ impl From<&Session> for SessionResult {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::{MemoryDatabase, MemorySessionCache, MemorySessionRepository};
+    use adapters_memory::MemorySessionCache;
     use domain::Revocation;
     use testkit::fixtures;
+    use testkit::memory::{MemoryDatabase, MemorySessionRepository};
 
     use super::*;
 

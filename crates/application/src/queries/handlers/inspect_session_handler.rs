@@ -47,8 +47,8 @@ impl InspectSessionHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::MemorySessionRepository;
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
 
     use super::*;
     use crate::test_support;

@@ -73,8 +73,8 @@ impl ListUserSessionsHandler {
 
 #[cfg(test)]
 mod tests {
-    use adapters_memory::MemorySessionRepository;
     use testkit::fixtures;
+    use testkit::memory::MemorySessionRepository;
 
     use super::*;
     use crate::test_support;

@@ -45,7 +45,7 @@ pub async fn sessions_are_listed_newest_first_page_by_page(repo: &dyn SessionRep
 }
 
 /// What is revoked or expired is counted and listed, but not as active; to the microsecond.
-pub async fn counts_and_active_only_leave_out_what_is_over(repo: &dyn SessionRepository) {
+pub async fn counts_and_active_only_leave_out_terminated_sessions(repo: &dyn SessionRepository) {
     let now = fixtures::now();
     let created_at = now - TimeDelta::days(1);
     let template = |n| Session { created_at, ..fixtures::session_number(n) };

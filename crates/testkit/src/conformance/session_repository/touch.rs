@@ -49,7 +49,7 @@ pub async fn touches_move_activity_and_never_back(repo: &dyn SessionRepository) 
 
 /// Neither revoked nor expired nor idle sessions are used any more; what was used in time goes on,
 /// however late the news.
-pub async fn touches_do_not_wake_what_is_over(repo: &dyn SessionRepository) {
+pub async fn touches_do_not_wake_terminated_sessions(repo: &dyn SessionRepository) {
     let minute = Some(TimeDelta::minutes(1));
     let mut sessions: Vec<_> = (1..=5).map(fixtures::session_number).collect();
     sessions[0].revocation = Some(revocation("over").into());

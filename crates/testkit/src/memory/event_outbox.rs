@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::SessionEvent;
 use domain::ports::{EventOutbox, EventQuery, PortError};
 
-use crate::database::MemoryDatabase;
+use super::database::MemoryDatabase;
 
 /// [`EventOutbox`] in the memory of this process, for tests.
 pub struct MemoryEventOutbox {

@@ -4,18 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters_memory::{
-    MemoryDatabase, MemoryEventOutbox, MemorySessionCache, MemorySessionRepository,
-};
 use chrono::{DateTime, Utc};
-use domain::coherence::{Incarnation, ReadVersion, SessionRead, Snapshot};
+use domain::coherence::{Incarnation, SessionRead};
 use domain::ports::{
-    CachedSession, EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError,
-    RevocationFeed, SessionCache, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository, SessionRetention,
+    EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed,
+    SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
 };
 use domain::{Revocation, Session, SessionEvent, SessionId, SessionLimit, Touch, UserId};
 use testkit::conformance::{Stores, TwoNodes};
+use testkit::memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionRepository};
 
 /// Refuses every call.
 struct Refusing;
@@ -95,7 +92,7 @@ impl SessionRetention for Refusing {
         refused()
     }
 
-    async fn delete_ended(&self, _: DateTime<Utc>, _: u32) -> Result<u64, PortError> {
+    async fn delete_terminated(&self, _: DateTime<Utc>, _: u32) -> Result<u64, PortError> {
         refused()
     }
 
@@ -126,7 +123,7 @@ impl RevocationFeed for Refusing {
         refused()
     }
 
-    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+    async fn end_incarnation(&self, _: Incarnation) -> Result<(), PortError> {
         refused()
     }
 
@@ -166,37 +163,6 @@ testkit::revocation_feed_of_two_nodes_contract!(
 );
 
 testkit::session_retention_contract!(stores(), must_fail);
-
-/// A cache that returns sessions as they were set, and another read version.
-struct DropsVersions(MemorySessionCache);
-
-#[async_trait::async_trait]
-impl SessionCache for DropsVersions {
-    async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
-        let cached = self.0.get(session_id, user_id).await?;
-        let snapshot = Snapshot::below(cached.version.snapshot.xmin());
-        Some(CachedSession { version: ReadVersion { snapshot, ..cached.version }, ..cached })
-    }
-
-    async fn set(&self, session: &Arc<Session>, version: &ReadVersion) {
-        self.0.set(session, version).await;
-    }
-
-    async fn remove(&self, sessions: &[SessionKey]) {
-        self.0.remove(sessions).await;
-    }
-}
-
-/// No node could serve what such a cache returns, or all could what they must not.
-#[test]
-fn cache_that_drops_read_versions_is_reported() {
-    use testkit::conformance::{assert_fails, session_cache};
-
-    assert_fails("set_then_get_returns_the_read_version", || async {
-        let cache = DropsVersions(MemorySessionCache::new(100, testkit::fixtures::clock()));
-        session_cache::set_then_get_returns_the_read_version(&cache).await;
-    });
-}
 
 /// Ignores the cursor of every page: it begins at the beginning again.
 struct IgnoresCursors(MemorySessionRepository, MemoryEventOutbox);

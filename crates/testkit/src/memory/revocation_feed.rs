@@ -9,7 +9,7 @@ use domain::coherence::{Incarnation, LogPage, Snapshot};
 use domain::ports::{LogPosition, Peer, Peers, Poll, PortError, RevocationFeed};
 use uuid::Uuid;
 
-use crate::database::MemoryDatabase;
+use super::database::MemoryDatabase;
 
 /// The nodes of one in-memory store.
 #[derive(Clone, Default)]
@@ -127,7 +127,7 @@ impl RevocationFeed for MemoryRevocationFeed {
         Ok(0)
     }
 
-    async fn end_life(&self, _: Incarnation) -> Result<(), PortError> {
+    async fn end_incarnation(&self, _: Incarnation) -> Result<(), PortError> {
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::ports::{PortError, SessionRetention};
 use domain::{Session, SessionId};
 
-use crate::database::{MemoryDatabase, Tables};
+use super::database::{MemoryDatabase, Tables};
 
 /// [`SessionRetention`] in the memory of this process, for tests. What other stores go by when an
 /// event was written, this one goes by when it happened.
@@ -48,7 +48,7 @@ impl SessionRetention for MemorySessionRetention {
         Ok(ids.len() as u64)
     }
 
-    async fn delete_ended(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
+    async fn delete_terminated(&self, by: DateTime<Utc>, limit: u32) -> Result<u64, PortError> {
         let mut tables = self.database.tables()?;
         let ids: Vec<_> = tables.terminated(by).take(limit as usize).collect();
         for id in &ids {

@@ -189,8 +189,8 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
+    use crate::fixtures;
     use chrono::TimeDelta;
-    use testkit::fixtures;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use domain::ports::{
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
 
-use crate::database::MemoryDatabase;
+use super::database::MemoryDatabase;
 
 /// [`SessionRepository`] in the memory of this process, for tests.
 #[derive(Default)]
