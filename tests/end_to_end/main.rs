@@ -22,3 +22,4 @@ mod proxies;
 mod retention;
 mod shutdown;
 mod slow_clients;
+mod tokens;

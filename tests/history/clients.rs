@@ -405,6 +405,50 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
     }
 }
 
+/// Rotates the token of sessions of its own. Grace is off, so once a rotation is acknowledged no
+/// node accepts the token before, from any cache, and every node accepts the new one.
+pub(crate) async fn rotator(scene: Arc<Scene>, mut rng: Rng) {
+    let user_id = user(USERS + 3);
+    let mut tokens: Option<(String, String)> = None;
+    while !scene.is_over() {
+        tokio::time::sleep(Duration::from_millis(rng.u64(5..50))).await;
+        let (place, node) = scene.some_node(&mut rng).await;
+        let Some((before, current)) = &tokens else {
+            let request = node.http.post(format!("{}/service/v1/sessions", node.service));
+            let body = json!({ "user_id": user_id, "issue_token": true });
+            let reply = send(request.bearer_auth(node.service_key()).json(&body)).await;
+            let token = reply.and_then(|(_, _, body)| body["token"].as_str().map(str::to_owned));
+            tokens = token.map(|token| (String::new(), token));
+            continue;
+        };
+        if before.is_empty() || rng.u32(..20) == 0 {
+            let request = node.http.post(format!("{}/api/v1/sessions/current/rotate", node.public));
+            let reply = send(request.bearer_auth(current)).await;
+            let token = reply.and_then(|(_, _, body)| body["token"].as_str().map(str::to_owned));
+            // Without one it is unknown which of the two is good: another session has to do.
+            tokens = token.map(|token| (current.clone(), token));
+            continue;
+        }
+        let asked_for_current = rng.bool();
+        let token = if asked_for_current { current } else { before };
+        let restores = scene.ledger.restores();
+        let request = node.http.get(format!("{}/api/v1/sessions/current", node.public));
+        let reply = send(request.bearer_auth(token)).await;
+        let status = reply.as_ref().map(|(status, ..)| *status);
+        let code = reply.as_ref().and_then(|(_, _, body)| body["code"].as_str());
+        scene.ledger.token_read();
+        if scene.ledger.restores() != restores || restores % 2 == 1 || code == Some("session_ended")
+        {
+            // A backup was put back, with the tokens of its time, and all sessions are revoked.
+            tokens = None;
+        } else if !asked_for_current && status == Some(200) {
+            scene.ledger.violate(format!("I17 node {place} accepts a token that was replaced"));
+        } else if asked_for_current && status == Some(401) {
+            scene.ledger.violate(format!("I18 node {place} refuses the current token"));
+        }
+    }
+}
+
 fn judge(scene: &Scene, asked: Asked, ids: &[Id], reply: Option<(u16, bool, Value)>) {
     match reply {
         Some((200 | 204, ..)) => scene.ledger.revoked(asked, ids),

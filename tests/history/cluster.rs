@@ -93,6 +93,8 @@ impl Cluster {
             ("SESSIOND_CACHE__URL", &cache),
             ("SESSIOND_AUTH__JWT__HS256_SECRET", SECRET),
             ("SESSIOND_SESSIONS__MAX_PER_USER", &limit),
+            // A token that was replaced is no good at once.
+            ("SESSIOND_AUTH__ROTATION_GRACE", "0s"),
             ("SESSIOND_LOG__LEVEL", "warn"),
         ];
         let in_the_binary = self.bug.filter(|bug| bug.starts_with("bug-"));

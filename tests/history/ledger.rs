@@ -96,6 +96,7 @@ pub(crate) struct Counts {
     pub(crate) quiet_reads: u64,
     pub(crate) quiet_reads_from_caches: u64,
     pub(crate) cached: u64,
+    pub(crate) token_reads: u64,
     /// How far a name was behind, at most.
     pub(crate) behind: Duration,
 }
@@ -249,13 +250,12 @@ impl Ledger {
         book.in_time("I14", asked, END_LIMIT);
     }
 
-    /// What an owner's question about a session got a response, and which session the response was
-    /// about.
+    /// Records the response to an owner's read of a session, and which session it was about.
     pub(crate) fn read(&self, asked: Asked, id: &str, response: Response, about: Option<&str>) {
         self.book().read(asked, id, response, about);
     }
 
-    /// What a stranger's question about a session got a response.
+    /// Records the response to a stranger's read of a session.
     pub(crate) fn read_by_a_stranger(&self, asked: Asked, id: &str, response: Response) {
         let mut book = self.book();
         book.counts.reads += 1;
@@ -269,10 +269,15 @@ impl Ledger {
         }
     }
 
-    /// A name got a response that was replaced this long ago.
+    /// A name was returned that was replaced this long ago.
     pub(crate) fn behind(&self, behind: Duration) {
         let mut book = self.book();
         book.counts.behind = book.counts.behind.max(behind);
+    }
+
+    /// A session was read by its token, the current one or the one before.
+    pub(crate) fn token_read(&self) {
+        self.book().counts.token_reads += 1;
     }
 
     pub(crate) fn violate(&self, text: String) {

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::clients::{Scene, USERS, creator, ender, hot, namer, reader};
+use crate::clients::{Scene, USERS, creator, ender, hot, namer, reader, rotator};
 use crate::cluster::{Cluster, LIMIT, NODES, footprint};
 use crate::faults::{FaultKind, inflict};
 use crate::ledger::{Counts, Ledger};
@@ -74,6 +74,7 @@ pub(crate) async fn run(plan: Plan) -> Report {
     }
     // Of its own seed, so that those that are known go on meaning the same faults.
     clients.push(tokio::spawn(namer(scene.clone(), Rng::with_seed(plan.seed + 1))));
+    clients.push(tokio::spawn(rotator(scene.clone(), Rng::with_seed(plan.seed + 2))));
     let watching = tokio::spawn(watch(scene.clone()));
 
     // A node may be busy connecting in its first second.
@@ -268,7 +269,9 @@ async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) {
 impl Report {
     /// Why this run shows nothing, if it does not.
     pub(crate) fn void(&self) -> Option<String> {
-        let Counts { quiet_reads, quiet_reads_from_caches, reads_after_an_end, .. } = self.counts;
+        let Counts {
+            quiet_reads, quiet_reads_from_caches, reads_after_an_end, token_reads, ..
+        } = self.counts;
         if let Some((kind, _)) =
             self.faults.iter().find(|(_, (times, effective))| *times > 1 && *effective == 0)
         {
@@ -279,6 +282,9 @@ impl Report {
                 "caches served {quiet_reads_from_caches} of {quiet_reads} reads while all was \
                     well"
             ));
+        }
+        if token_reads == 0 {
+            return Some("no session was read by its token".to_owned());
         }
         (reads_after_an_end == 0).then(|| "no revoked session was read".to_owned())
     }
@@ -301,6 +307,7 @@ impl fmt::Display for Report {
             c.reads, c.reads_after_an_end, c.cached, c.unavailable, c.unexplained
         )?;
         writeln!(f, "while all was well: {} live responses, {share} % from caches", c.quiet_reads)?;
+        writeln!(f, "reads by a token that is rotated: {}", c.token_reads)?;
         writeln!(f, "names were behind by {:.0} s at most", c.behind.as_secs_f64())?;
         let faults = self
             .faults

@@ -109,6 +109,7 @@ fn source_session(row: &QueryResult) -> Result<SourceSession, DbErr> {
             None
         },
         idempotency_key: None,
+        tokens: None,
         revocation: revoked_at.map(|at| Revocation { at, reason, actor: None }.into()),
     };
     Ok(SourceSession { session, never_expired: row.try_get_by_index(10)? })

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use aws_lc_rs::{constant_time, hmac};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::coherence::{Incarnation, ReadVersion, Snapshot};
-use domain::{Device, DeviceKind, Session, SessionId, UserId};
+use domain::{
+    Device, DeviceKind, ReplacedToken, Session, SessionId, SessionTokens, TokenHash, UserId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The first byte of every value. A value of any other version is a miss, so that two releases can
 /// share one Redis.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// The longest value that is written or decoded, in bytes.
 pub const MAX_BYTES: usize = 512;
@@ -101,12 +103,17 @@ struct Body<'a> {
     expires_at: i64,
     idle_timeout: Option<i64>,
     renewal: Option<i64>,
+    /// The hashes of the session's token and of the one that it replaced, with the time of that.
+    tokens: Option<Tokens>,
     /// Of the read version: the server, the database, its life.
     incarnation: (u64, u32, u64),
     /// Of the read version: the first transaction that it had not seen, and how far below it those
     /// in progress were.
     snapshot: (u64, Vec<u64>),
 }
+
+/// The current token's hash; and that of the one that it replaced, with the time of that.
+type Tokens = ([u8; 32], Option<([u8; 32], i64)>);
 
 /// Returns the value for a session under this key in Redis: version, signature, body. `None` if it
 /// would be longer than [`MAX_BYTES`], or the session is revoked.
@@ -137,6 +144,11 @@ pub fn encode(
         expires_at: session.expires_at.timestamp_micros(),
         idle_timeout: session.idle_timeout.and_then(|timeout| timeout.num_microseconds()),
         renewal: session.renewal.and_then(|renewal| renewal.num_microseconds()),
+        tokens: session.tokens.as_ref().map(|tokens| {
+            let replaced = tokens.replaced.as_ref();
+            let replaced = replaced.map(|token| (token.hash.0, token.at.timestamp_micros()));
+            (tokens.current.0, replaced)
+        }),
         incarnation: (incarnation.system, incarnation.database, incarnation.life),
         snapshot: (snapshot.xmax(), in_progress.collect()),
     };
@@ -185,6 +197,11 @@ pub fn decode(
         let system = system.map(Into::into);
         Ok(Device { browser, system, kind: DeviceKind::from_word(kind).ok_or(Reject::Malformed)? })
     };
+    let tokens = |(current, replaced): Tokens| {
+        let of = |(hash, at)| Ok(ReplacedToken { hash: TokenHash(hash), at: time(at)? });
+        let replaced = replaced.map(of).transpose()?;
+        Ok(SessionTokens { current: TokenHash(current), replaced })
+    };
     let session = Session {
         id: session_id,
         user_id,
@@ -202,6 +219,7 @@ pub fn decode(
         renewal: body.renewal.map(TimeDelta::microseconds),
         metadata: None,
         idempotency_key: None,
+        tokens: body.tokens.map(tokens).transpose()?.map(Into::into),
         revocation: None,
     };
     let ((system, database, life), (xmax, in_progress)) = (body.incarnation, body.snapshot);
@@ -255,7 +273,7 @@ mod tests {
 
     #[test]
     fn it_is_compact() {
-        assert!(encode(&fixtures::session()).unwrap().len() <= 220);
+        assert!(encode(&fixtures::session()).unwrap().len() <= 300);
     }
 
     #[test]

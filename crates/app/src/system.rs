@@ -1,4 +1,4 @@
-//! The real clock and the real ids: the one file that may ask the operating system for them
+//! The real clock, ids and randomness: the one file that may ask the operating system for them
 //! (`clippy.toml`).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,6 +51,17 @@ impl IdGenerator for SystemIds {
     fn next_id(&self) -> Uuid {
         Uuid::now_v7()
     }
+}
+
+/// Returns random bytes that cannot be guessed.
+///
+/// # Panics
+/// If the operating system has no randomness: nothing must go on without it.
+#[expect(clippy::expect_used, reason = "nothing must go on without randomness")]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has no randomness");
+    bytes
 }
 
 #[cfg(test)]

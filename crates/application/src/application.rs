@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use domain::SessionPolicy;
 use domain::ports::{
     Clock, EventOutbox, IdGenerator, MonotonicClock, RevocationFeed, SessionCache,
-    SessionRepository, SessionRetention,
+    SessionRepository, SessionRetention, TokenGenerator,
 };
+use domain::{SessionPolicy, TokenPolicy};
 
 use crate::activity::{ActivityBuffer, ActivityWriter};
 use crate::background::Background;
@@ -19,10 +19,11 @@ use crate::coherence::{
 use crate::commands::handlers::{
     CleanUpHandler, CreateSessionHandler, EditSessionHandler, Enrichers, RecordActivityHandler,
     RevokeAllSessionsHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler,
-    RevokeSessionsHandler,
+    RevokeSessionsHandler, RotateTokenHandler,
 };
 use crate::queries::handlers::{
     GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler,
+    VerifyTokenHandler,
 };
 
 /// What the application needs from outside. `sessiond::composition` chooses the adapters.
@@ -48,6 +49,8 @@ pub struct Ports {
     pub monotonic_clock: Arc<dyn MonotonicClock>,
     /// New identifiers.
     pub ids: Arc<dyn IdGenerator>,
+    /// New session tokens.
+    pub tokens: Arc<dyn TokenGenerator>,
 }
 
 /// The rules that the application goes by.
@@ -55,6 +58,8 @@ pub struct Ports {
 pub struct Policies {
     /// Those that a new session is created under.
     pub sessions: SessionPolicy,
+    /// Those of session tokens.
+    pub tokens: TokenPolicy,
     /// How long activity of a session is kept before it is written, at most.
     pub activity_window: TimeDelta,
     /// How long terminated sessions, and events, are kept.
@@ -67,6 +72,8 @@ pub struct Policies {
 pub struct Application {
     /// Gets one session for its owner: cache, then database, then populate.
     pub get_session: GetSessionHandler,
+    /// Gets the session of a session token.
+    pub verify_token: VerifyTokenHandler,
     /// Gets one session for an operator.
     pub inspect_session: InspectSessionHandler,
     /// Lists a user's sessions, newest first.
@@ -75,6 +82,8 @@ pub struct Application {
     pub list_events: ListEventsHandler,
     /// Signs in.
     pub create_session: CreateSessionHandler,
+    /// Replaces the token of a session.
+    pub rotate_token: RotateTokenHandler,
     /// Changes a name or metadata.
     pub edit_session: EditSessionHandler,
     /// Records activity.
@@ -137,9 +146,19 @@ impl Application {
             state: state.clone(),
             clock: monotonic_clock.clone(),
         };
+        let get_session = || {
+            GetSessionHandler::new(repo.clone(), cache.clone())
+                .with_pending_activity(activity.clone())
+        };
         let application = Self {
-            get_session: GetSessionHandler::new(repo.clone(), cache.clone())
-                .with_pending_activity(activity.clone()),
+            get_session: get_session(),
+            verify_token: VerifyTokenHandler::new(
+                get_session(),
+                repo.clone(),
+                revoker.clone(),
+                clock.clone(),
+                policies.tokens,
+            ),
             inspect_session: InspectSessionHandler::new(repo.clone(), activity.clone()),
             list_user_sessions: ListUserSessionsHandler::new(
                 repo.clone(),
@@ -153,7 +172,15 @@ impl Application {
                 ports.enrichers,
                 clock.clone(),
                 ports.ids,
+                ports.tokens.clone(),
                 policies.sessions,
+            ),
+            rotate_token: RotateTokenHandler::new(
+                repo.clone(),
+                revoker.clone(),
+                clock.clone(),
+                ports.tokens,
+                policies.tokens,
             ),
             edit_session: EditSessionHandler::new(repo.clone(), cache),
             record_activity: RecordActivityHandler::new(

@@ -19,7 +19,7 @@
 //! #     MemorySessionRepository, MemorySessionRetention,
 //! # };
 //! # use chrono::TimeDelta;
-//! # use testkit::{SequentialIds, SteppingClock, fixtures};
+//! # use testkit::{SequentialIds, SequentialTokens, SteppingClock, fixtures};
 //! # struct NoDevices;
 //! # impl domain::ports::DeviceEnricher for NoDevices {
 //! #     fn device(&self, _: &str) -> Option<domain::Device> { None }
@@ -30,7 +30,7 @@
 //! use application::commands::handlers::Enrichers;
 //! use application::queries::GetSession;
 //! use application::{Application, Intervals, Policies, Ports, shutdown};
-//! use domain::{OnLimit, SessionPolicy, UserId};
+//! use domain::{OnLimit, OnTokenReuse, SessionPolicy, TokenPolicy, UserId};
 //!
 //! let database = MemoryDatabase::default();
 //! let node = uuid::Uuid::from_u128(1);
@@ -49,6 +49,7 @@
 //!     clock: fixtures::clock(),
 //!     monotonic_clock: Arc::new(SteppingClock::default()),
 //!     ids: Arc::new(SequentialIds::default()),
+//!     tokens: Arc::new(SequentialTokens::default()),
 //! };
 //! let policies = Policies {
 //!     sessions: SessionPolicy {
@@ -57,6 +58,10 @@
 //!         sliding: false,
 //!         max_per_user: None,
 //!         on_limit: OnLimit::EvictOldest,
+//!     },
+//!     tokens: TokenPolicy {
+//!         rotation_grace: TimeDelta::seconds(10),
+//!         on_reuse: OnTokenReuse::Report,
 //!     },
 //!     activity_window: TimeDelta::seconds(60),
 //!     retention: TimeDelta::days(30),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::ports::{DeviceEnricher, RevocationFeed, SessionCache};
-use domain::{Device, OnLimit, SessionPolicy};
+use domain::{Device, OnLimit, OnTokenReuse, SessionPolicy, TokenPolicy};
 use testkit::memory::{
     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
     MemorySessionRetention,
 };
-use testkit::{SequentialIds, SteppingClock, fixtures};
+use testkit::{SequentialIds, SequentialTokens, SteppingClock, fixtures};
 use uuid::Uuid;
 
 use crate::activity::ActivityBuffer;
@@ -20,6 +20,10 @@ use crate::commands::handlers::Enrichers;
 
 /// The maximum staleness of nodes in tests.
 pub(crate) const MAX_STALENESS: Duration = Duration::from_millis(500);
+
+/// The policy for session tokens in tests.
+pub(crate) const TOKEN_POLICY: TokenPolicy =
+    TokenPolicy { rotation_grace: TimeDelta::seconds(10), on_reuse: OnTokenReuse::Report };
 
 struct NoDevices;
 
@@ -42,6 +46,7 @@ pub(crate) fn ports(database: &MemoryDatabase, feed: Arc<dyn RevocationFeed>) ->
         clock: fixtures::clock(),
         monotonic_clock: Arc::new(SteppingClock::default()),
         ids: Arc::new(SequentialIds::default()),
+        tokens: Arc::new(SequentialTokens::default()),
     }
 }
 
@@ -56,6 +61,7 @@ pub(crate) fn policies() -> Policies {
     };
     Policies {
         sessions,
+        tokens: TOKEN_POLICY,
         activity_window: TimeDelta::seconds(60),
         retention: TimeDelta::days(30),
         max_staleness: MAX_STALENESS,

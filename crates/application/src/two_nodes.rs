@@ -1,6 +1,8 @@
 //! The promise, held where it lives: two nodes on one in-memory database, with everything wired by
 //! [`Application::new`], and one test per way round it. `docs/coherence.md` says what is promised.
 
+mod tokens;
+
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -14,7 +16,7 @@ use domain::ports::{Clock, Layer, MonotonicClock, RevocationFeed, SessionCache};
 use domain::{Actor, Session, SessionId, UserId};
 use futures_util::FutureExt;
 use testkit::memory::{MemoryDatabase, MemoryNodes, MemoryRevocationFeed};
-use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
+use testkit::{FixedClock, SequentialIds, SequentialTokens, SteppingClock, fixtures};
 use uuid::Uuid;
 
 use crate::activity::ActivityWriter;
@@ -68,6 +70,7 @@ struct Store {
     clock: Arc<FixedClock>,
     monotonic: Arc<SteppingClock>,
     ids: Arc<SequentialIds>,
+    tokens: Arc<SequentialTokens>,
 }
 
 impl Store {
@@ -81,6 +84,7 @@ impl Store {
             clock: self.clock.clone(),
             monotonic_clock: self.monotonic.clone(),
             ids: self.ids.clone(),
+            tokens: self.tokens.clone(),
             ..test_support::ports(database, Arc::new(feed))
         };
         let (application, background) = Application::new(ports, test_support::policies());
@@ -101,6 +105,7 @@ impl TwoNodes {
             clock: fixtures::clock(),
             monotonic: Arc::new(SteppingClock::default()),
             ids: Arc::new(SequentialIds::default()),
+            tokens: Arc::new(SequentialTokens::default()),
         };
         let a = store.start_node(1).await;
         let b = store.start_node(2).await;

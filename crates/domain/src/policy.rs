@@ -25,6 +25,24 @@ pub struct SessionPolicy {
     pub on_limit: OnLimit,
 }
 
+/// The rules for session tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenPolicy {
+    /// How long a token is still good after a rotation has replaced it.
+    pub rotation_grace: TimeDelta,
+    /// What happens when it is used after that.
+    pub on_reuse: OnTokenReuse,
+}
+
+/// What happens when a replaced token is used after its grace, beside the event that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTokenReuse {
+    /// Nothing: the application decides.
+    Report,
+    /// The session is revoked: its token may have been stolen (RFC 9700 section 4.14.2).
+    Revoke,
+}
+
 /// What happens when a user who has all the live sessions that are allowed signs in again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLimit {

@@ -12,6 +12,7 @@ use crate::activity::Touch;
 use crate::device::Device;
 use crate::ids::{SessionId, UserId};
 use crate::metadata::Metadata;
+use crate::session_token::SessionTokens;
 
 /// The longest user agent that is kept, in bytes; what is longer is cut, because browsers send what
 /// they like.
@@ -28,14 +29,14 @@ pub const REASON_MAX_CHARS: usize = 255;
 
 /// One sign-in of one user on one device.
 ///
-/// Times are UTC with microseconds, the resolution of every store. Dead is final: an id is never
-/// used again, and a revocation is never taken back.
+/// Times are UTC with microseconds, the resolution of every store. An id is never used again, and a
+/// revocation is never undone.
 ///
 /// What is large is shared or on the side, so that a copy with later use (`touch`) costs little,
 /// and so does caching many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Whose identity this row has; made by the server.
+    /// Its id; made by the server.
     pub id: SessionId,
     /// Who signed in.
     pub user_id: UserId,
@@ -72,6 +73,8 @@ pub struct Session {
     /// What the backend gave its sign-in for repeating it safely. Kept by repositories, left out by
     /// caches.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// What is kept of its session tokens; `None`: none was issued.
+    pub tokens: Option<Arc<SessionTokens>>,
     /// Present once the session was revoked.
     pub revocation: Option<Box<Revocation>>,
 }
@@ -85,7 +88,7 @@ pub struct IdempotencyKey {
     pub request_hash: [u8; 32],
 }
 
-/// A session was ended before its time: when, why and by whom.
+/// A revocation: when, why and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// When it was revoked.
@@ -143,9 +146,9 @@ pub enum SessionStatus {
     Live,
     /// Revoked before its time.
     Revoked,
-    /// Over by its absolute lifetime.
+    /// Past `expires_at`.
     Expired,
-    /// Over because it rested for too long.
+    /// Past its idle time-out.
     Idle,
 }
 
@@ -265,12 +268,13 @@ mod tests {
             renewal: None,
             metadata: None,
             idempotency_key: None,
+            tokens: None,
             revocation: None,
         }
     }
 
     #[test]
-    fn a_session_is_over_at_its_expiry_to_the_microsecond() {
+    fn a_session_is_expired_at_its_expiry_to_the_microsecond() {
         let session = session();
         assert_eq!(
             session.status(session.expires_at - TimeDelta::microseconds(1)),
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_over_at_the_end_of_its_rest_to_the_microsecond() {
+    fn a_session_is_idle_at_its_idle_timeout_to_the_microsecond() {
         let session = Session { idle_timeout: Some(TimeDelta::seconds(20)), ..session() };
         let idle_at = session.last_activity_at + TimeDelta::seconds(20);
         assert_eq!(session.ends_at(), idle_at);
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn news_of_use_never_sets_anything_back_and_never_wakes_the_dead() {
+    fn late_activity_never_sets_anything_back_and_never_revives_a_terminated_session() {
         let mut session = session();
         session.touch(&touch(30, 30));
         let before = session.clone();

@@ -38,20 +38,32 @@ pub enum SessionEventKind {
     Expired,
     /// Activity has extended its lifetime.
     Renewed,
+    /// A token that was replaced has been used after its grace. Once per rotation.
+    TokenReused,
 }
 
 /// The reason of [`SessionEventKind::Expired`] where the lifetime had passed.
 pub const EXPIRED_BY_LIFETIME: &str = "lifetime";
 
-/// The reason of [`SessionEventKind::Expired`] where it rested for too long.
+/// The reason of [`SessionEventKind::Expired`] where it was idle for too long.
 pub const EXPIRED_BY_IDLING: &str = "idle_timeout";
 
 /// The reason of [`SessionEventKind::Evicted`], and of the revocation that goes with it.
 pub const EVICTED_BY_LIMIT: &str = "session_limit";
 
+/// The reason of the revocation that follows [`SessionEventKind::TokenReused`], where the policy is
+/// to revoke.
+pub const REVOKED_BY_TOKEN_REUSE: &str = "token_reused";
+
 impl SessionEventKind {
-    const ALL: [Self; 5] =
-        [Self::Created, Self::Revoked, Self::Evicted, Self::Expired, Self::Renewed];
+    const ALL: [Self; 6] = [
+        Self::Created,
+        Self::Revoked,
+        Self::Evicted,
+        Self::Expired,
+        Self::Renewed,
+        Self::TokenReused,
+    ];
 
     /// Returns the word users see in the field `type`.
     pub fn as_str(self) -> &'static str {
@@ -61,6 +73,7 @@ impl SessionEventKind {
             Self::Evicted => "evicted",
             Self::Expired => "expired",
             Self::Renewed => "renewed",
+            Self::TokenReused => "token_reused",
         }
     }
 

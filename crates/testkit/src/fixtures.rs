@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use domain::coherence::{Incarnation, ReadVersion, Snapshot};
-use domain::{Device, DeviceKind, IdempotencyKey, Metadata, Session, SessionId, UserId};
+use domain::{
+    Device, DeviceKind, IdempotencyKey, Metadata, Session, SessionId, SessionTokens, TokenHash,
+    UserId,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -46,6 +49,7 @@ pub fn session() -> Session {
         renewal: None,
         metadata: Some(metadata().into()),
         idempotency_key: None,
+        tokens: Some(tokens().into()),
         revocation: None,
     }
 }
@@ -57,6 +61,11 @@ pub fn read_version() -> ReadVersion {
         incarnation,
         snapshot: Snapshot::new(123_456_789_012, [123_456_789_000, 123_456_789_003]),
     }
+}
+
+/// Returns the state of a session whose token was rotated.
+pub fn tokens() -> SessionTokens {
+    SessionTokens::issued(TokenHash([1; 32])).rotated(TokenHash([2; 32]), now())
 }
 
 /// Metadata with every sort of value.
@@ -88,6 +97,7 @@ pub fn bare_session() -> Session {
         name: None,
         idle_timeout: None,
         metadata: None,
+        tokens: None,
         ..session()
     }
 }

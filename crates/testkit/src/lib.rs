@@ -23,7 +23,7 @@ mod temporary_dir;
 
 pub use clock::{FixedClock, SteppingClock};
 pub use fault_proxy::{Fault, FaultProxy};
-pub use ids::SequentialIds;
+pub use ids::{SequentialIds, SequentialTokens};
 pub use temporary_dir::TemporaryDir;
 
 /// Returns the session with this id as the store has it.

@@ -9,8 +9,11 @@ use domain::coherence::{Incarnation, SessionRead};
 use domain::ports::{
     EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed,
     SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
+    TokenRotation,
 };
-use domain::{Revocation, Session, SessionEvent, SessionId, SessionLimit, Touch, UserId};
+use domain::{
+    Revocation, Session, SessionEvent, SessionId, SessionLimit, TokenHash, Touch, UserId,
+};
 use testkit::conformance::{Stores, TwoNodes};
 use testkit::memory::{MemoryDatabase, MemoryEventOutbox, MemorySessionRepository};
 
@@ -44,6 +47,19 @@ impl SessionRepository for Refusing {
     }
 
     async fn edit(&self, _: SessionId, _: &SessionEdit) -> Result<Option<Session>, PortError> {
+        refused()
+    }
+
+    async fn rotate_token(&self, _: SessionId, _: &TokenRotation) -> Result<bool, PortError> {
+        refused()
+    }
+
+    async fn mark_token_reused(
+        &self,
+        _: SessionId,
+        _: &TokenHash,
+        _: DateTime<Utc>,
+    ) -> Result<bool, PortError> {
         refused()
     }
 
@@ -206,6 +222,23 @@ impl SessionRepository for IgnoresCursors {
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError> {
         self.0.edit(session_id, edit).await
+    }
+
+    async fn rotate_token(
+        &self,
+        id: SessionId,
+        rotation: &TokenRotation,
+    ) -> Result<bool, PortError> {
+        self.0.rotate_token(id, rotation).await
+    }
+
+    async fn mark_token_reused(
+        &self,
+        id: SessionId,
+        hash: &TokenHash,
+        at: DateTime<Utc>,
+    ) -> Result<bool, PortError> {
+        self.0.mark_token_reused(id, hash, at).await
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {

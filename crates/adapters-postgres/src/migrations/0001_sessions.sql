@@ -1,8 +1,8 @@
 -- Sessions, and what holds for each of them however a row is changed: by sessiond, by psql, by a
 -- restore.
 --
--- Every function has a search_path of its own, so that it means the same tables for every
--- search_path of its caller is. `SET search_path FROM CURRENT` takes this one:
+-- Every function has a search_path of its own, so that it means the same tables for every caller.
+-- `SET search_path FROM CURRENT` takes this one:
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 -- `oldest_able` is what makes rolling upgrades safe: a migration that an older binary can live with
@@ -63,17 +63,25 @@ CREATE TABLE sessions (
     revoked_by       text        CHECK (char_length(revoked_by) <= 64),
     idempotency_key  text        CHECK (char_length(idempotency_key) <= 255),
     idempotency_hash bytea       CHECK (length(idempotency_hash) = 32),
+    token_hash          bytea    CHECK (length(token_hash) = 32),
+    replaced_token_hash bytea    CHECK (length(replaced_token_hash) = 32),
+    token_replaced_at   timestamptz CHECK (isfinite(token_replaced_at)),
+    token_reused_at     timestamptz CHECK (isfinite(token_reused_at)),
     ends_at          timestamptz NOT NULL
         GENERATED ALWAYS AS (sessiond_ends_at(expires_at, last_activity_at, idle_timeout)) STORED,
     ends_hour        bigint      NOT NULL
         GENERATED ALWAYS AS (sessiond_ends_hour(expires_at, last_activity_at, idle_timeout)) STORED,
     CHECK (expires_at > created_at),
+    CHECK ((replaced_token_hash IS NULL) = (token_replaced_at IS NULL)),
     CHECK (revoked_reason IS NULL OR revoked_at IS NOT NULL),
     CHECK (revoked_by IS NULL OR revoked_at IS NOT NULL)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.01);
 COMMENT ON COLUMN sessions.idle_timeout IS 'microseconds';
 COMMENT ON COLUMN sessions.renewal IS
     'microseconds: activity extends expires_at to this long after it';
+COMMENT ON COLUMN sessions.token_hash IS 'SHA-256 of the secret of the session''s token';
+COMMENT ON COLUMN sessions.token_reused_at IS
+    'when the replaced token was first used after its grace';
 COMMENT ON COLUMN sessions.expired_at IS 'ends_at, as it was when the session was marked expired';
 COMMENT ON COLUMN sessions.ends_hour IS 'the hour of ends_at, in hours since 1970';
 
@@ -113,7 +121,7 @@ CREATE TRIGGER sessions_refuse_new_id BEFORE UPDATE OF id ON sessions
     FOR EACH ROW WHEN (NEW.id <> OLD.id) EXECUTE FUNCTION sessiond_refuse_new_id();
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_refuse_new_id;
 
--- A session whose life is extended after it had expired must not be deleted while it is live.
+-- A session whose lifetime is extended after it had expired must not be deleted while it is live.
 CREATE FUNCTION sessiond_revive() RETURNS trigger LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $$
 BEGIN

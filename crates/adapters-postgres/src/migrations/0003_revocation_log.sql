@@ -78,8 +78,8 @@ BEGIN
 END
 $$;
 
--- Writes events and revocations of an update. It is one trigger, so that rows before and after are
--- joined once.
+-- Writes events and revocations of an update. A rotation is logged like a revocation: caches hold
+-- the token that it replaces. It is one trigger, so that rows before and after are joined once.
 --
 -- The plan of its statement is made by the first update of a connection, which changes a row or
 -- two, and is kept for the one that changes ten thousand. A nested loop would then compare each row
@@ -95,12 +95,16 @@ BEGIN
             before.revoked_at IS NULL AND after.revoked_at IS NOT NULL AS is_revoked,
             before.expired_at IS NULL AND after.expired_at IS NOT NULL AS is_expired,
             after.expires_at > before.expires_at AS is_renewed,
-            after.ends_at < before.ends_at OR after.user_id <> before.user_id AS is_shortened
+            after.ends_at < before.ends_at OR after.user_id <> before.user_id AS is_shortened,
+            after.token_hash IS DISTINCT FROM before.token_hash AS is_rotated,
+            before.token_reused_at IS NULL AND after.token_reused_at IS NOT NULL AS is_reused
         FROM updated AS after JOIN previous AS before USING (id)
         WHERE (before.revoked_at IS NULL AND after.revoked_at IS NOT NULL)
             OR (before.expired_at IS NULL AND after.expired_at IS NOT NULL)
             OR after.expires_at > before.expires_at OR after.ends_at < before.ends_at
             OR after.user_id <> before.user_id
+            OR after.token_hash IS DISTINCT FROM before.token_hash
+            OR (before.token_reused_at IS NULL AND after.token_reused_at IS NOT NULL)
     ), recorded AS (
         INSERT INTO session_events (kind, at, session_id, user_id, reason, actor)
         SELECT CASE WHEN revoked_by = 'system' AND revoked_reason = 'session_limit'
@@ -112,10 +116,12 @@ BEGIN
             FROM change WHERE is_expired
         UNION ALL
         SELECT 'renewed', last_activity_at, id, user_id, NULL, NULL FROM change WHERE is_renewed
+        UNION ALL
+        SELECT 'token_reused', token_reused_at, id, user_id, NULL, NULL FROM change WHERE is_reused
         ORDER BY id
     )
     SELECT array_agg(id), array_agg(owner) INTO revoked, owners FROM change
-    WHERE is_revoked OR is_shortened;
+    WHERE is_revoked OR is_shortened OR is_rotated;
     IF revoked IS NOT NULL THEN
         PERFORM sessiond_log_revocations(revoked, owners);
     END IF;

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId};
+use domain::{
+    Device, DeviceKind, IdempotencyKey, ReplacedToken, Revocation, Session, SessionId,
+    SessionTokens, TokenHash, UserId,
+};
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -36,6 +39,9 @@ pub struct Model {
     metadata: Option<Json>,
     idempotency_key: Option<String>,
     idempotency_hash: Option<Vec<u8>>,
+    token_hash: Option<Vec<u8>>,
+    replaced_token_hash: Option<Vec<u8>>,
+    token_replaced_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
     revoked_reason: Option<String>,
     revoked_by: Option<String>,
@@ -73,6 +79,7 @@ impl From<Model> for Session {
                 if let Json::Object(object) = json { Some(object.into()) } else { None }
             }),
             idempotency_key: idempotency_key(row.idempotency_key, row.idempotency_hash),
+            tokens: tokens(row.token_hash, row.replaced_token_hash, row.token_replaced_at),
             // The table refuses a reason without a time.
             revocation: row.revoked_at.map(|at| {
                 Revocation {
@@ -95,14 +102,26 @@ fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<Idempo
     Some(IdempotencyKey { text: text?.into(), request_hash: hash?.try_into().ok()? })
 }
 
+/// The table refuses hashes of other lengths, and a replaced one without a time.
+fn tokens(
+    current: Option<Vec<u8>>,
+    replaced: Option<Vec<u8>>,
+    at: Option<DateTime<Utc>>,
+) -> Option<Arc<SessionTokens>> {
+    let hash = |bytes: Vec<u8>| bytes.try_into().ok().map(TokenHash);
+    let replaced = replaced.and_then(hash).zip(at);
+    let replaced = replaced.map(|(hash, at)| ReplacedToken { hash, at });
+    Some(Arc::new(SessionTokens { current: current.and_then(hash)?, replaced }))
+}
+
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type,
     user_agent, ip_address, last_ip_address, location, name, created_at, last_activity_at,
-    expires_at, idle_timeout, renewal, metadata, idempotency_key, idempotency_hash, revoked_at,
-    revoked_reason, revoked_by";
+    expires_at, idle_timeout, renewal, metadata, idempotency_key, idempotency_hash, token_hash,
+    replaced_token_hash, token_replaced_at, revoked_at, revoked_reason, revoked_by";
 
 /// How many columns that are.
-pub(crate) const COLUMN_COUNT: usize = 22;
+pub(crate) const COLUMN_COUNT: usize = 25;
 
 /// Returns the placeholder of a column of [`COLUMNS`], where the statement's first values are
 /// [`values`].
@@ -119,6 +138,8 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let network = |address: Option<IpAddr>| address.map(IpNetwork::from);
     let device = session.device.as_ref();
     let revocation = session.revocation.as_deref();
+    let tokens = session.tokens.as_deref();
+    let replaced = tokens.and_then(|tokens| tokens.replaced);
     [
         session.id.0.into(),
         session.user_id.0.into(),
@@ -139,6 +160,9 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         session.metadata.as_deref().cloned().map(Json::Object).into(),
         session.idempotency_key.as_ref().map(|key| &*key.text).into(),
         session.idempotency_key.as_ref().map(|key| key.request_hash.to_vec()).into(),
+        tokens.map(|tokens| tokens.current.0.to_vec()).into(),
+        replaced.map(|replaced| replaced.hash.0.to_vec()).into(),
+        replaced.map(|replaced| replaced.at).into(),
         revocation.map(|revocation| revocation.at).into(),
         revocation.and_then(|revocation| revocation.reason.clone()).into(),
         revocation.and_then(actor_text).into(),

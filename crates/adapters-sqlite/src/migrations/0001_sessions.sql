@@ -33,9 +33,14 @@ CREATE TABLE sessions (
     revoked_by       TEXT    CHECK (length(revoked_by) <= 64),
     idempotency_key  TEXT    CHECK (length(idempotency_key) <= 255),
     idempotency_hash BLOB    CHECK (length(idempotency_hash) = 32),
+    token_hash          BLOB CHECK (length(token_hash) = 32),
+    replaced_token_hash BLOB CHECK (length(replaced_token_hash) = 32),
+    token_replaced_at   INTEGER,
+    token_reused_at     INTEGER,
     ends_at          INTEGER GENERATED ALWAYS AS
         (min(expires_at, coalesce(last_activity_at + idle_timeout, expires_at))) VIRTUAL,
     CHECK (expires_at > created_at),
+    CHECK ((replaced_token_hash IS NULL) = (token_replaced_at IS NULL)),
     CHECK (revoked_reason IS NULL OR revoked_at IS NOT NULL),
     CHECK (revoked_by IS NULL OR revoked_at IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
@@ -61,7 +66,7 @@ BEGIN
     SELECT RAISE(ABORT, 'the id of a session is final');
 END;
 
--- A session whose life is extended after it had expired must not be deleted while it is live.
+-- A session whose lifetime is extended after it had expired must not be deleted while it is live.
 CREATE TRIGGER sessions_revive
 AFTER UPDATE OF expires_at, last_activity_at, idle_timeout ON sessions
 WHEN OLD.expired_at IS NOT NULL AND NEW.expired_at IS NOT NULL

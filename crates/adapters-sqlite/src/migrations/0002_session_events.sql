@@ -48,4 +48,11 @@ BEGIN
     VALUES ('renewed', NEW.last_activity_at, NEW.id, NEW.user_id);
 END;
 
+CREATE TRIGGER sessions_record_token_reuse AFTER UPDATE OF token_reused_at ON sessions
+WHEN OLD.token_reused_at IS NULL AND NEW.token_reused_at IS NOT NULL
+BEGIN
+    INSERT INTO session_events (kind, at, session_id, user_id)
+    VALUES ('token_reused', NEW.token_reused_at, NEW.id, NEW.user_id);
+END;
+
 UPDATE sessiond_schema SET version = 2, oldest_able = 2;

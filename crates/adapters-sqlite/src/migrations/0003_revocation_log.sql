@@ -8,8 +8,10 @@ CREATE TABLE revocation_log (
     recorded_at INTEGER NOT NULL DEFAULT (unixepoch())
 ) STRICT;
 
+-- A rotation is logged like a revocation: caches hold the token that it replaces.
 CREATE TRIGGER sessions_log_update AFTER UPDATE ON sessions
 WHEN (OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL) OR NEW.user_id <> OLD.user_id
+    OR NEW.token_hash IS NOT OLD.token_hash
     OR min(NEW.expires_at, coalesce(NEW.last_activity_at + NEW.idle_timeout, NEW.expires_at))
         < min(OLD.expires_at, coalesce(OLD.last_activity_at + OLD.idle_timeout, OLD.expires_at))
 BEGIN

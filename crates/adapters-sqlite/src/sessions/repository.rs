@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use domain::coherence::{ReadVersion, SessionRead, Snapshot};
 use domain::ports::{
     Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository,
+    SessionRepository, TokenRotation,
 };
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId, metadata_text};
+use domain::{
+    OnLimit, Revocation, Session, SessionId, SessionLimit, TokenHash, Touch, UserId, metadata_text,
+};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult,
@@ -157,6 +160,38 @@ impl SessionRepository for SqliteSessionRepository {
             return Ok(None);
         }
         Ok(self.find_by_id(session_id).await?.map(session))
+    }
+
+    async fn rotate_token(
+        &self,
+        session_id: SessionId,
+        rotation: &TokenRotation,
+    ) -> Result<bool, PortError> {
+        const SQL: &str = "UPDATE sessions SET token_hash = ?2, token_reused_at = NULL,
+                replaced_token_hash = token_hash,
+                token_replaced_at = CASE WHEN token_hash IS NOT NULL THEN ?3 END
+            WHERE id = ?1 AND revoked_at IS NULL AND ends_at > ?3
+                AND (?4 IS NULL OR token_hash = ?4)";
+        let values = [
+            session_id.0.into(),
+            rotation.hash.0.to_vec().into(),
+            rotation.at.timestamp_micros().into(),
+            rotation.only_if.map(|hash| hash.0.to_vec()).into(),
+        ];
+        Ok(self.database.execute(SQL, values).await? > 0)
+    }
+
+    async fn mark_token_reused(
+        &self,
+        session_id: SessionId,
+        hash: &TokenHash,
+        at: DateTime<Utc>,
+    ) -> Result<bool, PortError> {
+        const SQL: &str = "UPDATE sessions SET token_reused_at = ?3
+            WHERE id = ?1 AND replaced_token_hash = ?2 AND token_reused_at IS NULL
+                AND revoked_at IS NULL";
+        let values = [session_id.0.into(), hash.0.to_vec().into(), at.timestamp_micros().into()];
+        Ok(self.database.execute(SQL, values).await? > 0)
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {

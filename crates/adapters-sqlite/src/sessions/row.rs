@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ports::PortError;
 use domain::{
-    Device, DeviceKind, IdempotencyKey, Revocation, Session, SessionId, UserId, metadata_text,
+    Device, DeviceKind, IdempotencyKey, ReplacedToken, Revocation, Session, SessionId,
+    SessionTokens, TokenHash, UserId, metadata_text,
 };
 use sea_orm::Value;
 use sea_orm::entity::prelude::{
@@ -37,6 +38,9 @@ pub struct Model {
     metadata: Option<Json>,
     idempotency_key: Option<String>,
     idempotency_hash: Option<Vec<u8>>,
+    token_hash: Option<Vec<u8>>,
+    replaced_token_hash: Option<Vec<u8>>,
+    token_replaced_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
     revoked_by: Option<String>,
@@ -87,6 +91,13 @@ impl TryFrom<Model> for Session {
             renewal: row.renewal.map(TimeDelta::microseconds),
             metadata: row.metadata.map(metadata).transpose()?,
             idempotency_key: idempotency_key(row.idempotency_key, row.idempotency_hash),
+            tokens: tokens(
+                row.token_hash,
+                row.replaced_token_hash,
+                row.token_replaced_at
+                    .map(|micros| time("token_replaced_at", micros))
+                    .transpose()?,
+            ),
             // The table refuses a reason without a time.
             revocation: revoked_at.map(|at| {
                 Revocation {
@@ -109,20 +120,34 @@ fn idempotency_key(text: Option<String>, hash: Option<Vec<u8>>) -> Option<Idempo
     Some(IdempotencyKey { text: text?.into(), request_hash: hash?.try_into().ok()? })
 }
 
+/// The table refuses hashes of other lengths, and a replaced one without a time.
+fn tokens(
+    current: Option<Vec<u8>>,
+    replaced: Option<Vec<u8>>,
+    at: Option<DateTime<Utc>>,
+) -> Option<Arc<SessionTokens>> {
+    let hash = |bytes: Vec<u8>| bytes.try_into().ok().map(TokenHash);
+    let replaced = replaced.and_then(hash).zip(at);
+    let replaced = replaced.map(|(hash, at)| ReplacedToken { hash, at });
+    Some(Arc::new(SessionTokens { current: current.and_then(hash)?, replaced }))
+}
+
 /// The columns of [`values`], in their order.
 pub(crate) const COLUMNS: &str = "id, user_id, device_info, browser, system, device_type,
     user_agent, ip_address, last_ip_address, location, name, created_at, last_activity_at,
-    expires_at, idle_timeout, renewal, metadata, idempotency_key, idempotency_hash, revoked_at,
-    revoked_reason, revoked_by";
+    expires_at, idle_timeout, renewal, metadata, idempotency_key, idempotency_hash, token_hash,
+    replaced_token_hash, token_replaced_at, revoked_at, revoked_reason, revoked_by";
 
 /// How many columns that are.
-pub(crate) const COLUMN_COUNT: usize = 22;
+pub(crate) const COLUMN_COUNT: usize = 25;
 
 /// Returns a session as the values of [`COLUMNS`].
 pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
     let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
     let device = session.device.as_ref();
     let revocation = session.revocation.as_deref();
+    let tokens = session.tokens.as_deref();
+    let replaced = tokens.and_then(|tokens| tokens.replaced);
     [
         session.id.0.into(),
         session.user_id.0.into(),
@@ -143,6 +168,9 @@ pub(crate) fn values(session: &Session) -> [Value; COLUMN_COUNT] {
         session.metadata.as_deref().map(metadata_text).into(),
         session.idempotency_key.as_ref().map(|key| &*key.text).into(),
         session.idempotency_key.as_ref().map(|key| key.request_hash.to_vec()).into(),
+        tokens.map(|tokens| tokens.current.0.to_vec()).into(),
+        replaced.map(|replaced| replaced.hash.0.to_vec()).into(),
+        replaced.map(|replaced| replaced.at.timestamp_micros()).into(),
         revocation.map(|revocation| revocation.at.timestamp_micros()).into(),
         revocation.and_then(|revocation| revocation.reason.clone()).into(),
         revocation.and_then(actor_text).into(),

@@ -1,4 +1,5 @@
-//! Who is calling: end users by signed tokens, the application's backend by service keys.
+//! Who is calling: end users by signed tokens or session tokens, the application's backend by
+//! service keys.
 //!
 //! Knows nothing about HTTP: it is given the text of a credential and returns whose it is.
 
@@ -6,6 +7,7 @@ mod dev_keys;
 mod jwks;
 mod jwt;
 mod service_keys;
+pub mod session_token;
 mod token;
 mod verification_key;
 mod verified_tokens;

@@ -71,6 +71,9 @@ pub(super) struct Create {
     /// Metadata to keep with it: a JSON object
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
+    /// Issue a session token, which is shown this once
+    #[arg(long)]
+    token: bool,
     #[command(flatten)]
     node: Node,
 }
@@ -88,6 +91,9 @@ impl Create {
         }
         if let Some(metadata) = self.metadata {
             body["metadata"] = json(&metadata)?;
+        }
+        if self.token {
+            body["issue_token"] = true.into();
         }
         let client = Client::new(self.node.url, settings)?;
         let session = client.call(Method::POST, "/service/v1/sessions", Some(&body)).await?;
@@ -274,8 +280,9 @@ fn show(session: &Value, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(session)?));
     }
-    const FIELDS: [&str; 14] = [
+    const FIELDS: [&str; 15] = [
         "id",
+        "token",
         "user_id",
         "status",
         "name",

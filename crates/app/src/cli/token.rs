@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
 use super::print;
+use crate::auth::session_token::{self, Malformed, PresentedToken};
 use crate::auth::{DevKeys, TokenError, VerifiedToken};
 use crate::composition::credentials;
 use crate::config::Settings;
@@ -72,6 +73,9 @@ pub(super) async fn run(command: TokenCommand, settings: &Settings) -> Result<Ex
 /// Shows what the token says, and what a node with this configuration thinks of it.
 async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
     let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+    if let Some(parsed) = session_token::parse(token) {
+        return inspect_session_token(parsed);
+    }
     if let Ok(data) = insecure_decode::<Map<String, Value>>(token) {
         let header = serde_json::to_string_pretty(&data.header)?;
         let claims = serde_json::to_string_pretty(&data.claims)?;
@@ -92,6 +96,23 @@ async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
         }
         Err(TokenError::KeysUnavailable) => {
             print("not known: the issuer's keys cannot be fetched\n")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Shows what a session token names. The secret in it is not shown, and only a node can compare it.
+fn inspect_session_token(parsed: Result<PresentedToken, Malformed>) -> Result<ExitCode> {
+    match parsed {
+        Ok(PresentedToken { session_id, user_id, .. }) => {
+            print(&format!(
+                "a session token: user {user_id}, session {session_id} (whether it is good, only a \
+                    node knows: POST /service/v1/sessions/verify)\n"
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Malformed) => {
+            print("refused (malformed): it begins like a session token, and is cut or changed\n")?;
             Ok(ExitCode::FAILURE)
         }
     }

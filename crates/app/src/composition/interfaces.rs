@@ -61,17 +61,22 @@ impl Interfaces {
     ) -> Self {
         let limits = Arc::new(Limits::new(&settings.limits));
         let trusted_proxies: Arc<[_]> = settings.trusted_proxies.clone().into();
+        let cookie_name: Arc<str> = settings.auth.cookie_name.as_str().into();
         let public = public::router(PublicState {
             application: node.application.clone(),
             clock: node.clock.clone(),
             tokens: keys.tokens.clone(),
             limits: limits.clone(),
+            cookie_name: cookie_name.clone(),
+            cors_origins: settings.cors_origins.clone().into(),
             trusted_proxies: trusted_proxies.clone(),
         });
         let service = service::router(ServiceState {
             application: node.application.clone(),
             clock: node.clock.clone(),
             service_keys: keys.service_keys.clone(),
+            tokens: keys.tokens.clone(),
+            cookie_name,
             limits: limits.clone(),
             trusted_proxies,
             health: node.health.clone(),

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use super::cache;
 use super::connections::{Close, close_all};
 use super::store::{Postgres, Store, direct_url};
+use crate::auth::session_token::RandomTokens;
 use crate::config::{Settings, StoreUrl};
 use crate::http::service::Health;
 use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
@@ -78,6 +79,7 @@ impl Node {
             clock: clock.clone(),
             monotonic_clock: Arc::new(SystemMonotonicClock::default()),
             ids: Arc::new(SystemIds),
+            tokens: Arc::new(RandomTokens),
         };
         let (application, background) = Application::new(ports, settings.policies);
         let cache_health = redis.map(|redis| redis as Arc<dyn HealthCheck>);

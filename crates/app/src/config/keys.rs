@@ -71,6 +71,12 @@ pub const KEYS: &[Key] = &[
         Some("75s"),
         "how long a connection may be idle between two requests, 5s to 1h",
     ),
+    key(
+        "server.cors_origins",
+        None,
+        "origins such as `https://app.example.com`, comma separated, whose pages may call the \
+            public listener, with the session cookie too; none, if not set",
+    ),
     url(
         "store.url",
         Some("sqlite://sessiond.db"),
@@ -167,6 +173,22 @@ pub const KEYS: &[Key] = &[
         "auth.service_key_hashes",
         None,
         "SHA-256 of each unnamed service key, hex, comma separated; all scopes",
+    ),
+    key(
+        "auth.cookie.name",
+        Some("__Host-session"),
+        "name of the cookie that holds a session token",
+    ),
+    key(
+        "auth.rotation_grace",
+        Some("10s"),
+        "how long a session token is still good after it was replaced, 0s to 1h",
+    ),
+    key(
+        "auth.on_token_reuse",
+        Some("report"),
+        "what happens when a replaced token is used after that, beside the event: `report`: \
+            nothing, or `revoke`: the session is revoked",
     ),
     key(
         "sessions.preset",

@@ -1,23 +1,23 @@
 //! The configuration, checked.
 
 mod auth;
+mod policies;
 
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use application::Policies;
 use chrono::TimeDelta;
-use domain::{OnLimit, SessionPolicy};
 use ipnetwork::{IpNetwork, Ipv4Network};
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::error::{ConfigError, ConfigErrors};
-use super::keys::{ISSUER, PRESETS};
+use super::keys::ISSUER;
 use super::values::{DEFAULT, Section, Values};
 
 pub use self::auth::{AuthSettings, IssuerSettings, Scopes, ServiceKeySettings, SubjectMapping};
@@ -32,6 +32,8 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpNetwork>,
+    /// `server.cors_origins`
+    pub cors_origins: Vec<String>,
     /// `server.max_connections`; `None`: as the limit of open files allows.
     pub max_connections: Option<u32>,
     /// `server.idle_timeout`
@@ -134,10 +136,6 @@ impl Settings {
     }
 }
 
-const LIFETIME: &str = "sessions.lifetime";
-const IDLE_TIMEOUT: &str = "sessions.idle_timeout";
-const SLIDING: &str = "sessions.sliding";
-
 /// Reads one key after the other. What is wrong is written down, and `None` returned: all errors
 /// are shown at once.
 struct Reader<'a> {
@@ -156,6 +154,7 @@ impl Reader<'_> {
         let shutdown_delay = self.duration("server.shutdown_delay", "0s", "10m");
         let idle_timeout = self.duration("server.idle_timeout", "5s", "1h");
         let trusted_proxies = self.networks("server.trusted_proxies");
+        let cors_origins = self.origins("server.cors_origins");
         let max_connections = self.optional("server.max_connections", 16, 1_000_000);
         let limits = self.limits();
         let store_url = self.store_url();
@@ -187,6 +186,7 @@ impl Reader<'_> {
             service_listen: service_listen?,
             shutdown_delay: shutdown_delay?,
             trusted_proxies: trusted_proxies?,
+            cors_origins: cors_origins?,
             max_connections: max_connections?,
             idle_timeout: idle_timeout?,
             limits: limits?,
@@ -337,72 +337,6 @@ impl Reader<'_> {
         })
     }
 
-    fn policies(&self) -> Option<Policies> {
-        let sessions = self.session_policy();
-        let activity_window = self.time_delta("activity.window", "0s", "1h");
-        let retention = self.time_delta("cleanup.retention", "0s", "3650d");
-        let max_staleness = self.max_staleness_ms();
-        Some(Policies {
-            sessions: sessions?,
-            activity_window: activity_window?,
-            retention: retention?,
-            max_staleness: Duration::from_millis(max_staleness?),
-        })
-    }
-
-    fn session_policy(&self) -> Option<SessionPolicy> {
-        let max_per_user = self.optional("sessions.max_per_user", 1, 1000);
-        let on_limit = self.one_of(
-            "sessions.on_limit",
-            &[("evict-oldest", OnLimit::EvictOldest), ("deny", OnLimit::Deny)],
-        );
-        let lifetime = self.time_delta(LIFETIME, "1s", "3650d");
-        let idle_timeout = match self.text(IDLE_TIMEOUT).as_deref() {
-            None | Some("none") => Some(None),
-            Some(_) => self.time_delta(IDLE_TIMEOUT, "1s", "3650d").map(Some),
-        };
-        let sliding = self.flag(SLIDING);
-        let policy = SessionPolicy {
-            lifetime: lifetime?,
-            idle_timeout: idle_timeout?,
-            sliding: sliding?,
-            max_per_user: max_per_user?.and_then(NonZeroU32::new),
-            on_limit: on_limit?,
-        };
-        self.check_preset(&policy)?;
-        Some(policy)
-    }
-
-    /// Refuses time-outs that are laxer than the preset: an operator may be stricter than it asks
-    /// for.
-    fn check_preset(&self, policy: &SessionPolicy) -> Option<()> {
-        let Some(name) = self.text("sessions.preset") else { return Some(()) };
-        let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
-            return self.fail("sessions.preset", "must be aal1, aal2 or aal3");
-        };
-        let at_most = |limit: &str| {
-            let limit = humantime::parse_duration(limit).ok();
-            limit.and_then(|limit| TimeDelta::from_std(limit).ok()).unwrap_or_default()
-        };
-        let too_long = |key, limit| {
-            self.fail(key, format!("must be at most {limit} with sessions.preset = {name}"))
-        };
-        if policy.lifetime > at_most(preset.lifetime) {
-            return too_long(LIFETIME, preset.lifetime);
-        }
-        if let Some(limit) = preset.idle_timeout
-            && policy.idle_timeout.is_none_or(|timeout| timeout > at_most(limit))
-        {
-            return too_long(IDLE_TIMEOUT, limit);
-        }
-        if policy.sliding {
-            let problem =
-                format!("must be false with sessions.preset = {name}: its lifetime is absolute");
-            return self.fail(SLIDING, problem);
-        }
-        Some(())
-    }
-
     fn mac_key(&self) -> Option<Option<SecretString>> {
         let key = self.secret("cache.mac_key")?;
         if key.as_ref().is_some_and(|key| key.expose_secret().len() < 32) {
@@ -411,20 +345,6 @@ impl Reader<'_> {
             return self.fail("cache.mac_key_file", PROBLEM);
         }
         Some(key)
-    }
-
-    fn max_staleness_ms(&self) -> Option<u64> {
-        self.bounded("coherence.max_staleness_ms", 50, 10_000)
-    }
-
-    fn poll(&self) -> Option<Duration> {
-        // What is wrong with the other key is said once, by `policies`.
-        let max_staleness: u64 = self.text("coherence.max_staleness_ms")?.parse().ok()?;
-        Some(Duration::from_millis(self.bounded(
-            "coherence.poll_ms",
-            10,
-            (max_staleness / 2).max(10),
-        )?))
     }
 
     fn duration(&self, key: &str, low: &str, high: &str) -> Option<Duration> {
@@ -448,6 +368,20 @@ impl Reader<'_> {
     }
 
     /// Networks as peers are seen: an IPv4 network in IPv6 spelling is IPv4.
+    /// Reads origins as browsers write them (RFC 6454 section 6.2): `*` is none, and cookies would
+    /// not be sent to it.
+    fn origins(&self, key: &str) -> Option<Vec<String>> {
+        let origin = |text: &String| {
+            let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            let is_origin = url.is_some_and(|url| url.origin().ascii_serialization() == *text);
+            if is_origin {
+                return Some(text.clone());
+            }
+            self.fail(key, "must be origins such as https://app.example.com, comma separated")
+        };
+        self.list(key).iter().map(origin).collect()
+    }
+
     fn networks(&self, key: &str) -> Option<Vec<IpNetwork>> {
         let network = |text: &String| {
             let network = text.parse::<IpNetwork>().ok().and_then(canonical);

@@ -13,11 +13,15 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use chrono::TimeDelta;
 use domain::ports::{Clock, DeviceEnricher, IdGenerator, SessionRepository};
-use domain::{Device, DeviceKind, OnLimit, Session, SessionId, SessionPolicy, UserId};
+use domain::{
+    Device, DeviceKind, OnLimit, OnTokenReuse, Session, SessionId, SessionPolicy, TokenPolicy,
+    UserId,
+};
 use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
+use sessiond::auth::session_token::RandomTokens;
 use sessiond::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
 use sessiond::config::LimitSettings;
 use sessiond::http::public::{PublicState, router as public_router};
@@ -102,6 +106,9 @@ impl Reply {
     }
 }
 
+/// An origin whose pages may call the public listener.
+pub(crate) const ORIGIN: &str = "https://app.example.com";
+
 /// No limits.
 pub(crate) const UNLIMITED: LimitSettings = LimitSettings {
     user_rate: 0,
@@ -118,6 +125,15 @@ impl Fixture {
     }
 
     pub(crate) fn with_limits(limits: LimitSettings) -> Self {
+        Self::with(limits, &[])
+    }
+
+    /// A node that pages of these origins may call.
+    pub(crate) fn with_origins(origins: &[&str]) -> Self {
+        Self::with(UNLIMITED, origins)
+    }
+
+    fn with(limits: LimitSettings, origins: &[&str]) -> Self {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
         let database = MemoryDatabase::default();
         let repository = Arc::new(MemorySessionRepository::new(database.clone()));
@@ -136,6 +152,7 @@ impl Fixture {
             enrichers: Enrichers { device: Arc::new(Curl), location: None },
             clock: clock.clone(),
             ids: Arc::new(SequentialIds::default()),
+            tokens: Arc::new(RandomTokens),
         };
         let sessions = SessionPolicy {
             lifetime: TimeDelta::days(30),
@@ -146,8 +163,16 @@ impl Fixture {
         };
         let activity_window = TimeDelta::seconds(60);
         let max_staleness = Duration::from_millis(500);
-        let policies =
-            Policies { sessions, activity_window, retention: TimeDelta::days(30), max_staleness };
+        let policies = Policies {
+            sessions,
+            tokens: TokenPolicy {
+                rotation_grace: TimeDelta::seconds(10),
+                on_reuse: OnTokenReuse::Report,
+            },
+            activity_window,
+            retention: TimeDelta::days(30),
+            max_staleness,
+        };
         let (application, mut background) = Application::new(ports, policies);
         // The clock stands still, so one poll is enough; in memory it is done at once.
         background.poll().now_or_never().unwrap().unwrap();
@@ -160,8 +185,10 @@ impl Fixture {
             session_claim: "sid".into(),
             types: vec!["at+jwt".into(), "jwt".into()],
         };
-        let tokens =
-            TokenVerifier::new(vec![Issuer::new(rules).with_secret(SECRET)], clock.clone());
+        let tokens = Arc::new(ArcSwap::from_pointee(TokenVerifier::new(
+            vec![Issuer::new(rules).with_secret(SECRET)],
+            clock.clone(),
+        )));
         let keys = [
             ServiceKey::of(SERVICE_KEY),
             ServiceKey {
@@ -183,14 +210,18 @@ impl Fixture {
             public: public_router(PublicState {
                 application: application.clone(),
                 clock: as_clock.clone(),
-                tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+                tokens: tokens.clone(),
                 limits: limits.clone(),
+                cookie_name: "__Host-session".into(),
+                cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
                 trusted_proxies: Arc::new([]),
             }),
             service: service_router(ServiceState {
                 application: application.clone(),
                 clock: as_clock,
                 service_keys: Arc::new(ArcSwap::from_pointee(ServiceKeys::new(keys.to_vec()))),
+                tokens,
+                cookie_name: "__Host-session".into(),
                 limits,
                 trusted_proxies: Arc::new([]),
                 health: health.clone(),

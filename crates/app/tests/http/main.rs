@@ -9,3 +9,4 @@ mod lifecycle;
 mod public;
 mod routes;
 mod service;
+mod tokens;

@@ -105,6 +105,14 @@ impl PendingRevocation<'_> {
         }
     }
 
+    /// The store has replaced the token of this session. Returns once no node serves what it cached
+    /// before. The session is live, so its activity stays.
+    pub async fn rotated(self, session: SessionKey) {
+        let committed = self.fence.release();
+        self.revoker.session_cache.remove(&[session]).await;
+        self.revoker.commit_wait.wait(committed).await;
+    }
+
     /// The store has revoked these, and will revoke more.
     pub async fn invalidate(&self, revoked: &[SessionKey]) {
         self.revoker.invalidate(revoked).await;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
 use domain::ports::SessionEdit;
-use domain::{Actor, IdempotencyKey, Metadata, SessionId, UserId};
+use domain::{Actor, IdempotencyKey, Metadata, SessionId, TokenHash, UserId};
 
 use crate::coherence::Acknowledge;
 
@@ -18,7 +18,7 @@ pub struct CreateSession {
     pub ip_address: Option<IpAddr>,
     /// The client's user agent; cut to [`domain::USER_AGENT_MAX_BYTES`].
     pub user_agent: Option<String>,
-    /// An earlier end than the configured lifetime.
+    /// An earlier expiry than the configured lifetime.
     pub expires_at: Option<DateTime<Utc>>,
     /// How many live sessions this user may have, this one included; the configured number, if
     /// absent.
@@ -27,10 +27,12 @@ pub struct CreateSession {
     pub metadata: Option<Metadata>,
     /// The same key again means the same sign-in again: its session is served, and no other made.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Whether to issue a session token.
+    pub issue_token: bool,
 }
 
 impl CreateSession {
-    /// Creates a sign-in of which nothing is known but whose it is.
+    /// Creates a sign-in of this user, of which nothing else is known.
     pub fn of(user_id: UserId) -> Self {
         Self {
             user_id,
@@ -40,6 +42,7 @@ impl CreateSession {
             max_sessions: None,
             metadata: None,
             idempotency_key: None,
+            issue_token: false,
         }
     }
 }
@@ -47,7 +50,7 @@ impl CreateSession {
 /// Change what people keep with a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSession {
-    /// Which.
+    /// Which session.
     pub session_id: SessionId,
     /// The user that has to own it; any user, if absent.
     pub owner: Option<UserId>,
@@ -56,19 +59,29 @@ pub struct EditSession {
     pub edit: SessionEdit,
 }
 
-/// A session was used.
+/// The end user has made a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordActivity {
-    /// Which.
+    /// Which session.
     pub session_id: SessionId,
     /// The client's address.
     pub ip_address: Option<IpAddr>,
 }
 
-/// End one session.
+/// Replace the token of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotateToken {
+    /// Which session.
+    pub session_id: SessionId,
+    /// The token that the caller has, by its hash: it must still be good. Absent for a backend,
+    /// which needs none.
+    pub presented: Option<TokenHash>,
+}
+
+/// Revoke one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeSession {
-    /// Which.
+    /// Which session.
     pub session_id: SessionId,
     /// The user that has to own it; any user, if absent.
     pub owner: Option<UserId>,
@@ -80,7 +93,7 @@ pub struct RevokeSession {
     pub acknowledge: Acknowledge,
 }
 
-/// End several sessions, whosever they are.
+/// Revoke several sessions, of any users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeSessions {
     /// The ids. Unknown ones are ignored.
@@ -93,12 +106,12 @@ pub struct RevokeSessions {
     pub acknowledge: Acknowledge,
 }
 
-/// End all of a user's sessions, but one if it is excepted.
+/// Revoke all of a user's sessions, but one if it is excepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeAllUserSessions {
-    /// Whose.
+    /// Their owner.
     pub user_id: UserId,
-    /// Spared; usually the one that the user is in.
+    /// The session to keep; usually the one that the user is in.
     pub except: Option<SessionId>,
     /// Why.
     pub reason: Option<String>,
@@ -131,6 +144,6 @@ pub struct CleanUp {
 pub struct ImportSessions {
     /// Those with greater ids; from the first, if absent.
     pub after: Option<SessionId>,
-    /// At most so many.
+    /// The size of the batch.
     pub limit: u32,
 }

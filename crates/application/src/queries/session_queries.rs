@@ -1,7 +1,7 @@
 //! The queries: what each of them is given.
 
 use domain::ports::ListPosition;
-use domain::{SessionId, UserId};
+use domain::{SessionId, TokenHash, UserId};
 
 /// Get one session, as its owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +12,18 @@ pub struct GetSession {
     pub user_id: UserId,
 }
 
-/// Get one session, whosever it is: an operator's read.
+/// Get the session of a session token that was presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyToken {
+    /// The session in the token.
+    pub session_id: SessionId,
+    /// The user in the token.
+    pub user_id: UserId,
+    /// SHA-256 of the secret in the token.
+    pub hash: TokenHash,
+}
+
+/// Get one session of any user: an operator's read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InspectSession {
     /// The session asked for.
@@ -22,11 +33,11 @@ pub struct InspectSession {
 /// List a user's sessions, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListUserSessions {
-    /// Whose.
+    /// Their owner.
     pub user_id: UserId,
     /// Only those that are live.
     pub active_only: bool,
-    /// At most so many.
+    /// The size of the page.
     pub limit: u32,
     /// Those after this position, where an earlier page ended.
     pub after: Option<ListPosition>,

@@ -28,8 +28,8 @@ pub struct EventQuery {
 pub trait EventOutbox: Send + Sync {
     /// Returns events in ascending order of their positions.
     ///
-    /// - `every_change_writes_its_event`: created, revoked, evicted, expired and renewed, once
-    ///   each; nothing else does.
+    /// - `every_change_writes_its_event`: created, revoked, evicted, expired, renewed,
+    ///   token_reused, once each; nothing else does.
     /// - `events_are_read_in_order_page_by_page`: each exactly once.
     /// - `no_event_is_lost_between_parallel_writers`: a reader that goes on from the last position
     ///   that it saw MUST see every event, in any order of commits.

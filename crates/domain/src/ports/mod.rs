@@ -17,6 +17,7 @@ mod session_cache;
 mod session_repository;
 mod session_retention;
 mod session_source;
+mod token_generator;
 
 pub use clock::Clock;
 pub use device_enricher::DeviceEnricher;
@@ -30,7 +31,8 @@ pub use revocation_feed::{LogPosition, Peer, Peers, Poll, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
 pub use session_repository::{
     EditableFields, Insertion, ListPosition, MAX_COUNTED, SessionEdit, SessionKey, SessionListing,
-    SessionPage, SessionRepository,
+    SessionPage, SessionRepository, TokenRotation,
 };
 pub use session_retention::SessionRetention;
 pub use session_source::{SessionSource, SourceSession};
+pub use token_generator::TokenGenerator;

@@ -71,8 +71,8 @@ pub trait RevocationFeed: Send + Sync {
     /// With `is_heartbeat`, the store records that the node is alive and has merged everything up
     /// to `position`.
     ///
-    /// - `revocation_is_in_the_next_poll`: also an eviction, a deletion, and a lifetime that was
-    ///   shortened; by session, by user or for all users.
+    /// - `revocation_is_in_the_next_poll`: also an eviction, a deletion, a lifetime that was
+    ///   shortened, and a token that was rotated; by session, by user or for all users.
     /// - `revocation_that_matches_no_session_is_in_the_next_poll`: of all of a user's sessions, and
     ///   of all users': caches may hold what the store no longer has.
     /// - `poll_goes_on_from_the_one_before`: an entry may be returned twice, and MUST NOT be

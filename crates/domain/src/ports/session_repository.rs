@@ -10,6 +10,7 @@ use crate::ids::{SessionId, UserId};
 use crate::metadata::Metadata;
 use crate::policy::SessionLimit;
 use crate::session::{Revocation, Session};
+use crate::session_token::TokenHash;
 
 /// Where a page of a list ends: the next one begins with the next older session. Sessions are
 /// listed newest first, those of the same time by descending id.
@@ -98,9 +99,20 @@ pub struct SessionEdit {
     pub name: Option<Option<String>>,
     /// The backend's metadata, as a whole; `Some(None)` removes it.
     pub metadata: Option<Option<Metadata>>,
-    /// Changes nothing unless the session has exactly these then: no update is lost
-    /// between two editors.
+    /// Changes nothing unless the session has exactly these then: no update is lost between two
+    /// editors.
     pub only_if: Option<EditableFields>,
+}
+
+/// A new session token in place of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRotation {
+    /// The hash of the new token.
+    pub hash: TokenHash,
+    /// When it is issued.
+    pub at: DateTime<Utc>,
+    /// Changes nothing unless this is the current token: of parallel rotations, one wins.
+    pub only_if: Option<TokenHash>,
 }
 
 /// Stores sessions: the system of record. Caches hold copies of what is here.
@@ -188,6 +200,39 @@ pub trait SessionRepository: Send + Sync {
         session_id: SessionId,
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError>;
+
+    /// Gives a live session a new token: see [`SessionTokens`](crate::SessionTokens). Returns
+    /// whether it did: a session that is unknown or terminated at [`TokenRotation::at`] gets none,
+    /// and neither does one whose token is not [`TokenRotation::only_if`].
+    ///
+    /// MUST write an entry about the session to the revocation log: caches hold the token before.
+    ///
+    /// - `rotation_replaces_the_token`: the first token of a session replaces none.
+    /// - `terminated_session_gets_no_token`
+    /// - `conditional_rotation_replaces_the_expected_token_only`: of parallel ones that expect the
+    ///   same token, one MUST win.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn rotate_token(
+        &self,
+        session_id: SessionId,
+        rotation: &TokenRotation,
+    ) -> Result<bool, PortError>;
+
+    /// Marks that the replaced token with this hash was used at `at`, after its grace. Returns
+    /// whether this is the first such use since the rotation, and of a session that is not revoked.
+    ///
+    /// - `token_reuse_is_marked_once_per_rotation`: with its event.
+    ///
+    /// # Errors
+    /// As for [`revoke`](Self::revoke).
+    async fn mark_token_reused(
+        &self,
+        session_id: SessionId,
+        hash: &TokenHash,
+        at: DateTime<Utc>,
+    ) -> Result<bool, PortError>;
 
     /// Applies [`Session::touch`] to each of these sessions. At most one touch per session.
     ///

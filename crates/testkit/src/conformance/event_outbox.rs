@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
-use domain::ports::{EventOutbox, EventQuery, SessionEdit};
+use domain::ports::{EventOutbox, EventQuery, SessionEdit, TokenRotation};
 use domain::{
     Actor, OnLimit, Revocation, Session, SessionEvent, SessionEventKind, SessionId, SessionLimit,
-    Touch,
+    TokenHash, Touch,
 };
 use futures_util::future::join_all;
 
@@ -91,7 +91,12 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     let used = now + TimeDelta::minutes(31);
     let touch = Touch { session_id: e.id, first_at: used, last_at: used, ip_address: None };
     sessions.touch(&[touch]).await.unwrap();
+    let rotation = TokenRotation { hash: TokenHash([9; 32]), at: now + hour / 2, only_if: None };
+    let replaced = f.tokens.as_ref().unwrap().current;
+    assert!(sessions.rotate_token(f.id, &rotation).await.unwrap());
+    let reused_at = now + hour * 3 / 4;
     for _ in 0..2 {
+        sessions.mark_token_reused(f.id, &replaced, reused_at).await.unwrap();
         stores.retention.mark_expired(now + hour, 100).await.unwrap();
     }
 
@@ -118,7 +123,11 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     assert_eq!(of(e.id), [created(&e), (SessionEventKind::Renewed, e.id, None, None)]);
     assert_eq!(
         of(f.id),
-        [created(&f), (SessionEventKind::Expired, f.id, text("idle_timeout"), system)]
+        [
+            created(&f),
+            (SessionEventKind::TokenReused, f.id, None, None),
+            (SessionEventKind::Expired, f.id, text("idle_timeout"), system)
+        ]
     );
     let at = |id, kind| {
         events.iter().find(|event| event.session_id == id && event.kind == kind).unwrap().at
@@ -127,6 +136,7 @@ pub async fn every_change_writes_its_event(stores: &Stores) {
     assert_eq!(at(b.id, SessionEventKind::Revoked), lost.at);
     assert_eq!(at(d.id, SessionEventKind::Expired), d.expires_at);
     assert_eq!(at(f.id, SessionEventKind::Expired), now + hour);
+    assert_eq!(at(f.id, SessionEventKind::TokenReused), reused_at);
     assert_eq!(at(e.id, SessionEventKind::Renewed), used);
     assert!(events.iter().all(|event| event.user_id == a.user_id));
 }

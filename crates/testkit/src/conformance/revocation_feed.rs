@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use domain::coherence::{RevocationEntry, Scope};
-use domain::ports::{LogPosition, Poll, RevocationFeed, SessionEdit};
-use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit, UserId};
+use domain::ports::{LogPosition, Poll, RevocationFeed, SessionEdit, TokenRotation};
+use domain::{Actor, OnLimit, Revocation, Session, SessionId, SessionLimit, TokenHash, UserId};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -121,6 +121,8 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
         .unwrap();
     let imported = Session { revocation: Some(revocation().into()), ..sessions[2].clone() };
     stores.sessions.import(&[imported]).await.unwrap();
+    let rotation = TokenRotation { hash: TokenHash([9; 32]), at: active_at, only_if: None };
+    assert!(stores.sessions.rotate_token(sessions[5].id, &rotation).await.unwrap());
     let newest = Session { user_id: sessions[4].user_id, ..fixtures::session_number(40) };
     let one = SessionLimit { max: NonZeroU32::MIN, on_limit: OnLimit::EvictOldest };
     stores.sessions.insert(&newest, Some(one)).await.unwrap();
@@ -141,6 +143,7 @@ pub async fn revocation_is_in_the_next_poll(stores: &Stores) {
     assert!(covered(&sessions[1]), "revoked");
     assert!(covered(&sessions[2]), "imported as revoked");
     assert!(covered(&sessions[4]), "evicted");
+    assert!(covered(&sessions[5]), "its token was rotated");
     assert!(many[1..].iter().all(covered), "all of a user's were revoked");
     assert!(!covered(&sessions[0]) && !covered(&sessions[3]), "active, edited, or left alone");
     let again = poll(&*stores.feed, Some(&position)).await;

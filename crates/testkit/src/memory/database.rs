@@ -30,6 +30,8 @@ pub(crate) struct Tables {
     pub(crate) revoked_and_deleted: BTreeSet<SessionId>,
     /// Sessions that were marked expired.
     pub(crate) expired: BTreeSet<SessionId>,
+    /// Sessions whose replaced token was used after its grace.
+    pub(crate) tokens_reused: BTreeSet<SessionId>,
     pub(crate) events: Vec<SessionEvent>,
     last_position: u64,
     /// The revocation log, in the order of their sequence numbers from 1 on.
@@ -109,7 +111,10 @@ impl Tables {
         if let (None, Some(revocation)) = (&before.revocation, &after.revocation) {
             self.record_end(&after, revocation);
         }
-        if before.is_revoked() != after.is_revoked() || after.ends_at() < before.ends_at() {
+        if before.is_revoked() != after.is_revoked()
+            || after.ends_at() < before.ends_at()
+            || before.tokens != after.tokens
+        {
             self.log.push(Scope::Session(id));
         }
         if after.expires_at > before.expires_at {
@@ -156,6 +161,17 @@ impl Tables {
                 Some(Actor::System),
             );
         }
+    }
+
+    /// Marks that a session's replaced token was used, with its event, once. Returns whether it
+    /// did.
+    pub(crate) fn mark_token_reused(&mut self, id: SessionId, at: DateTime<Utc>) -> bool {
+        let Some(session) = self.sessions.get(&id).cloned() else { return false };
+        let is_first = self.tokens_reused.insert(id);
+        if is_first {
+            self.record(&session, SessionEventKind::TokenReused, at, None, None);
+        }
+        is_first
     }
 
     fn record_end(&mut self, session: &Session, revocation: &Revocation) {

@@ -4,12 +4,15 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use domain::coherence::{Scope, SessionRead};
 use domain::ports::{
     EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit,
-    SessionKey, SessionListing, SessionPage, SessionRepository,
+    SessionKey, SessionListing, SessionPage, SessionRepository, TokenRotation,
 };
-use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, Touch, UserId};
+use domain::{
+    OnLimit, Revocation, Session, SessionId, SessionLimit, SessionTokens, TokenHash, Touch, UserId,
+};
 
 use super::database::MemoryDatabase;
 
@@ -151,6 +154,46 @@ impl SessionRepository for MemorySessionRepository {
             }
         };
         Ok(tables.update(session_id, change))
+    }
+
+    async fn rotate_token(
+        &self,
+        session_id: SessionId,
+        rotation: &TokenRotation,
+    ) -> Result<bool, PortError> {
+        let mut tables = self.database.tables()?;
+        let fits = |session: &Session| {
+            let current = session.tokens.as_ref().map(|tokens| tokens.current);
+            session.is_live(rotation.at)
+                && rotation.only_if.is_none_or(|expected| current == Some(expected))
+        };
+        if !tables.sessions.get(&session_id).is_some_and(fits) {
+            return Ok(false);
+        }
+        tables.tokens_reused.remove(&session_id);
+        tables.update(session_id, |session| {
+            let tokens = match session.tokens.as_deref() {
+                Some(tokens) => tokens.rotated(rotation.hash, rotation.at),
+                None => SessionTokens::issued(rotation.hash),
+            };
+            session.tokens = Some(tokens.into());
+        });
+        Ok(true)
+    }
+
+    async fn mark_token_reused(
+        &self,
+        session_id: SessionId,
+        hash: &TokenHash,
+        at: DateTime<Utc>,
+    ) -> Result<bool, PortError> {
+        let mut tables = self.database.tables()?;
+        let is_replaced = |session: &Session| {
+            let replaced = session.tokens.as_ref().and_then(|tokens| tokens.replaced);
+            replaced.is_some_and(|replaced| replaced.hash == *hash) && !session.is_revoked()
+        };
+        let is_it = tables.sessions.get(&session_id).is_some_and(is_replaced);
+        Ok(is_it && tables.mark_token_reused(session_id, at))
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), PortError> {

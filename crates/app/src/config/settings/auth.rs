@@ -20,6 +20,8 @@ pub struct AuthSettings {
     pub issuers: Vec<IssuerSettings>,
     /// `auth.jwt.*` without a key: the rules for development tokens.
     pub development: IssuerSettings,
+    /// `auth.cookie.name`
+    pub cookie_name: String,
     /// `auth.service_keys` and `auth.service_key_hashes`
     pub service_keys: Vec<ServiceKeySettings>,
 }
@@ -99,6 +101,14 @@ impl Reader<'_> {
         let development = self.issuer();
         let issuers = self.issuers(values);
         let service_keys = self.service_keys();
+        let cookie_name = self.checked(
+            "auth.cookie.name",
+            "must be 1 to 64 letters, digits, hyphens or underscores",
+            |name| {
+                let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+                (1..=64).contains(&name.len()) && name.bytes().all(is_fit)
+            },
+        );
         let development = development?;
         let mut issuers = issuers?;
         if development.has_keys() {
@@ -110,7 +120,8 @@ impl Reader<'_> {
             }
             issuers.push(development.clone());
         }
-        Some(AuthSettings { issuers, development, service_keys: service_keys? })
+        let cookie_name = cookie_name?;
+        Some(AuthSettings { issuers, development, cookie_name, service_keys: service_keys? })
     }
 
     /// Returns the tables `[[auth.issuers]]`.

@@ -147,6 +147,13 @@ pub(crate) const MISSING_SCOPE: &str = "missing_scope";
 /// See [`MISSING_CREDENTIALS`].
 pub(crate) const SESSION_ENDED: &str = "session_ended";
 
+/// A session token that is not that of its session.
+pub(crate) const TOKEN_UNKNOWN: &str = "token_unknown";
+/// A session token that was replaced longer ago than the grace.
+pub(crate) const TOKEN_REUSED: &str = "token_reused";
+/// A change by the session cookie, from another site.
+pub(crate) const CROSS_SITE: &str = "cross_site_request";
+
 /// A session that is unknown or another user's: which of the two, the caller must not learn from
 /// how long the response takes either.
 pub(crate) const NOT_OWN_SESSION: &str = "not_own_session";
@@ -161,6 +168,9 @@ pub(crate) fn initialise_metrics() {
         MISSING_CREDENTIALS,
         SESSION_ENDED,
         NOT_OWN_SESSION,
+        TOKEN_UNKNOWN,
+        TOKEN_REUSED,
+        CROSS_SITE,
     ]);
     let service = [MISSING_CREDENTIALS, UNKNOWN_KEY, MISSING_SCOPE];
     let all =

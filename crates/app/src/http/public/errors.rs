@@ -1,6 +1,6 @@
 //! What an end user sees of the errors of use cases about one session.
 
-use application::commands::handlers::{EditSessionError, RevokeSessionError};
+use application::commands::handlers::{EditSessionError, RevokeSessionError, RotateTokenError};
 use application::queries::handlers::GetSessionError;
 use domain::ports::PortError;
 
@@ -37,6 +37,19 @@ pub(super) fn session_problem(
         }
         SessionFailure::PreconditionFailed => Problem::precondition_failed(),
         SessionFailure::Port(error) => error.into(),
+    }
+}
+
+impl From<RotateTokenError> for Problem {
+    fn from(error: RotateTokenError) -> Self {
+        match error {
+            // It was live just before.
+            RotateTokenError::SessionNotFound | RotateTokenError::SessionEnded => {
+                Self::session_ended()
+            }
+            RotateTokenError::TokenReplaced => Self::token_replaced(),
+            RotateTokenError::Port(error) => error.into(),
+        }
     }
 }
 

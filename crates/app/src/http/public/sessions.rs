@@ -1,23 +1,27 @@
 //! The public listener: end users and their own sessions.
 
 use application::coherence::Acknowledge;
-use application::commands::{EditSession, RevokeAllUserSessions, RevokeSession};
+use application::commands::{EditSession, RevokeAllUserSessions, RevokeSession, RotateToken};
 use application::queries::GetSession;
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use domain::ports::SessionEdit;
 use domain::{Actor, SessionId};
-use serde::Deserialize;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 
 use super::PublicState;
-use super::authentication::LiveCaller;
+use super::authentication::{Credential, LiveCaller};
 use super::errors::session_problem;
-use crate::http::wire::body::{JsonBody, OptionalJsonBody};
+use crate::auth::session_token;
+use crate::http::wire::body::{EmptyBody, JsonBody, OptionalJsonBody};
 use crate::http::wire::fields::{acceptable_name, acceptable_reason, present};
 use crate::http::wire::parameters::{Parameters, Preference, SessionIdInPath};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{SessionBody, revoked_count_response, revoked_response};
+use crate::http::wire::session_cookie::{clear_cookie, set_cookie};
 use crate::http::wire::session_list::{ListParameters, list_response};
 
 /// Returns the caller's own session.
@@ -34,10 +38,10 @@ pub(super) async fn get_session(
     caller: LiveCaller,
     SessionIdInPath(session_id): SessionIdInPath,
 ) -> Result<Response, Problem> {
-    if session_id == caller.token.session_id {
+    if session_id == caller.session_id {
         return Ok(get_current_session(State(state), caller).await);
     }
-    let query = GetSession { session_id, user_id: caller.token.user_id };
+    let query = GetSession { session_id, user_id: caller.user_id };
     let found = state.application.get_session.find(query).await;
     let found = found.map_err(|error| session_problem(&state, &caller, error))?;
     Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
@@ -73,7 +77,7 @@ pub(super) async fn rename_current_session(
     caller: LiveCaller,
     JsonBody { value: body, .. }: JsonBody<RenameBody>,
 ) -> Result<Response, Problem> {
-    rename(&state, &caller, caller.token.session_id, body).await
+    rename(&state, &caller, caller.session_id, body).await
 }
 
 async fn rename(
@@ -84,10 +88,10 @@ async fn rename(
 ) -> Result<Response, Problem> {
     let name = body.name.map(acceptable_name).transpose()?;
     let edit = SessionEdit { name, metadata: None, only_if: None };
-    let command = EditSession { session_id, owner: Some(caller.token.user_id), edit };
+    let command = EditSession { session_id, owner: Some(caller.user_id), edit };
     let session = state.application.edit_session.handle(command).await;
     let session = session.map_err(|error| session_problem(state, caller, error))?;
-    let is_current = session_id == caller.token.session_id;
+    let is_current = session_id == caller.session_id;
     Ok(Json(SessionBody::new(&session, state.clock.now(), is_current)).into_response())
 }
 
@@ -97,9 +101,9 @@ pub(super) async fn list_sessions(
     caller: LiveCaller,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Response, Problem> {
-    let query = parameters.into_query(caller.token.user_id)?;
+    let query = parameters.into_query(caller.user_id)?;
     let listed = state.application.list_user_sessions.handle(query).await?;
-    Ok(list_response(&listed, Some(caller.token.session_id), false))
+    Ok(list_response(&listed, Some(caller.session_id), false))
 }
 
 /// Signs out a device: revokes its session. For the caller's own session this is a logout.
@@ -120,7 +124,13 @@ pub(super) async fn revoke_current_session(
     Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
 ) -> Result<Response, Problem> {
-    revoke_own(&state, &caller, caller.token.session_id, acknowledge, body).await
+    let mut response = revoke_own(&state, &caller, caller.session_id, acknowledge, body).await?;
+    if let Credential::SessionToken { in_cookie: true, .. } = caller.credential
+        && let Some(cleared) = clear_cookie(&state.cookie_name)
+    {
+        response.headers_mut().insert(header::SET_COOKIE, cleared);
+    }
+    Ok(response)
 }
 
 async fn revoke_own(
@@ -130,13 +140,42 @@ async fn revoke_own(
     acknowledge: Acknowledge,
     body: ReasonBody,
 ) -> Result<Response, Problem> {
-    let user_id = caller.token.user_id;
+    let user_id = caller.user_id;
     let reason = acceptable_reason(body.reason)?;
     let actor = Actor::User(user_id);
     let command = RevokeSession { session_id, owner: Some(user_id), reason, actor, acknowledge };
     let revoked = state.application.revoke_session.handle(command).await;
     let revoked = revoked.map_err(|error| session_problem(state, caller, error))?;
     Ok(revoked_response(revoked))
+}
+
+#[derive(Serialize)]
+struct TokenBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+/// Replaces the session token of the caller, in the body, or in the cookie that it came in. The
+/// token before is good for `auth.rotation_grace` yet.
+pub(super) async fn rotate_current_token(
+    State(state): State<PublicState>,
+    caller: LiveCaller,
+    OptionalJsonBody(EmptyBody {}): OptionalJsonBody<EmptyBody>,
+) -> Result<Response, Problem> {
+    let Credential::SessionToken { hash, in_cookie } = caller.credential else {
+        let message = "has no session token in it: its issuer replaces a JWT";
+        return Err(Problem::invalid_request("Authorization", message));
+    };
+    let command = RotateToken { session_id: caller.session_id, presented: Some(hash) };
+    let issued = state.application.rotate_token.handle(command).await?;
+    let token = session_token::format(issued.session, &issued.secret);
+    if !in_cookie {
+        return Ok(Json(TokenBody { token: Some(token.expose_secret()) }).into_response());
+    }
+    let now = state.clock.now();
+    let cookie = set_cookie(&state.cookie_name, &token, issued.expires_at, now);
+    let body = Json(TokenBody { token: None });
+    Ok(([(header::SET_COOKIE, cookie)], body).into_response())
 }
 
 /// Signs out all other devices: revokes all of the caller's sessions but this one.
@@ -146,8 +185,8 @@ pub(super) async fn revoke_other_sessions(
     Preference(acknowledge): Preference,
     OptionalJsonBody(body): OptionalJsonBody<ReasonBody>,
 ) -> Result<Response, Problem> {
-    let user_id = caller.token.user_id;
-    let except = Some(caller.token.session_id);
+    let user_id = caller.user_id;
+    let except = Some(caller.session_id);
     let reason = acceptable_reason(body.reason)?;
     let actor = Actor::User(user_id);
     let command = RevokeAllUserSessions { user_id, except, reason, actor, acknowledge };

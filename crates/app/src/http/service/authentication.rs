@@ -13,6 +13,9 @@ use crate::http::server::client_address::client_address;
 use crate::http::wire::parameters::bearer;
 use crate::http::wire::problem::Problem;
 
+/// Reads whose parameters must not stand in a URL.
+const READS_BY_POST: [&str; 1] = ["/service/v1/sessions/verify"];
+
 /// Returns the service key of the request, if it is known and may make this call.
 ///
 /// # Errors
@@ -34,7 +37,8 @@ pub(crate) fn authenticate_service(
     let Some(key) = keys.find(presented) else {
         return Err(state.limits.record_failure(&failure(UNKNOWN_KEY), Problem::forbidden()));
     };
-    let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD)
+        || READS_BY_POST.contains(&route_of(parts));
     require_scope(state, parts, key, if is_read { Scope::Read } else { Scope::Write })?;
     Ok(key.clone())
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::ServiceState;
 use super::errors::ServiceProblem;
+use super::tokens::{ShownToken, TokenBody};
 use crate::http::wire::body::JsonBody;
 use crate::http::wire::fields::{
     AnyObject, Count, Text, acceptable_metadata, acceptable_text, address,
@@ -36,6 +37,8 @@ pub(super) struct CreateSessionBody {
     expires_at: Option<Text<DateTime<Utc>>>,
     max_sessions: Option<Count>,
     metadata: Option<AnyObject>,
+    #[serde(default)]
+    issue_token: bool,
 }
 
 impl CreateSessionBody {
@@ -78,6 +81,8 @@ struct CreatedSessionBody<'a> {
     session: WholeSessionBody<'a>,
     /// Sessions that were evicted by the limit.
     evicted: Vec<Uuid>,
+    #[serde(flatten)]
+    token: Option<TokenBody<'a>>,
 }
 
 /// Creates a session: a user has signed in. With `Idempotency-Key`, a repetition creates no other.
@@ -101,12 +106,15 @@ pub(super) async fn create_session(
         metadata: acceptable_metadata(body.metadata)?,
         idempotency_key: key
             .map(|key| IdempotencyKey { text: key.into(), request_hash: request_hash() }),
+        issue_token: body.issue_token,
     };
     let created = state.application.create_session.handle(command).await?;
-    let CreatedSession { session, evicted } = &created;
+    let CreatedSession { session, evicted, token } = &created;
+    let shown = token.as_ref().map(|issued| ShownToken::new(&state, issued));
     let body = CreatedSessionBody {
         session: WholeSessionBody::new(session, state.clock.now()),
         evicted: evicted.iter().map(|evicted| evicted.id.0).collect(),
+        token: shown.as_ref().map(ShownToken::body),
     };
     let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, etag(session), Json(body)).into_response())

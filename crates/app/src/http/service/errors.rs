@@ -1,7 +1,7 @@
 //! What backends and operators see of the errors of use cases.
 
 use application::commands::handlers::{
-    CreateSessionError, EditSessionError, RecordActivityError, RevokeSessionError,
+    CreateSessionError, EditSessionError, RecordActivityError, RevokeSessionError, RotateTokenError,
 };
 use application::queries::handlers::{GetSessionError, InspectSessionError};
 use axum::response::{IntoResponse, Response};
@@ -81,6 +81,17 @@ impl From<RecordActivityError> for ServiceProblem {
             RecordActivityError::SessionNotFound => Problem::session_not_found(),
             RecordActivityError::SessionEnded => Problem::already_ended(),
             RecordActivityError::Port(error) => error.into(),
+        })
+    }
+}
+
+impl From<RotateTokenError> for ServiceProblem {
+    fn from(error: RotateTokenError) -> Self {
+        Self(match error {
+            RotateTokenError::SessionNotFound => Problem::session_not_found(),
+            RotateTokenError::SessionEnded => Problem::already_ended(),
+            RotateTokenError::TokenReplaced => Problem::token_replaced(),
+            RotateTokenError::Port(error) => error.into(),
         })
     }
 }

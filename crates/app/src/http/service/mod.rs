@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod health;
 mod sessions;
+mod tokens;
 mod users;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::authentication::authenticate_service;
 pub use self::events::MAX_EVENT_STREAMS;
 pub use self::health::Health;
-use crate::auth::ServiceKeys;
+use crate::auth::{ServiceKeys, TokenVerifier};
 use crate::http::middleware::limits::Limits;
 use crate::http::middleware::observe::{self, RequestIds};
 use crate::http::middleware::routes::{method_not_allowed, no_route, with_routes};
@@ -41,6 +42,10 @@ pub struct ServiceState {
     pub clock: Arc<dyn Clock>,
     /// Which service keys are accepted; replaced when keys are read again.
     pub service_keys: Arc<ArcSwap<ServiceKeys>>,
+    /// Verifies end users' JWTs; replaced when keys are read again.
+    pub tokens: Arc<ArcSwap<TokenVerifier>>,
+    /// The name of the session cookie.
+    pub cookie_name: Arc<str>,
     /// How much one caller may ask for.
     pub limits: Arc<Limits>,
     /// Proxies whose `X-Forwarded-For` is trusted.
@@ -78,16 +83,19 @@ impl Audience for ServiceState {
 }
 
 /// Returns the routes behind a service key.
-fn routes() -> [(&'static str, MethodRouter<ServiceState>); 7] {
+fn routes() -> [(&'static str, MethodRouter<ServiceState>); 9] {
     use create_session::create_session;
     use events::{list_events, stream_events};
     use sessions::{edit_session, get_session, record_activity, revoke_session, revoke_sessions};
+    use tokens::{rotate_token, verify_token};
     use users::{list_user_sessions, revoke_all_user_sessions};
     [
         ("/service/v1/sessions", post(create_session)),
         ("/service/v1/sessions/revoke", post(revoke_sessions)),
+        ("/service/v1/sessions/verify", post(verify_token)),
         ("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session)),
         ("/service/v1/sessions/{id}/activity", post(record_activity)),
+        ("/service/v1/sessions/{id}/rotate", post(rotate_token)),
         ("/service/v1/events", get(list_events)),
         ("/service/v1/events/stream", get(stream_events)),
         (

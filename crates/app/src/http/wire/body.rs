@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -16,6 +17,11 @@ pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 pub(crate) const MAX_IDS_BYTES: usize = 64 * 1024;
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The body of a request that needs none: absent, or an object without fields.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmptyBody {}
 
 /// Returns the request with its body in memory.
 ///

@@ -5,4 +5,5 @@ pub(crate) mod fields;
 pub(crate) mod parameters;
 pub(crate) mod problem;
 pub(crate) mod session_body;
+pub(crate) mod session_cookie;
 pub(crate) mod session_list;

@@ -211,6 +211,20 @@ impl Problem {
         Self { retry_after: Some(RETRY_AFTER), ..problem }
     }
 
+    /// 409: another request has replaced the token that this one presents.
+    pub(crate) fn token_replaced() -> Self {
+        Self::new(StatusCode::CONFLICT, "token_replaced", "The token has been replaced")
+    }
+
+    /// 403: a page of another site made the browser send the session cookie.
+    pub(crate) fn cross_site_request() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cross_site_request",
+            "A cookie from another site changes nothing",
+        )
+    }
+
     /// 409: the session is terminated.
     pub(crate) fn already_ended() -> Self {
         Self::new(StatusCode::CONFLICT, "session_ended", "The session has ended")

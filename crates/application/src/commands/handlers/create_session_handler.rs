@@ -5,14 +5,15 @@ use std::sync::Arc;
 use domain::coherence::Scope;
 use domain::ports::{
     Clock, DeviceEnricher, IdGenerator, Insertion, LocationEnricher, PortError, SessionKey,
-    SessionListing, SessionRepository,
+    SessionListing, SessionRepository, TokenGenerator, TokenRotation,
 };
 use domain::{
-    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy, UserId,
-    truncated_user_agent,
+    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy,
+    SessionTokens, TokenHash, TokenSecret, UserId, truncated_user_agent,
 };
 use thiserror::Error;
 
+use super::rotate_token_handler::IssuedToken;
 use crate::coherence::{Acknowledge, SessionRevoker};
 use crate::commands::CreateSession;
 
@@ -40,16 +41,18 @@ pub enum CreateSessionError {
     Port(#[from] PortError),
 }
 
-/// What came of a sign-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The outcome of a sign-in.
+#[derive(Clone, Debug)]
 pub struct CreatedSession {
     /// The new session.
     pub session: Session,
     /// Sessions that were evicted for it, the oldest first.
     pub evicted: Vec<SessionKey>,
+    /// The session token, where one was asked for.
+    pub token: Option<IssuedToken>,
 }
 
-/// What fills in a new session what the backend does not say.
+/// Fills in what the backend does not say of a sign-in.
 #[derive(Clone)]
 pub struct Enrichers {
     /// The device of a user agent.
@@ -58,13 +61,14 @@ pub struct Enrichers {
     pub location: Option<Arc<dyn LocationEnricher>>,
 }
 
-/// Makes a session of a sign-in.
+/// Creates the session of a sign-in.
 pub struct CreateSessionHandler {
     session_repo: Arc<dyn SessionRepository>,
     revoker: Arc<SessionRevoker>,
     enrichers: Enrichers,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGenerator>,
+    tokens: Arc<dyn TokenGenerator>,
     policy: SessionPolicy,
 }
 
@@ -76,16 +80,17 @@ impl CreateSessionHandler {
         enrichers: Enrichers,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdGenerator>,
+        tokens: Arc<dyn TokenGenerator>,
         policy: SessionPolicy,
     ) -> Self {
-        Self { session_repo, revoker, enrichers, clock, ids, policy }
+        Self { session_repo, revoker, enrichers, clock, ids, tokens, policy }
     }
 
     /// Stores the new session within the limit, and returns it. Caches are populated by its first
     /// read; they invalidate whom it evicted.
     ///
-    /// With an idempotency key that was used before for the same request, the session of that
-    /// sign-in, as it is now.
+    /// With an idempotency key that was used before for the same request, returns the session of
+    /// that sign-in, as it is now. Its token is a new one, because the first is kept nowhere.
     ///
     /// # Errors
     /// See [`CreateSessionError`]. After [`PortError::OutcomeUnknown`] all of it has happened or
@@ -94,13 +99,15 @@ impl CreateSessionHandler {
         &self,
         command: CreateSession,
     ) -> Result<CreatedSession, CreateSessionError> {
+        let issue_token = command.issue_token;
         if let Some(key) = &command.idempotency_key
             && let Some(repeated) = self.repeated(command.user_id, key).await?
         {
-            return self.acknowledge_repeated(repeated).await;
+            return self.acknowledge_repeated(repeated, issue_token).await;
         }
         let limit = self.policy.limit(command.max_sessions);
-        let session = self.session(command)?;
+        let (token, hash) = issue_token.then(|| self.tokens.next_token()).unzip();
+        let session = self.session(command, hash)?;
         // Within a limit, any of the user's sessions may have to make room.
         let pending = self.revoker.begin(limit.map(|_| Scope::User(session.user_id)));
         match self.session_repo.insert(&session, limit).await {
@@ -114,7 +121,8 @@ impl CreateSessionHandler {
                 } else {
                     pending.committed(&evicted, Acknowledge::Effective).await;
                 }
-                Ok(CreatedSession { session, evicted })
+                let token = token.map(|secret| issued(&session, secret));
+                Ok(CreatedSession { session, evicted, token })
             }
             Err(PortError::Conflict(source)) => {
                 pending.abort();
@@ -124,7 +132,7 @@ impl CreateSessionHandler {
                     None => None,
                 };
                 match repeated {
-                    Some(repeated) => self.acknowledge_repeated(repeated).await,
+                    Some(repeated) => self.acknowledge_repeated(repeated, issue_token).await,
                     None => Err(PortError::Conflict(source).into()),
                 }
             }
@@ -133,7 +141,11 @@ impl CreateSessionHandler {
     }
 
     /// Returns the session as it is to be stored.
-    fn session(&self, command: CreateSession) -> Result<Session, CreateSessionError> {
+    fn session(
+        &self,
+        command: CreateSession,
+        token: Option<TokenHash>,
+    ) -> Result<Session, CreateSessionError> {
         let now = self.clock.now();
         let user_agent = command.user_agent.as_deref().map(truncated_user_agent);
         let device = user_agent.and_then(|text| self.enrichers.device.device(text));
@@ -158,6 +170,7 @@ impl CreateSessionHandler {
             renewal: self.policy.renewal(command.expires_at),
             metadata: command.metadata.map(Into::into),
             idempotency_key: command.idempotency_key,
+            tokens: token.map(|hash| SessionTokens::issued(hash).into()),
             revocation: None,
         })
     }
@@ -167,18 +180,32 @@ impl CreateSessionHandler {
     async fn acknowledge_repeated(
         &self,
         repeated: CreatedSession,
+        issue_token: bool,
     ) -> Result<CreatedSession, CreateSessionError> {
+        let mut token = None;
         // Also if it finds none: they may have been deleted since, or be too many to list.
         let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
-        pending.committed(&repeated.evicted, Acknowledge::Effective).await;
+        if issue_token {
+            let (secret, hash) = self.tokens.next_token();
+            let rotation = TokenRotation { hash, at: self.clock.now(), only_if: None };
+            match self.session_repo.rotate_token(repeated.session.id, &rotation).await {
+                Ok(true) => token = Some(issued(&repeated.session, secret)),
+                // It is terminated, which is reported below.
+                Ok(false) => {}
+                Err(error) => return Err(pending.failed(error).into()),
+            }
+        }
+        let session = [SessionKey { id: repeated.session.id, user_id: repeated.session.user_id }];
+        let invalid = if token.is_some() { &session[..] } else { &[] };
+        pending.committed(&[&repeated.evicted, invalid].concat(), Acknowledge::Effective).await;
         if repeated.session.is_live(self.clock.now()) {
-            Ok(repeated)
+            Ok(CreatedSession { token, ..repeated })
         } else {
             Err(CreateSessionError::SessionEnded)
         }
     }
 
-    /// Returns what came of the sign-in with this key, if there was one.
+    /// Returns the outcome of the sign-in with this key, if there was one.
     async fn repeated(
         &self,
         user_id: UserId,
@@ -203,8 +230,13 @@ impl CreateSessionHandler {
         let eviction = Some(SessionLimit::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
         let evicted = page.iter().rev().map(|other| SessionKey { id: other.id, user_id });
-        Ok(Some(CreatedSession { evicted: evicted.collect(), session }))
+        Ok(Some(CreatedSession { evicted: evicted.collect(), session, token: None }))
     }
+}
+
+fn issued(session: &Session, secret: TokenSecret) -> IssuedToken {
+    let key = SessionKey { id: session.id, user_id: session.user_id };
+    IssuedToken { session: key, secret, expires_at: session.expires_at }
 }
 
 #[cfg(test)]
@@ -216,7 +248,7 @@ mod tests {
     use domain::ports::SessionCache;
     use domain::{DeviceKind, OnLimit, USER_AGENT_MAX_BYTES};
     use testkit::memory::{MemoryDatabase, MemorySessionRepository};
-    use testkit::{SequentialIds, fixtures};
+    use testkit::{SequentialIds, SequentialTokens, fixtures};
 
     use super::*;
     use crate::test_support;
@@ -269,6 +301,7 @@ mod tests {
             enrichers,
             fixtures::clock(),
             ids,
+            Arc::new(SequentialTokens::default()),
             policy,
         );
         Fixture { database, repo, cache, handler }
@@ -283,13 +316,16 @@ mod tests {
             max_sessions: None,
             metadata: Some(fixtures::metadata()),
             idempotency_key: None,
+            issue_token: false,
         }
     }
 
     #[tokio::test]
     async fn a_sign_in_becomes_a_stored_live_session() {
         let s = fixture(0, OnLimit::EvictOldest);
-        let CreatedSession { session, evicted } = s.handler.handle(command()).await.unwrap();
+        let created = s.handler.handle(command()).await.unwrap();
+        let CreatedSession { session, evicted, token } = created;
+        assert!(token.is_none() && session.tokens.is_none(), "none was asked for");
 
         assert_eq!(testkit::find_session(&*s.repo, session.id).await, Some(session.clone()));
         assert!(session.is_live(fixtures::now()) && evicted.is_empty());
@@ -344,10 +380,35 @@ mod tests {
         };
         let first = s.handler.handle(with_key.clone()).await.unwrap();
         assert_eq!(first.evicted.len(), 1);
-        assert_eq!(s.handler.handle(with_key.clone()).await.unwrap(), first);
+        let again = s.handler.handle(with_key.clone()).await.unwrap();
+        assert_eq!((&again.session, &again.evicted), (&first.session, &first.evicted));
+        assert!(again.token.is_none());
         assert_eq!(s.database.session_count(), 2);
         let strangers = CreateSession { user_id: fixtures::another_user(), ..with_key };
         assert_ne!(s.handler.handle(strangers).await.unwrap().session.id, first.session.id);
+    }
+
+    #[tokio::test]
+    async fn token_is_issued_where_it_is_asked_for_and_a_repetition_rotates_it() {
+        let s = fixture(0, OnLimit::EvictOldest);
+        let hashes = SequentialTokens::default();
+        let with_token = CreateSession {
+            idempotency_key: Some(fixtures::idempotency_key("a key")),
+            issue_token: true,
+            ..command()
+        };
+        let first = s.handler.handle(with_token.clone()).await.unwrap();
+        let issued = SessionTokens::issued(hashes.next_token().1);
+        assert!(first.token.is_some());
+        assert_eq!(first.session.tokens.as_deref(), Some(&issued));
+
+        // The first response may have been lost, and the secret is kept nowhere.
+        let again = s.handler.handle(with_token).await.unwrap();
+        assert!(again.token.is_some());
+        assert_eq!(again.session.id, first.session.id);
+        let rotated = issued.rotated(hashes.next_token().1, fixtures::now());
+        let stored = testkit::find_session(&*s.repo, first.session.id).await.unwrap();
+        assert_eq!(stored.tokens.as_deref(), Some(&rotated));
     }
 
     #[tokio::test]

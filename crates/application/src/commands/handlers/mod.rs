@@ -9,6 +9,7 @@ mod revoke_all_sessions_handler;
 mod revoke_all_user_sessions_handler;
 mod revoke_session_handler;
 mod revoke_sessions_handler;
+mod rotate_token_handler;
 
 pub use clean_up_handler::{CleanUpHandler, CleanedUp};
 pub use create_session_handler::{
@@ -21,3 +22,4 @@ pub use revoke_all_sessions_handler::RevokeAllSessionsHandler;
 pub use revoke_all_user_sessions_handler::RevokeAllUserSessionsHandler;
 pub use revoke_session_handler::{RevokeSessionError, RevokeSessionHandler};
 pub use revoke_sessions_handler::RevokeSessionsHandler;
+pub use rotate_token_handler::{IssuedToken, RotateTokenError, RotateTokenHandler};

@@ -7,6 +7,7 @@ mod limits;
 mod list;
 mod model_test;
 mod revoke;
+mod tokens;
 mod touch;
 
 use std::num::NonZeroU32;
@@ -24,6 +25,7 @@ pub use self::limits::*;
 pub use self::list::*;
 pub use self::model_test::*;
 pub use self::revoke::*;
+pub use self::tokens::*;
 pub use self::touch::*;
 
 /// Runs the suite against the adapter that the expression makes.
@@ -61,6 +63,10 @@ macro_rules! session_repository_contract {
                 counts_stop_at_the_bound,
                 an_idempotency_key_is_taken_once_by_a_user,
                 imports_add_missing_sessions_and_their_revocations,
+                rotation_replaces_the_token,
+                terminated_session_gets_no_token,
+                conditional_rotation_replaces_the_expected_token_only,
+                token_reuse_is_marked_once_per_rotation,
                 random_commands_do_what_a_small_model_does,
             ]
         );
