@@ -394,6 +394,21 @@ fn rooms_import_downward_only_and_by_module() {
     }
 }
 
+/// The order of rooms in `docs/architecture.md` is the one that is held here.
+#[test]
+fn the_table_of_rooms_is_the_one_in_the_document() {
+    let path = format!("{}/../docs/architecture.md", env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(path).unwrap();
+    for Floors(folder, _, floors) in FLOORS {
+        let of = |floor: &&[&str]| {
+            floor.iter().map(|room| format!("`{room}`")).collect::<Vec<_>>().join(", ")
+        };
+        let floors = floors.iter().map(of).collect::<Vec<_>>().join(" > ");
+        let row = format!("| `{}` | {floors} |", folder.trim_start_matches("crates/"));
+        assert!(document.lines().any(|line| line == row), "docs/architecture.md has no row {row}");
+    }
+}
+
 /// A test target that no phase names would silently not be run.
 #[test]
 fn every_test_target_is_run_by_a_phase_of_the_test_script() {

@@ -233,11 +233,11 @@ async fn hangup_reads_secrets_keys_and_log_level_again() {
         ("SESSIOND_SERVER__LISTEN", public.as_str()),
         ("SESSIOND_SERVER__SERVICE_LISTEN", service.as_str()),
     ];
-    let log = std::fs::File::create(path.join("log")).unwrap();
+    let log_file = std::fs::File::create(path.join("log")).unwrap();
     let mut child = sessiond(&path, &settings)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(log_file)
         .spawn()
         .unwrap();
     let log = || std::fs::read_to_string(path.join("log")).unwrap();

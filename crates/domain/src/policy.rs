@@ -52,7 +52,7 @@ pub enum OnLimit {
     Deny,
 }
 
-/// A limit that a new session has to be made within.
+/// The session limit of a user (`max_sessions`), within which a new session is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimit {
     /// How many live sessions the user may have, the new one included.

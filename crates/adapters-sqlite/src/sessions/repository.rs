@@ -287,6 +287,7 @@ impl SessionRepository for SqliteSessionRepository {
     }
 }
 
+/// Inserts a session, after enforcing the session limit of its user.
 async fn insert(
     transaction: &DatabaseTransaction,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Expiry and deletion of sessions and events, a batch at a time.
+//! Purges sessions and events, a batch at a time: marks what has expired, deletes what is old.
 
 use std::sync::Arc;
 

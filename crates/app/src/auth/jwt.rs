@@ -185,9 +185,10 @@ impl TokenVerifier {
 
     /// Takes over the published keys that another verifier has, issuer by issuer.
     pub fn adopt_keys(&self, earlier: &Self) {
-        let earlier = || earlier.issuers.iter().filter_map(|issuer| issuer.remote.as_ref());
         for remote in self.issuers.iter().filter_map(|issuer| issuer.remote.as_ref()) {
-            earlier().for_each(|earlier| remote.adopt(earlier));
+            for issuer in &earlier.issuers {
+                issuer.remote.iter().for_each(|published| remote.adopt(published));
+            }
         }
     }
 
@@ -262,8 +263,8 @@ fn tried(
         .ok_or(Refusal::Signature)
 }
 
-/// Returns the claims if the key verifies the signature. What they say is checked by the caller, so
-/// that each error has its own name, and times by the Clock port.
+/// Verifies the signature of a JWT with this key, and returns its claims if it is good. What they
+/// say is checked by the caller, so that each error has its own name, and times by the Clock port.
 fn verified_claims(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Option<Claims> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();

@@ -12,8 +12,8 @@ use crate::policy::SessionLimit;
 use crate::session::{Revocation, Session};
 use crate::session_token::TokenHash;
 
-/// Where a page of a list ends: the next one begins with the next older session. Sessions are
-/// listed newest first, those of the same time by descending id.
+/// The last session of a page; the next page starts after it. Sessions are listed newest first,
+/// those of the same time by descending id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPosition {
     /// `created_at` of the page's last session.
@@ -37,8 +37,8 @@ pub struct SessionListing {
     pub after: Option<ListPosition>,
 }
 
-/// How far a list counts: a count of this many stands for this many or more, so that a user with
-/// very many sessions costs others nothing.
+/// The largest count that is returned; it means "this many or more", and bounds the cost of
+/// counting.
 pub const MAX_COUNTED: u64 = 10_000;
 
 /// A page of a user's sessions, and how many there are.
@@ -64,12 +64,12 @@ pub struct SessionKey {
 /// The outcome of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
-    /// It is stored; these were evicted.
+    /// It is stored, after evicting `evicted`.
     Stored {
         /// The oldest ones first.
         evicted: Vec<SessionKey>,
     },
-    /// The user has all the sessions that are allowed, and the limit says to refuse more.
+    /// The user is at the limit, and the policy refuses new sessions.
     LimitReached,
 }
 
@@ -83,7 +83,7 @@ pub struct EditableFields {
 }
 
 impl EditableFields {
-    /// Returns those of a session.
+    /// Returns the editable fields of a session.
     pub fn of(session: &Session) -> Self {
         Self {
             name: session.name.as_deref().map(str::to_owned),
@@ -99,8 +99,7 @@ pub struct SessionEdit {
     pub name: Option<Option<String>>,
     /// The backend's metadata, as a whole; `Some(None)` removes it.
     pub metadata: Option<Option<Metadata>>,
-    /// Changes nothing unless the session has exactly these then: no update is lost between two
-    /// editors.
+    /// Applies the edit only if the current fields equal these (optimistic locking).
     pub only_if: Option<EditableFields>,
 }
 
@@ -118,13 +117,13 @@ pub struct TokenRotation {
 /// Stores sessions: the system of record. Caches hold copies of what is here.
 ///
 /// A new adapter needs three things: this trait, `testkit::conformance::session_repository` in its
-/// tests, and a [`RevocationFeed`](super::RevocationFeed) over the same data. Each item below is a
-/// test of that suite, above the method that it is about.
+/// tests, and a [`RevocationFeed`](super::RevocationFeed) over the same data. Each list item in the
+/// comment of a method names a test of that suite.
 /// `random_commands_do_what_a_small_model_does` holds all of them against a model.
 ///
-/// Every write is one atomic statement or transaction: a caller who goes away cannot leave it half
+/// Every write is one atomic statement or transaction: a cancelled call cannot leave it half
 /// done. On an error of a write, [`PortError::Unavailable`] means that nothing was changed, and
-/// [`PortError::OutcomeUnknown`] that all of it was, or nothing.
+/// [`PortError::OutcomeUnknown`] that either everything was changed or nothing.
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
     /// Returns the session with this id, in any state, with the read version; `None` if there is
@@ -247,8 +246,8 @@ pub trait SessionRepository: Send + Sync {
 
     /// Stores sessions of another system, of any age and state. Returns how many are new here.
     ///
-    /// - `imports_add_missing_sessions_and_their_revocations`: a session that is already here MUST
-    ///   stay as it is, but for a revocation that only the import has.
+    /// - `imports_add_missing_sessions_and_their_revocations`: an existing session MUST NOT
+    ///   change, except that a revocation that only the import has is applied.
     ///
     /// # Errors
     /// As for [`revoke`](Self::revoke).
@@ -269,10 +268,9 @@ pub trait SessionRepository: Send + Sync {
         revocation: &Revocation,
     ) -> Result<Vec<SessionKey>, PortError>;
 
-    /// Revokes at most `limit` sessions of the user that are not revoked yet, but `except`, and
-    /// returns them.
+    /// Revokes up to `limit` unrevoked sessions of the user, other than `except`, and returns them.
     ///
-    /// MUST write an entry about the user to the revocation log, also if there is no such session.
+    /// MUST write an entry about the user to the revocation log, even if no session matches.
     ///
     /// - `revoke_all_spares_exactly_the_excepted_session`
     ///
@@ -289,8 +287,8 @@ pub trait SessionRepository: Send + Sync {
     /// Revokes at most `limit` sessions that are not revoked yet, of those whose ids are greater
     /// than `after`, and returns them by ascending id.
     ///
-    /// MUST write an entry about all users to the revocation log where `after` is `None`, also if
-    /// there is no session.
+    /// If `after` is `None` (the first batch), MUST write an entry about all users to the
+    /// revocation log, even if no session matches.
     ///
     /// - `all_sessions_are_revoked_batch_by_batch`: each session once, by ascending id.
     ///

@@ -57,7 +57,7 @@ impl Limits {
         (self.in_flight > 0).then(|| Arc::new(Semaphore::new(self.in_flight as usize)))
     }
 
-    /// Counts a request of a user.
+    /// Counts a request against the rate limit of its user.
     ///
     /// # Errors
     /// 429 with `Retry-After` if the user has made too many.

@@ -9,8 +9,8 @@ use domain::ports::PortError;
 
 use crate::http::wire::problem::Problem;
 
-/// A problem, made of the error of any use case. The seed's two errors are kept apart: this caller
-/// may know that a session exists.
+/// A problem, made of the error of any use case. `session_not_found` and `not_session_owner` are
+/// kept apart: this caller may know that a session exists.
 pub(super) struct ServiceProblem(Problem);
 
 impl IntoResponse for ServiceProblem {

@@ -205,7 +205,8 @@ impl CreateSessionHandler {
         }
     }
 
-    /// Returns the outcome of the sign-in with this key, if there was one.
+    /// Returns the outcome of the earlier sign-in with this idempotency key (`Idempotency-Key`), if
+    /// there was one.
     async fn repeated(
         &self,
         user_id: UserId,
