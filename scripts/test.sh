@@ -18,6 +18,7 @@ done
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 command -v git >/dev/null || missing+=(git)
 command -v python3 >/dev/null || missing+=(python3)
+/usr/bin/python3 -c 'import authlib, requests' 2>/dev/null || missing+=(python3-authlib python3-requests)
 command -v node >/dev/null || missing+=(nodejs)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)

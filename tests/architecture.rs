@@ -292,7 +292,7 @@ const FLOORS: [Floors; 7] = [
     Floors(
         "crates/app/src/http",
         "crate::http::",
-        &[&["public", "service"], &["middleware"], &["server"], &["wire"]],
+        &[&["gateway"], &["public", "service"], &["middleware"], &["server"], &["wire"]],
     ),
     Floors(
         "crates/application/src",

@@ -13,6 +13,7 @@ mod coherence;
 mod edge;
 mod embedded;
 mod events;
+mod gateways;
 mod keys;
 mod lifecycle;
 mod openssl;

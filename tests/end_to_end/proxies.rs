@@ -10,9 +10,9 @@ use testkit::TemporaryDir;
 use testkit::servers::{Supervised, free_port};
 
 /// A proxy that is running.
-struct Proxy {
-    url: String,
-    process: Supervised,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    pub(crate) process: Supervised,
 }
 
 const NAMES: [&str; 3] = ["nginx", "caddy", "haproxy"];
@@ -23,7 +23,7 @@ const SERVICE_PORT: &str = "8081";
 const PROXY: &str = "127.0.0.1:8090";
 
 impl Proxy {
-    fn start(name: &str, config: &str, port: u16) -> Self {
+    pub(crate) fn start(name: &str, config: &str, port: u16) -> Self {
         let dir = TemporaryDir::new().keep();
         let file = dir.join("proxy.conf").display().to_string();
         let shown = dir.display().to_string();

@@ -13,6 +13,7 @@ use super::node::Node;
 use crate::auth::{ServiceKeys, TokenVerifier};
 use crate::config::Settings;
 use crate::http::Limits;
+use crate::http::gateway::{self, GatewayState};
 use crate::http::public::{self, PublicState};
 use crate::http::service::{self, MAX_EVENT_STREAMS, ServiceState};
 
@@ -62,7 +63,7 @@ impl Interfaces {
         let limits = Arc::new(Limits::new(&settings.limits));
         let trusted_proxies: Arc<[_]> = settings.trusted_proxies.clone().into();
         let cookie_name: Arc<str> = settings.auth.cookie_name.as_str().into();
-        let public = public::router(PublicState {
+        let end_users = PublicState {
             application: node.application.clone(),
             clock: node.clock.clone(),
             tokens: keys.tokens.clone(),
@@ -70,7 +71,9 @@ impl Interfaces {
             cookie_name: cookie_name.clone(),
             cors_origins: settings.cors_origins.clone().into(),
             trusted_proxies: trusted_proxies.clone(),
-        });
+        };
+        let public = public::router(end_users.clone());
+        let gateway = gateway::router(GatewayState(end_users));
         let service = service::router(ServiceState {
             application: node.application.clone(),
             clock: node.clock.clone(),
@@ -84,6 +87,6 @@ impl Interfaces {
             event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
             shutdown,
         });
-        Self { public, service, limits }
+        Self { public, service: service.merge(gateway), limits }
     }
 }

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sessiond::auth::session_token::RandomTokens;
 use sessiond::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
 use sessiond::config::LimitSettings;
+use sessiond::http::gateway::{GatewayState, router as gateway_router};
 use sessiond::http::public::{PublicState, router as public_router};
 use sessiond::http::service::{Health, ServiceState, router as service_router};
 use sessiond::http::{Limits, PeerAddress};
@@ -206,16 +207,17 @@ impl Fixture {
         let health =
             Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
         let as_clock: Arc<dyn Clock> = clock.clone();
+        let end_users = PublicState {
+            application: application.clone(),
+            clock: as_clock.clone(),
+            tokens: tokens.clone(),
+            limits: limits.clone(),
+            cookie_name: "__Host-session".into(),
+            cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            trusted_proxies: Arc::new([]),
+        };
         Self {
-            public: public_router(PublicState {
-                application: application.clone(),
-                clock: as_clock.clone(),
-                tokens: tokens.clone(),
-                limits: limits.clone(),
-                cookie_name: "__Host-session".into(),
-                cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
-                trusted_proxies: Arc::new([]),
-            }),
+            public: public_router(end_users.clone()),
             service: service_router(ServiceState {
                 application: application.clone(),
                 clock: as_clock,
@@ -228,7 +230,8 @@ impl Fixture {
                 metrics: PrometheusBuilder::new().build_recorder().handle(),
                 event_streams: Arc::new(Semaphore::new(2)),
                 shutdown: shutdown.clone(),
-            }),
+            })
+            .merge(gateway_router(GatewayState(end_users))),
             repository,
             database,
             application,

@@ -4,6 +4,7 @@
 
 mod allocations;
 mod fixture;
+mod gateways;
 mod input;
 mod lifecycle;
 mod public;

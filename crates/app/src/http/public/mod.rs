@@ -1,6 +1,6 @@
 //! The public listener: end users and their own sessions.
 
-mod authentication;
+pub(crate) mod authentication;
 mod errors;
 mod sessions;
 

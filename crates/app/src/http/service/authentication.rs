@@ -10,11 +10,14 @@ use crate::http::middleware::limits::{
 };
 use crate::http::middleware::work::route_of;
 use crate::http::server::client_address::client_address;
-use crate::http::wire::parameters::bearer;
+use crate::http::wire::parameters::{basic_password, bearer};
 use crate::http::wire::problem::Problem;
 
 /// Reads whose parameters must not stand in a URL.
-const READS_BY_POST: [&str; 1] = ["/service/v1/sessions/verify"];
+const READS_BY_POST: [&str; 2] = ["/service/v1/sessions/verify", INTROSPECT];
+/// Where the key may also stand as the password of `Authorization: Basic`, which is what OAuth
+/// libraries send (RFC 6749 section 2.3.1).
+const INTROSPECT: &str = "/service/v1/introspect";
 
 /// Returns the service key of the request, if it is known and may make this call.
 ///
@@ -28,7 +31,9 @@ pub(crate) fn authenticate_service(
     let peer = client_address(parts, &state.trusted_proxies);
     let failure =
         |reason| AuthFailure { listener: "service", reason, peer, route: route_of(parts) };
-    let Some(presented) = bearer(&parts.headers) else {
+    let password =
+        if route_of(parts) == INTROSPECT { basic_password(&parts.headers) } else { None };
+    let Some(presented) = password.as_deref().or_else(|| bearer(&parts.headers)) else {
         return Err(state
             .limits
             .record_failure(&failure(MISSING_CREDENTIALS), Problem::unauthenticated()));

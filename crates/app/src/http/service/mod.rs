@@ -5,6 +5,7 @@ mod create_session;
 mod errors;
 mod events;
 mod health;
+mod introspect;
 mod sessions;
 mod tokens;
 mod users;
@@ -83,9 +84,10 @@ impl Audience for ServiceState {
 }
 
 /// Returns the routes behind a service key.
-fn routes() -> [(&'static str, MethodRouter<ServiceState>); 9] {
+fn routes() -> [(&'static str, MethodRouter<ServiceState>); 10] {
     use create_session::create_session;
     use events::{list_events, stream_events};
+    use introspect::introspect;
     use sessions::{edit_session, get_session, record_activity, revoke_session, revoke_sessions};
     use tokens::{rotate_token, verify_token};
     use users::{list_user_sessions, revoke_all_user_sessions};
@@ -93,6 +95,7 @@ fn routes() -> [(&'static str, MethodRouter<ServiceState>); 9] {
         ("/service/v1/sessions", post(create_session)),
         ("/service/v1/sessions/revoke", post(revoke_sessions)),
         ("/service/v1/sessions/verify", post(verify_token)),
+        ("/service/v1/introspect", post(introspect)),
         ("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session)),
         ("/service/v1/sessions/{id}/activity", post(record_activity)),
         ("/service/v1/sessions/{id}/rotate", post(rotate_token)),

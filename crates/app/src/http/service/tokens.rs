@@ -100,7 +100,7 @@ pub(super) async fn verify_token(
 ///
 /// # Errors
 /// 503 if that cannot be known.
-async fn find_by_token(
+pub(super) async fn find_by_token(
     state: &ServiceState,
     token: &str,
 ) -> Result<Option<FoundSession>, ServiceProblem> {

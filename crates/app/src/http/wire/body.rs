@@ -15,6 +15,8 @@ pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 /// The same where ids are listed: room for many more than are allowed, so that the response can say
 /// so.
 pub(crate) const MAX_IDS_BYTES: usize = 64 * 1024;
+/// The media type of most bodies.
+const JSON: &str = "application/json";
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -71,7 +73,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (is_json, text) = read(request).await?;
+        let (is_json, text) = read(request, JSON).await?;
         if text.is_empty() { Ok(Self(T::default())) } else { parse(is_json, &text).map(Self) }
     }
 }
@@ -80,7 +82,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (is_json, text) = read(request).await?;
+        let (is_json, text) = read(request, JSON).await?;
         if text.is_empty() {
             return Err(Problem::invalid_request("body", "is missing; must be a JSON object"));
         }
@@ -88,25 +90,47 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// Returns whether the body is said to be JSON, and its text, which is in memory already.
-async fn read(request: Request) -> Result<(bool, Bytes), Problem> {
+/// The parameters of a form (`application/x-www-form-urlencoded`). Unknown ones are ignored, as
+/// OAuth has it (RFC 6749 section 3.1).
+pub(crate) struct FormBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (is_form, text) = read(request, "application/x-www-form-urlencoded").await?;
+        if !is_form {
+            const TITLE: &str = "Content-Type must be application/x-www-form-urlencoded";
+            return Err(Problem::unsupported_media_type(TITLE));
+        }
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(&text));
+        T::deserialize(pairs).map(Self).map_err(|error| {
+            let message = error.to_string();
+            Problem::invalid_request(quoted_name(&message).unwrap_or("body"), message.clone())
+        })
+    }
+}
+
+/// Returns whether the body is said to be of this media type, and its text, which is in memory
+/// already.
+async fn read(request: Request, expected: &str) -> Result<(bool, Bytes), Problem> {
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type =
         content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     let is_plain = !request.headers().contains_key(header::CONTENT_ENCODING);
-    let is_json = media_type.eq_ignore_ascii_case("application/json") && is_plain;
+    let is_expected = media_type.eq_ignore_ascii_case(expected) && is_plain;
     let text = to_bytes(request.into_body(), MAX_IDS_BYTES)
         .await
         .map_err(|error| too_large_or_broken(&error))?;
-    Ok((is_json, text))
+    Ok((is_expected, text))
 }
 
 /// serde reads a struct from an array too, whose items have no names: order would become part of
 /// the interface, and `deny_unknown_fields` would refuse nothing. So only an object is read at all.
 fn parse<T: DeserializeOwned>(is_json: bool, text: &[u8]) -> Result<T, Problem> {
     if !is_json {
-        return Err(Problem::unsupported_media_type());
+        return Err(Problem::unsupported_media_type("Content-Type must be application/json"));
     }
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_some_and(|byte| b"[\"-0123456789tfn".contains(byte)) {

@@ -6,6 +6,8 @@ use application::coherence::Acknowledge;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use domain::{IDEMPOTENCY_KEY_MAX_BYTES, SessionId, UserId};
 use serde::de::DeserializeOwned;
 
@@ -155,6 +157,21 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Returns the password of the one `Authorization: Basic` header (RFC 7617).
+pub(crate) fn basic_password(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = BASE64_STANDARD.decode(credentials.trim()).ok()?;
+    let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    // RFC 6749 section 2.3.1 has it form-encoded.
+    let form = format!("p={password}");
+    form_urlencoded::parse(form.as_bytes()).next().map(|(_, password)| password.into_owned())
 }
 
 #[cfg(test)]

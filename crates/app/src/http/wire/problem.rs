@@ -161,12 +161,8 @@ impl Problem {
     }
 
     /// 415: the body is no JSON.
-    pub(crate) fn unsupported_media_type() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Content-Type must be application/json",
-        )
+    pub(crate) fn unsupported_media_type(title: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title)
     }
 
     /// 422: the idempotency key was given for another request.

@@ -1,0 +1,34 @@
+//! Forward authentication: nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::GatewayState;
+use crate::http::public::authentication::LiveCaller;
+use crate::http::wire::problem::Problem;
+
+const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+
+/// The end user of the request that a gateway asks about, whose session is live.
+pub(super) struct ForwardedCaller(LiveCaller);
+
+impl FromRequestParts<GatewayState> for ForwardedCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, Problem> {
+        LiveCaller::from_request_parts(parts, &state.0).await.map(Self)
+    }
+}
+
+/// Says whether the end user whose credentials the request carries has a live session, and names
+/// both. The request counts as activity of that session.
+pub(super) async fn forward_auth(ForwardedCaller(caller): ForwardedCaller) -> Response {
+    // A hyphenated UUID is a good header.
+    let header = |id: String| HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static(""));
+    let user_id = (USER_ID, header(caller.user_id.to_string()));
+    let session_id = (SESSION_ID, header(caller.session_id.to_string()));
+    (StatusCode::NO_CONTENT, [user_id, session_id]).into_response()
+}
