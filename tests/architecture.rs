@@ -160,6 +160,7 @@ const RULES: [Rule; 13] = [
             "tracing-appender",
             "tracing-subscriber",
             "url",
+            "utoipa",
             "uuid",
         ],
     ),
@@ -292,7 +293,14 @@ const FLOORS: [Floors; 7] = [
     Floors(
         "crates/app/src/http",
         "crate::http::",
-        &[&["gateway"], &["public", "service"], &["middleware"], &["server"], &["wire"]],
+        &[
+            &["openapi"],
+            &["gateway"],
+            &["public", "service"],
+            &["middleware"],
+            &["server"],
+            &["wire"],
+        ],
     ),
     Floors(
         "crates/application/src",

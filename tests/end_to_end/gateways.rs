@@ -84,7 +84,8 @@ fn serve(stream: &TcpStream) -> Option<()> {
     stream.write_all(response.as_bytes()).ok()
 }
 
-fn example(name: &str, node: &Node, application: u16) -> Proxy {
+/// Starts the proxy; the directory holds its script for as long.
+fn example(name: &str, node: &Node, application: u16) -> (Proxy, TemporaryDir) {
     let port = free_port();
     let file = match name {
         "nginx" => "nginx.conf",
@@ -97,10 +98,11 @@ fn example(name: &str, node: &Node, application: u16) -> Proxy {
             .replace("127.0.0.1:8081", node.service.trim_start_matches("http://"))
             .replace("127.0.0.1:3000", &format!("127.0.0.1:{application}"))
     };
-    let script = TemporaryDir::new().keep().join("sessiond.lua");
+    let dir = TemporaryDir::new();
+    let script = dir.path().join("sessiond.lua");
     std::fs::write(&script, adapted("sessiond.lua")).unwrap();
     let config = adapted(file).replace("sessiond.lua\n", &format!("{}\n", script.display()));
-    Proxy::start(name, &config, port)
+    (Proxy::start(name, &config, port), dir)
 }
 
 async fn call(node: &Node, url: String, headers: &[(&str, &str)]) -> (u16, Value) {
@@ -117,7 +119,7 @@ async fn guarded_application_receives_who_calls_and_nothing_passes_after_the_rev
     let mut node = Node::start(&[]).await;
     let application = application();
     let proxies = NAMES.map(|name| (name, example(name, &node, application)));
-    for (name, proxy) in &proxies {
+    for (name, (proxy, _)) in &proxies {
         let body = json!({ "user_id": ALICE, "issue_token": true });
         let (_, created) = node.service(Method::POST, "sessions", body).await;
         let session = created["id"].as_str().unwrap();
@@ -156,7 +158,7 @@ async fn guarded_application_receives_who_calls_and_nothing_passes_after_the_rev
     // An outage of sessiond is not a sign-out.
     node.child.kill().unwrap();
     node.child.wait().unwrap();
-    for (name, proxy) in &proxies {
+    for (name, (proxy, _)) in &proxies {
         let cookie = [("cookie", "__Host-session=x")];
         let (status, _) = call(&node, format!("{}/page", proxy.url), &cookie).await;
         assert!([502, 503].contains(&status), "{name}: {status}");

@@ -153,6 +153,9 @@ pub enum SessionStatus {
 }
 
 impl SessionStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Revoked, Self::Expired, Self::Idle];
+
     /// Returns the word users see in the field `status`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -56,7 +56,8 @@ pub const EVICTED_BY_LIMIT: &str = "session_limit";
 pub const REVOKED_BY_TOKEN_REUSE: &str = "token_reused";
 
 impl SessionEventKind {
-    const ALL: [Self; 6] = [
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
         Self::Created,
         Self::Revoked,
         Self::Evicted,

@@ -8,6 +8,7 @@ mod events;
 mod greeting;
 mod import;
 mod migrate;
+mod openapi;
 mod serve;
 mod session;
 mod signals;
@@ -59,6 +60,8 @@ enum Command {
     /// Show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print the API description (OpenAPI 3.1)
+    Openapi,
     /// Check database, Redis, schema version, keys and clock
     Doctor(doctor::Doctor),
 }
@@ -86,6 +89,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         config::run(command, &values)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(Command::Openapi) = &cli.command {
+        openapi::run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = Settings::from_values(&values)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => return serve::run(settings, cli.config).await,
@@ -96,7 +103,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Import(command) => import::run(command, &settings).await?,
         Command::Token(command) => return token::run(command, &settings).await,
         Command::Doctor(command) => return doctor::run(command, &settings).await,
-        Command::Config(_) => {}
+        Command::Config(_) | Command::Openapi => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use crate::auth::{ServiceKeys, TokenVerifier};
 use crate::config::Settings;
 use crate::http::Limits;
 use crate::http::gateway::{self, GatewayState};
+use crate::http::openapi;
 use crate::http::public::{self, PublicState};
 use crate::http::service::{self, MAX_EVENT_STREAMS, ServiceState};
 
@@ -87,6 +88,6 @@ impl Interfaces {
             event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
             shutdown,
         });
-        Self { public, service: service.merge(gateway), limits }
+        Self { public, service: service.merge(gateway).merge(openapi::router()), limits }
     }
 }

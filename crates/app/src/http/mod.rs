@@ -1,18 +1,20 @@
 //! The HTTP interface: two listeners, one router each.
 //!
 //! - [`public`]: the routes of end users. A handler takes `LiveCaller`.
+//! - [`openapi`]: the description of all routes.
 //! - [`gateway`]: the routes of gateways, which present the credentials of end users.
 //! - [`service`]: the routes of backends and operators, behind a service key.
 //! - `middleware`: authentication, limits, deadlines, request ids, metrics.
 //! - `server`: listener, connections, time-outs, client addresses.
 //! - `wire`: bodies, parameters, problems.
 //!
-//! Rooms import downward: `gateway`, `public` and `service`, `middleware`, `server`, `wire`. To add
-//! a route: its handler in the room of its audience, and one line in the routes of that room's
-//! `mod.rs`.
+//! Rooms import downward: `openapi`, `gateway`, `public` and `service`, `middleware`, `server`,
+//! `wire`. To add a route: its handler in the room of its audience, and one line in the routes of
+//! that room's `mod.rs`.
 
 pub mod gateway;
 pub(crate) mod middleware;
+pub mod openapi;
 pub mod public;
 pub(crate) mod server;
 pub mod service;

@@ -25,6 +25,7 @@ use sessiond::auth::session_token::RandomTokens;
 use sessiond::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRules, TokenVerifier};
 use sessiond::config::LimitSettings;
 use sessiond::http::gateway::{GatewayState, router as gateway_router};
+use sessiond::http::openapi;
 use sessiond::http::public::{PublicState, router as public_router};
 use sessiond::http::service::{Health, ServiceState, router as service_router};
 use sessiond::http::{Limits, PeerAddress};
@@ -231,7 +232,8 @@ impl Fixture {
                 event_streams: Arc::new(Semaphore::new(2)),
                 shutdown: shutdown.clone(),
             })
-            .merge(gateway_router(GatewayState(end_users))),
+            .merge(gateway_router(GatewayState(end_users)))
+            .merge(openapi::router()),
             repository,
             database,
             application,

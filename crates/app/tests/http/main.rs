@@ -7,6 +7,7 @@ mod fixture;
 mod gateways;
 mod input;
 mod lifecycle;
+mod openapi;
 mod public;
 mod routes;
 mod service;

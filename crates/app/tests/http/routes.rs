@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use sessiond::http::gateway::paths as gateway_paths;
+use sessiond::http::openapi::paths as openapi_paths;
 use sessiond::http::public::paths as public_paths;
 use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
 use testkit::fixtures;
@@ -14,7 +15,7 @@ use crate::fixture::{Fixture, Reply, SERVICE_KEY, bearer};
 
 /// A listener.
 #[derive(Clone, Copy)]
-enum Listener {
+pub(crate) enum Listener {
     Public,
     Service,
 }
@@ -40,7 +41,7 @@ async fn send(
 }
 
 /// The methods that a path has, as `Allow` says them for one that no path has.
-async fn methods(fixture: &Fixture, to: Listener, path: &str) -> Vec<String> {
+pub(crate) async fn methods(fixture: &Fixture, to: Listener, path: &str) -> Vec<String> {
     let response = send(fixture, to, Method::TRACE.as_str(), path, None).await;
     assert_eq!(response.status, 405, "{path}");
     response.header("allow").split(',').map(|method| method.trim().to_owned()).collect()
@@ -132,6 +133,7 @@ async fn routes_and_documents_agree() {
         .into_iter()
         .chain(open_service_paths())
         .chain(gateway_paths())
+        .chain(openapi_paths())
         .map(|path| (Listener::Service, path));
     for (to, path) in public_paths().into_iter().map(|path| (Listener::Public, path)).chain(service)
     {

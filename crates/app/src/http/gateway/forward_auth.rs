@@ -25,6 +25,26 @@ impl FromRequestParts<GatewayState> for ForwardedCaller {
 
 /// Says whether the end user whose credentials the request carries has a live session, and names
 /// both. The request counts as activity of that session.
+#[utoipa::path(
+    get,
+    path = "/service/v1/forward-auth",
+    operation_id = "forward_auth",
+    tag = "gateways",
+    params(
+        (
+            "X-Forwarded-Method" = Option<String>,
+            Header,
+            description = "The method of the request that is asked about",
+        ),
+    ),
+    responses((
+        status = 204, description = "The session is live",
+        headers(
+            ("X-User-Id" = Uuid, description = "The user"),
+            ("X-Session-Id" = Uuid, description = "The session")
+        )
+    ))
+)]
 pub(super) async fn forward_auth(ForwardedCaller(caller): ForwardedCaller) -> Response {
     // A hyphenated UUID is a good header.
     let header = |id: String| HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static(""));

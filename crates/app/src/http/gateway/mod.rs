@@ -11,6 +11,7 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::routing::{MethodRouter, get};
 use tokio::sync::Semaphore;
+use utoipa::OpenApi;
 
 use self::forward_auth::forward_auth;
 use crate::http::middleware::observe::{self, RequestIds};
@@ -64,6 +65,11 @@ fn original_method(parts: &Parts) -> Method {
         Method::from_bytes(value.as_bytes()).unwrap_or(Method::POST)
     })
 }
+
+/// The description of these routes.
+#[derive(OpenApi)]
+#[openapi(paths(forward_auth::forward_auth))]
+pub(crate) struct GatewayApi;
 
 /// Returns the routes for gateways.
 fn routes() -> [(&'static str, MethodRouter<GatewayState>); 1] {

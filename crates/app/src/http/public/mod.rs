@@ -17,6 +17,7 @@ use domain::ports::Clock;
 use ipnetwork::IpNetwork;
 use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
+use utoipa::OpenApi;
 
 use self::authentication::{authenticate_user, recall_user};
 use crate::auth::TokenVerifier;
@@ -71,6 +72,21 @@ impl Audience for PublicState {
         self.limits.places()
     }
 }
+
+/// The description of these routes.
+#[derive(OpenApi)]
+#[openapi(paths(
+    sessions::get_current_session,
+    sessions::get_session,
+    sessions::list_sessions,
+    sessions::rename_current_session,
+    sessions::rename_session,
+    sessions::revoke_current_session,
+    sessions::revoke_session,
+    sessions::revoke_other_sessions,
+    sessions::rotate_current_token,
+))]
+pub(crate) struct PublicApi;
 
 /// Returns the routes of the public listener. Each handler takes a `LiveCaller`.
 fn routes() -> [(&'static str, MethodRouter<PublicState>); 4] {

@@ -20,11 +20,21 @@ use crate::http::wire::body::{EmptyBody, JsonBody, OptionalJsonBody};
 use crate::http::wire::fields::{acceptable_name, acceptable_reason, present};
 use crate::http::wire::parameters::{Parameters, Preference, SessionIdInPath};
 use crate::http::wire::problem::Problem;
-use crate::http::wire::session_body::{SessionBody, revoked_count_response, revoked_response};
+use crate::http::wire::session_body::{
+    RevokedBody, SessionBody, revoked_count_response, revoked_response,
+};
 use crate::http::wire::session_cookie::{clear_cookie, set_cookie};
-use crate::http::wire::session_list::{ListParameters, list_response};
+use crate::http::wire::session_list::{ListBody, ListParameters, list_response};
+use utoipa::ToSchema;
 
 /// Returns the caller's own session.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/current",
+    operation_id = "get_current_session",
+    tag = "end users",
+    responses((status = 200, description = "The session", body = SessionBody))
+)]
 pub(super) async fn get_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -33,6 +43,14 @@ pub(super) async fn get_current_session(
 }
 
 /// Returns one of the caller's sessions.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "get_own_session",
+    tag = "end users",
+    params(SessionIdInPath),
+    responses((status = 200, description = "The session", body = SessionBody))
+)]
 pub(super) async fn get_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -48,20 +66,33 @@ pub(super) async fn get_session(
 }
 
 /// The body of a request that revokes sessions.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReasonBody {
+    /// Why; for lists and the audit log.
+    #[schema(max_length = 255)]
     reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RenameBody {
+    /// The user's own name for the device; null removes it.
+    #[schema(required, value_type = Option<String>, min_length = 1, max_length = 64)]
     #[serde(deserialize_with = "present")]
     name: Option<Option<String>>,
 }
 
 /// Sets the user's own name for a device.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "rename_session",
+    tag = "end users",
+    params(SessionIdInPath),
+    request_body = RenameBody,
+    responses((status = 200, description = "The session", body = SessionBody))
+)]
 pub(super) async fn rename_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -72,6 +103,14 @@ pub(super) async fn rename_session(
 }
 
 /// Sets the user's own name for the device that calls.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/sessions/current",
+    operation_id = "rename_current_session",
+    tag = "end users",
+    request_body = RenameBody,
+    responses((status = 200, description = "The session", body = SessionBody))
+)]
 pub(super) async fn rename_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -96,6 +135,14 @@ async fn rename(
 }
 
 /// Lists the caller's sessions, newest first, page by page.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions",
+    operation_id = "list_own_sessions",
+    tag = "end users",
+    params(ListParameters),
+    responses((status = 200, description = "A page of sessions", body = ListBody))
+)]
 pub(super) async fn list_sessions(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -107,6 +154,22 @@ pub(super) async fn list_sessions(
 }
 
 /// Signs out a device: revokes its session. For the caller's own session this is a logout.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/sessions/{id}",
+    operation_id = "revoke_own_session",
+    tag = "end users",
+    params(SessionIdInPath, Preference),
+    request_body = Option<ReasonBody>,
+    responses(
+        (status = 204, description = "Revoked, now or before"),
+        (
+            status = 202,
+            description = "Stored; `effective_by` says when it is effective on every node",
+            body = RevokedBody,
+        ),
+    )
+)]
 pub(super) async fn revoke_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -118,6 +181,22 @@ pub(super) async fn revoke_session(
 }
 
 /// Logs out: revokes the caller's own session.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/sessions/current",
+    operation_id = "revoke_current_session",
+    tag = "end users",
+    params(Preference),
+    request_body = Option<ReasonBody>,
+    responses(
+        (status = 204, description = "Revoked"),
+        (
+            status = 202,
+            description = "Stored; `effective_by` says when it is effective on every node",
+            body = RevokedBody,
+        ),
+    )
+)]
 pub(super) async fn revoke_current_session(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -149,14 +228,28 @@ async fn revoke_own(
     Ok(revoked_response(revoked))
 }
 
-#[derive(Serialize)]
-struct TokenBody<'a> {
+#[derive(Serialize, ToSchema)]
+struct RotatedBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
 
 /// Replaces the session token of the caller, in the body, or in the cookie that it came in. The
 /// token before is good for `auth.rotation_grace` yet.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/current/rotate",
+    operation_id = "rotate_current_token",
+    tag = "end users",
+    request_body = Option<EmptyBody>,
+    responses(
+        (
+            status = 200,
+            description = "The new token; without one where it is in the cookie that is set",
+            body = RotatedBody,
+        ),
+    )
+)]
 pub(super) async fn rotate_current_token(
     State(state): State<PublicState>,
     caller: LiveCaller,
@@ -170,15 +263,31 @@ pub(super) async fn rotate_current_token(
     let issued = state.application.rotate_token.handle(command).await?;
     let token = session_token::format(issued.session, &issued.secret);
     if !in_cookie {
-        return Ok(Json(TokenBody { token: Some(token.expose_secret()) }).into_response());
+        return Ok(Json(RotatedBody { token: Some(token.expose_secret()) }).into_response());
     }
     let now = state.clock.now();
     let cookie = set_cookie(&state.cookie_name, &token, issued.expires_at, now);
-    let body = Json(TokenBody { token: None });
+    let body = Json(RotatedBody { token: None });
     Ok(([(header::SET_COOKIE, cookie)], body).into_response())
 }
 
 /// Signs out all other devices: revokes all of the caller's sessions but this one.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/sessions",
+    operation_id = "revoke_other_sessions",
+    tag = "end users",
+    params(Preference),
+    request_body = Option<ReasonBody>,
+    responses(
+        (status = 200, description = "How many were revoked", body = RevokedBody),
+        (
+            status = 202,
+            description = "Stored; `effective_by` says when it is effective on every node",
+            body = RevokedBody,
+        ),
+    )
+)]
 pub(super) async fn revoke_other_sessions(
     State(state): State<PublicState>,
     caller: LiveCaller,

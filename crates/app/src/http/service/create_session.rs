@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::ServiceState;
 use super::errors::ServiceProblem;
-use super::tokens::{ShownToken, TokenBody};
+use super::tokens::ShownToken;
 use crate::http::wire::body::JsonBody;
 use crate::http::wire::fields::{
     AnyObject, Count, Text, acceptable_metadata, acceptable_text, address,
@@ -22,21 +22,37 @@ use crate::http::wire::fields::{
 use crate::http::wire::parameters::idempotency_key;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{WholeSessionBody, etag};
+use utoipa::ToSchema;
 
 /// The longest `issuer` and `subject` of a sign-in, in bytes.
 const MAX_SUBJECT_BYTES: usize = 1024;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateSessionBody {
+    /// Who has signed in.
+    #[schema(value_type = Option<Uuid>)]
     user_id: Option<Text<UserId>>,
+    /// With `subject` and without `user_id`: who has signed in, as a token issuer names the user.
+    #[schema(max_length = 1024)]
     issuer: Option<String>,
+    /// See `issuer`.
+    #[schema(max_length = 1024)]
     subject: Option<String>,
+    /// The client's address.
     ip_address: Option<String>,
+    /// The client's user agent.
     user_agent: Option<String>,
+    /// An earlier expiry than the configured lifetime.
+    #[schema(value_type = Option<DateTime<Utc>>)]
     expires_at: Option<Text<DateTime<Utc>>>,
+    /// Live sessions that the user may have, the new one included.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     max_sessions: Option<Count>,
+    /// What the backend keeps with the session.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<AnyObject>,
+    /// Whether to issue a session token.
     #[serde(default)]
     issue_token: bool,
 }
@@ -75,17 +91,36 @@ impl CreateSessionBody {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CreatedSessionBody<'a> {
     #[serde(flatten)]
     session: WholeSessionBody<'a>,
     /// Sessions that were evicted by the limit.
     evicted: Vec<Uuid>,
-    #[serde(flatten)]
-    token: Option<TokenBody<'a>>,
+    /// The session token, where one was asked for; shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    /// The value of a `Set-Cookie` header, for the application to pass on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_cookie: Option<&'a str>,
 }
 
 /// Creates a session: a user has signed in. With `Idempotency-Key`, a repetition creates no other.
+#[utoipa::path(
+    post,
+    path = "/service/v1/sessions",
+    operation_id = "create_session",
+    tag = "backends",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition safe")),
+    request_body = CreateSessionBody,
+    responses(
+        (
+            status = 201,
+            description = "The session, and its token where one was asked for",
+            body = CreatedSessionBody,
+        ),
+    )
+)]
 pub(super) async fn create_session(
     State(state): State<ServiceState>,
     headers: HeaderMap,
@@ -114,7 +149,8 @@ pub(super) async fn create_session(
     let body = CreatedSessionBody {
         session: WholeSessionBody::new(session, state.clock.now()),
         evicted: evicted.iter().map(|evicted| evicted.id.0).collect(),
-        token: shown.as_ref().map(ShownToken::body),
+        token: shown.as_ref().map(ShownToken::text),
+        set_cookie: shown.as_ref().map(ShownToken::set_cookie),
     };
     let location = [(header::LOCATION, format!("/service/v1/sessions/{}", session.id))];
     Ok((StatusCode::CREATED, location, etag(session), Json(body)).into_response())

@@ -26,6 +26,9 @@ use crate::http::wire::parameters::Parameters;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::micros;
 use crate::http::wire::session_list::page_size;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::wire::schemas;
 
 /// Streams of one node at a time.
 pub const MAX_EVENT_STREAMS: usize = 100;
@@ -38,21 +41,49 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a stream shows that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct EventParameters {
+    /// The `next_after` of the page before; from the oldest event that is kept, if it is absent.
+    #[param(value_type = Option<u64>, format = "uint64")]
     after: Option<Text<u64>>,
+    /// The size of the page, 100 if it is absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<Text<u64>>,
+    /// Only events of this session.
+    #[param(
+        value_type = Option<String>,
+        pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+    )]
     session_id: Option<Text<SessionId>>,
+    /// Only events of this user's sessions.
+    #[param(
+        value_type = Option<String>,
+        pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+    )]
     user_id: Option<Text<UserId>>,
 }
 
 /// A stream has no pages, so it takes no limit.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct StreamParameters {
+    /// The last event that was received; from the oldest event that is kept, if it is absent.
+    #[param(value_type = Option<u64>, format = "uint64")]
     after: Option<Text<u64>>,
+    /// Only events of this session.
+    #[param(
+        value_type = Option<String>,
+        pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+    )]
     session_id: Option<Text<SessionId>>,
+    /// Only events of this user's sessions.
+    #[param(
+        value_type = Option<String>,
+        pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+    )]
     user_id: Option<Text<UserId>>,
 }
 
@@ -68,16 +99,19 @@ fn query(
 }
 
 /// An event, as users see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EventBody<'a> {
     id: u64,
+    #[schema(schema_with = schemas::event_type)]
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(serialize_with = "micros")]
     at: DateTime<Utc>,
     session_id: Uuid,
     user_id: Uuid,
+    #[schema(required)]
     reason: Option<&'a str>,
+    #[schema(required)]
     actor: Option<String>,
 }
 
@@ -95,7 +129,7 @@ impl<'a> EventBody<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EventsBody<'a> {
     events: Vec<EventBody<'a>>,
     /// What to give as `after` next.
@@ -103,6 +137,14 @@ struct EventsBody<'a> {
 }
 
 /// Lists a page of events.
+#[utoipa::path(
+    get,
+    path = "/service/v1/events",
+    operation_id = "list_events",
+    tag = "backends",
+    params(EventParameters),
+    responses((status = 200, description = "A page of events", body = EventsBody))
+)]
 pub(crate) async fn list_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<EventParameters>,
@@ -117,6 +159,22 @@ pub(crate) async fn list_events(
 
 /// Streams every event after `Last-Event-ID`, or `after`, as it comes (server-sent events, as the
 /// HTML standard has them).
+#[utoipa::path(
+    get,
+    path = "/service/v1/events/stream",
+    operation_id = "stream_events",
+    tag = "backends",
+    params(StreamParameters,
+        ("Last-Event-ID" = Option<u64>, Header, description = "The event after which to go on")),
+    responses(
+        (
+            status = 200,
+            description = "Events as they come",
+            body = String,
+            content_type = "text/event-stream",
+        ),
+    )
+)]
 pub(crate) async fn stream_events(
     State(state): State<ServiceState>,
     Parameters(parameters): Parameters<StreamParameters>,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::ServiceState;
+use utoipa::ToSchema;
 
 /// How long a response of `/readyz` is good: the route has no key, and must not become a way to
 /// load the database.
@@ -30,7 +31,7 @@ pub struct Health {
 }
 
 /// The response of `/readyz`.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Readiness {
     /// Whether to send requests here.
     pub(crate) ready: bool,
@@ -96,6 +97,13 @@ impl Health {
 }
 
 /// Returns the metrics in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "render_metrics",
+    tag = "health",
+    responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Response {
     let content_type = [(
         header::CONTENT_TYPE,
@@ -105,11 +113,28 @@ pub(super) async fn render_metrics(State(state): State<ServiceState>) -> Respons
 }
 
 /// Responds that the process runs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    operation_id = "livez",
+    tag = "health",
+    responses((status = 200, description = "It runs", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn livez() -> Response {
     "ok\n".into_response()
 }
 
 /// Responds whether the node can serve requests.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "It can serve requests", body = Readiness),
+        (status = 503, description = "It cannot", body = Readiness),
+    )
+)]
 pub(super) async fn readyz(State(state): State<ServiceState>) -> Response {
     let readiness = state.health.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -23,6 +23,7 @@ use ipnetwork::IpNetwork;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
 
 use self::authentication::authenticate_service;
 pub use self::events::MAX_EVENT_STREAMS;
@@ -82,6 +83,28 @@ impl Audience for ServiceState {
         self.limits.places()
     }
 }
+
+/// The description of these routes.
+#[derive(OpenApi)]
+#[openapi(paths(
+    create_session::create_session,
+    sessions::get_session,
+    sessions::edit_session,
+    sessions::record_activity,
+    sessions::revoke_session,
+    sessions::revoke_sessions,
+    tokens::rotate_token,
+    tokens::verify_token,
+    introspect::introspect,
+    users::list_user_sessions,
+    users::revoke_all_user_sessions,
+    events::list_events,
+    events::stream_events,
+    health::livez,
+    health::readyz,
+    health::render_metrics,
+))]
+pub(crate) struct ServiceApi;
 
 /// Returns the routes behind a service key.
 fn routes() -> [(&'static str, MethodRouter<ServiceState>); 10] {

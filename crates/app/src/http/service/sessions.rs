@@ -24,20 +24,38 @@ use crate::http::wire::fields::{
 use crate::http::wire::parameters::{Preference, SessionIdInPath, StrictParameters, if_match};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{
-    SessionBody, WholeSessionBody, entity_tag, etag, revoked_count_response, revoked_response,
-    uncached_response,
+    RevokedBody, SessionBody, WholeSessionBody, entity_tag, etag, revoked_count_response,
+    revoked_response, uncached_response,
 };
+use utoipa::{IntoParams, ToSchema};
 
 /// Ids that one call may name.
 const MAX_IDS: usize = 400;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct GetSessionParameters {
+    /// Read it as this user.
+    #[param(value_type = Option<Uuid>)]
     user_id: Option<Text<UserId>>,
 }
 
 /// Returns a session, with metadata and version; with `user_id`, as that user sees it.
+#[utoipa::path(
+    get,
+    path = "/service/v1/sessions/{id}",
+    operation_id = "get_session",
+    tag = "backends",
+    params(SessionIdInPath, GetSessionParameters),
+    responses(
+        (
+            status = 200,
+            description = "The session; `user_agent` and `metadata` without `user_id` only",
+            body = WholeSessionBody,
+        ),
+    )
+)]
 pub(super) async fn get_session(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -54,16 +72,30 @@ pub(super) async fn get_session(
     Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditSessionBody {
+    /// The user's own name for the device; null removes it.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     #[serde(default, deserialize_with = "present")]
     name: Option<Option<String>>,
+    /// Replaces the metadata; null removes it.
+    #[schema(value_type = Option<Object>)]
     #[serde(default, deserialize_with = "present")]
     metadata: Option<Option<AnyObject>>,
 }
 
 /// Changes the name or the metadata of a session; with `If-Match`, only an unchanged one.
+#[utoipa::path(
+    patch,
+    path = "/service/v1/sessions/{id}",
+    operation_id = "edit_session",
+    tag = "backends",
+    params(SessionIdInPath,
+        ("If-Match" = Option<String>, Header, description = "The entity tag that must fit")),
+    request_body = EditSessionBody,
+    responses((status = 200, description = "The session", body = WholeSessionBody))
+)]
 pub(super) async fn edit_session(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -91,13 +123,23 @@ pub(super) async fn edit_session(
     Ok((etag(&session), Json(WholeSessionBody::new(&session, state.clock.now()))).into_response())
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RecordActivityBody {
+    /// The client's address.
     ip_address: Option<String>,
 }
 
 /// Records a request of the end user that the backend has served.
+#[utoipa::path(
+    post,
+    path = "/service/v1/sessions/{id}/activity",
+    operation_id = "record_activity",
+    tag = "backends",
+    params(SessionIdInPath),
+    request_body = Option<RecordActivityBody>,
+    responses((status = 204, description = "Recorded: the session is live"))
+)]
 pub(super) async fn record_activity(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -109,13 +151,31 @@ pub(super) async fn record_activity(
 }
 
 /// The body of a request that revokes one session.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReasonBody {
+    /// Why; for lists and the audit log.
+    #[schema(max_length = 255)]
     reason: Option<String>,
 }
 
 /// Revokes a session. Revoking it again is no error.
+#[utoipa::path(
+    delete,
+    path = "/service/v1/sessions/{id}",
+    operation_id = "revoke_session",
+    tag = "backends",
+    params(SessionIdInPath, Preference),
+    request_body = Option<ReasonBody>,
+    responses(
+        (status = 204, description = "Revoked, now or before"),
+        (
+            status = 202,
+            description = "Stored; `effective_by` says when it is effective on every node",
+            body = RevokedBody,
+        ),
+    )
+)]
 pub(super) async fn revoke_session(
     State(state): State<ServiceState>,
     Extension(key): Extension<ServiceKey>,
@@ -130,16 +190,37 @@ pub(super) async fn revoke_session(
     Ok(revoked_response(revoked))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevokeSessionsBody {
+    /// The sessions, at most 400.
+    #[schema(value_type = Option<Vec<Uuid>>, max_items = 400)]
     ids: Option<Vec<Text<SessionId>>>,
+    /// All sessions of all users, in the place of ids; needs the scope `operate`.
     #[serde(default)]
     all: bool,
+    /// Why; for lists and the audit log.
+    #[schema(max_length = 255)]
     reason: Option<String>,
 }
 
 /// Revokes the sessions with these ids, or, for operators, all sessions of all users.
+#[utoipa::path(
+    post,
+    path = "/service/v1/sessions/revoke",
+    operation_id = "revoke_sessions",
+    tag = "backends",
+    params(Preference),
+    request_body = RevokeSessionsBody,
+    responses(
+        (status = 200, description = "How many were revoked", body = RevokedBody),
+        (
+            status = 202,
+            description = "Stored; `effective_by` says when it is effective on every node",
+            body = RevokedBody,
+        ),
+    )
+)]
 pub(super) async fn revoke_sessions(
     State(state): State<ServiceState>,
     Extension(key): Extension<ServiceKey>,

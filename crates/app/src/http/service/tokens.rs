@@ -21,6 +21,9 @@ use crate::http::wire::parameters::SessionIdInPath;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_body::{SessionBody, read_response, uncached_response};
 use crate::http::wire::session_cookie::set_cookie;
+use utoipa::ToSchema;
+
+use crate::http::wire::schemas;
 
 /// A token as it is shown to the backend that asked for it, once.
 pub(super) struct ShownToken {
@@ -36,13 +39,17 @@ impl ShownToken {
         Self { text, set_cookie }
     }
 
-    pub(super) fn body(&self) -> TokenBody<'_> {
-        TokenBody { token: self.text.expose_secret(), set_cookie: self.set_cookie.expose_secret() }
+    pub(super) fn text(&self) -> &str {
+        self.text.expose_secret()
+    }
+
+    pub(super) fn set_cookie(&self) -> &str {
+        self.set_cookie.expose_secret()
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct TokenBody<'a> {
+#[derive(Serialize, ToSchema)]
+struct TokenBody<'a> {
     token: &'a str,
     /// The value of a `Set-Cookie` header, for the application to pass on.
     set_cookie: &'a str,
@@ -50,6 +57,15 @@ pub(super) struct TokenBody<'a> {
 
 /// Replaces the session token of a session, or issues its first. The token before is good for
 /// `auth.rotation_grace` yet.
+#[utoipa::path(
+    post,
+    path = "/service/v1/sessions/{id}/rotate",
+    operation_id = "rotate_token",
+    tag = "backends",
+    params(SessionIdInPath),
+    request_body = Option<EmptyBody>,
+    responses((status = 200, description = "The new token", body = TokenBody))
+)]
 pub(super) async fn rotate_token(
     State(state): State<ServiceState>,
     SessionIdInPath(session_id): SessionIdInPath,
@@ -57,25 +73,45 @@ pub(super) async fn rotate_token(
 ) -> Result<Response, ServiceProblem> {
     let command = RotateToken { session_id, presented: None };
     let issued = state.application.rotate_token.handle(command).await?;
-    Ok(Json(ShownToken::new(&state, &issued).body()).into_response())
+    let shown = ShownToken::new(&state, &issued);
+    let body = TokenBody { token: shown.text(), set_cookie: shown.set_cookie() };
+    Ok(Json(body).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VerifyTokenBody {
+    /// A session token or a JWT.
     token: String,
+    /// The client's address.
     ip_address: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct VerifiedBody<'a> {
     /// The status of the session, or `invalid`: the token is no good.
+    #[schema(schema_with = schemas::verified_status)]
     status: &'static str,
+    #[schema(required)]
     session: Option<SessionBody<'a>>,
 }
 
 /// Verifies a token that an end user has presented to the backend, a session token or a JWT, and
 /// returns its session. With a live session this counts as activity.
+#[utoipa::path(
+    post,
+    path = "/service/v1/sessions/verify",
+    operation_id = "verify_token",
+    tag = "backends",
+    request_body = VerifyTokenBody,
+    responses(
+        (
+            status = 200,
+            description = "The session, and its status or `invalid`",
+            body = VerifiedBody,
+        ),
+    )
+)]
 pub(super) async fn verify_token(
     State(state): State<ServiceState>,
     JsonBody { value: body, .. }: JsonBody<VerifyTokenBody>,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use utoipa::ToSchema;
 
 /// The largest request body, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -21,7 +22,7 @@ const JSON: &str = "application/json";
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a request that needs none: absent, or an object without fields.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EmptyBody {}
 

@@ -4,6 +4,7 @@ pub(crate) mod body;
 pub(crate) mod fields;
 pub(crate) mod parameters;
 pub(crate) mod problem;
+pub(crate) mod schemas;
 pub(crate) mod session_body;
 pub(crate) mod session_cookie;
 pub(crate) mod session_list;

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ports::PortError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// When it is worth trying again after an outage.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -26,14 +27,15 @@ pub(crate) struct Problem {
 }
 
 /// What is wrong with one field of a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldError {
     pub(crate) field: String,
     pub(crate) message: String,
 }
 
-#[derive(Serialize)]
-struct Body {
+/// An error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemBody {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -283,7 +285,7 @@ impl From<PortError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
+        let body = ProblemBody {
             kind: format!("urn:sessiond:problem:{}", self.code),
             title: self.title,
             status: self.status.as_u16(),

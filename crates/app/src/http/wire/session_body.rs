@@ -16,16 +16,23 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::problem::Problem;
+use utoipa::ToSchema;
+
+use crate::http::wire::schemas;
 
 /// A session as users see it. Every field is always there; what is not known is null. Never a
 /// secret, and neither the user agent nor the metadata.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct SessionBody<'a> {
     id: Uuid,
     user_id: Uuid,
+    #[schema(required)]
     device_info: Option<&'a str>,
+    #[schema(required)]
     device: Option<DeviceBody<'a>>,
+    #[schema(required, value_type = Option<String>)]
     ip_address: Option<IpAddr>,
+    #[schema(required)]
     location: Option<&'a str>,
     #[serde(serialize_with = "micros")]
     created_at: DateTime<Utc>,
@@ -35,18 +42,26 @@ pub(crate) struct SessionBody<'a> {
     expires_at: DateTime<Utc>,
     is_revoked: bool,
     is_current: bool,
+    #[schema(schema_with = schemas::status)]
     status: &'static str,
+    #[schema(required, value_type = Option<DateTime<Utc>>)]
     #[serde(serialize_with = "optional_micros")]
     revoked_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     revoked_reason: Option<&'a str>,
+    #[schema(required)]
     name: Option<&'a str>,
+    #[schema(required, value_type = Option<String>)]
     last_ip_address: Option<IpAddr>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DeviceBody<'a> {
+    #[schema(required)]
     browser: Option<&'a str>,
+    #[schema(required)]
     system: Option<&'a str>,
+    #[schema(schema_with = schemas::device_type)]
     #[serde(rename = "type")]
     kind: &'static str,
 }
@@ -62,11 +77,13 @@ impl<'a> DeviceBody<'a> {
 }
 
 /// A session as the application's backend sees it, read from the database.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct WholeSessionBody<'a> {
     #[serde(flatten)]
     session: SessionBody<'a>,
+    #[schema(value_type = Option<String>)]
     user_agent: Option<&'a str>,
+    #[schema(value_type = Option<Object>)]
     metadata: Option<&'a Metadata>,
 }
 
@@ -209,8 +226,8 @@ fn optional_micros<S: Serializer>(
     }
 }
 
-#[derive(Serialize)]
-struct RevokedBody {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RevokedBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_micros")]

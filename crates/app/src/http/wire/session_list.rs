@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::fields::{Notion, Text};
 use super::problem::Problem;
 use super::session_body::SessionBody;
+use utoipa::{IntoParams, ToSchema};
 
 /// Sessions on a page by default.
 const DEFAULT_LIMIT: u32 = 50;
@@ -22,32 +23,41 @@ const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
 
 /// The parameters of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListParameters {
+    /// Only live sessions.
     #[serde(default)]
     active_only: bool,
+    /// The size of the page, 50 if it is absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
     limit: Option<Text<u64>>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<String>, pattern = "^([0-9a-f]{48})?$")]
     cursor: Option<Text<ListPosition>>,
 }
 
 /// A page, as users see it.
-#[derive(Serialize)]
-struct ListBody<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ListBody<'a> {
     sessions: Vec<ListedSession<'a>>,
     total_count: u64,
     active_count: u64,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ListedSession<'a> {
     #[serde(flatten)]
     session: SessionBody<'a>,
     /// On the service listener only.
+    #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Option<&'a str>>,
     /// On the service listener only.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Option<&'a Metadata>>,
 }
