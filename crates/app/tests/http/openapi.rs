@@ -131,3 +131,20 @@ async fn description_is_served_without_a_key() {
     assert_eq!((served.status.as_u16(), served.header("content-type")), (200, "application/json"));
     assert_eq!(served.json(), document());
 }
+
+/// The codes of problems are those that `docs/http.md` explains.
+#[test]
+fn codes_of_problems_are_those_that_are_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows =
+        text.split("## Errors").nth(1).unwrap().lines().filter(|line| line.starts_with("| "));
+    let codes = rows.filter_map(|row| row.split(" | ").nth(1));
+    let documented: BTreeSet<_> =
+        codes.flat_map(|codes| codes.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    let document = document();
+    let code = &document["components"]["schemas"]["ProblemBody"]["properties"]["code"]["enum"];
+    let described: BTreeSet<_> =
+        code.as_array().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+    assert_eq!(described, documented);
+}

@@ -76,6 +76,7 @@ pub(super) struct ReasonBody {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "work laptop" }))]
 pub(super) struct RenameBody {
     /// The user's own name for the device; null removes it.
     #[schema(required, value_type = Option<String>, min_length = 1, max_length = 64)]

@@ -29,6 +29,12 @@ const MAX_SUBJECT_BYTES: usize = 1024;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "user_id": "00000000-0000-4000-8000-00000000000a",
+    "ip_address": "192.0.2.7",
+    "user_agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/140.0 Safari/537.36",
+    "issue_token": true
+}))]
 pub(super) struct CreateSessionBody {
     /// Who has signed in.
     #[schema(value_type = Option<Uuid>)]

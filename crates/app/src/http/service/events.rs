@@ -100,6 +100,15 @@ fn query(
 
 /// An event, as users see it.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": 2,
+    "type": "revoked",
+    "at": "2026-01-02T03:04:05.123456Z",
+    "session_id": "01900000-0000-7000-8000-000000000001",
+    "user_id": "00000000-0000-4000-8000-00000000000a",
+    "reason": "lost phone",
+    "actor": "service:billing"
+}))]
 struct EventBody<'a> {
     id: u64,
     #[schema(schema_with = schemas::event_type)]

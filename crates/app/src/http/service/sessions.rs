@@ -74,6 +74,7 @@ pub(super) async fn get_session(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "metadata": { "plan": "pro" } }))]
 pub(super) struct EditSessionBody {
     /// The user's own name for the device; null removes it.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
@@ -192,6 +193,10 @@ pub(super) async fn revoke_session(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "ids": ["01900000-0000-7000-8000-000000000001"],
+    "reason": "lost phone"
+}))]
 pub(super) struct RevokeSessionsBody {
     /// The sessions, at most 400.
     #[schema(value_type = Option<Vec<Uuid>>, max_items = 400)]

@@ -80,6 +80,7 @@ pub(super) async fn rotate_token(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "token": "sds_AZAAAAAAcACAAAAAAAAAAQ..." }))]
 pub(super) struct VerifyTokenBody {
     /// A session token or a JWT.
     token: String,

@@ -9,6 +9,8 @@ use domain::ports::PortError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::schemas;
+
 /// When it is worth trying again after an outage.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -35,11 +37,19 @@ pub(crate) struct FieldError {
 
 /// An error (RFC 9457).
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:sessiond:problem:invalid_request",
+    "title": "The request is malformed",
+    "status": 400,
+    "code": "invalid_request",
+    "errors": [{ "field": "user_id", "message": "must be a UUID, hyphenated" }]
+}))]
 pub(crate) struct ProblemBody {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
     status: u16,
+    #[schema(schema_with = schemas::problem_code)]
     code: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,

@@ -33,6 +33,33 @@ pub(crate) fn event_type() -> Object {
     words(SessionEventKind::ALL.map(SessionEventKind::as_str))
 }
 
+/// Returns the schema of a problem's code. A test compares it with the table of `docs/http.md`.
+pub(crate) fn problem_code() -> Object {
+    words([
+        "cross_site_request",
+        "dependency_unavailable",
+        "forbidden",
+        "internal_error",
+        "invalid_request",
+        "method_not_allowed",
+        "not_found",
+        "not_session_owner",
+        "outcome_unknown",
+        "overloaded",
+        "payload_too_large",
+        "precondition_failed",
+        "request_timeout",
+        "session_ended",
+        "session_limit_reached",
+        "session_not_found",
+        "token_replaced",
+        "too_many_requests",
+        "unauthenticated",
+        "unprocessable_content",
+        "unsupported_media_type",
+    ])
+}
+
 fn uuid() -> Object {
     let format = SchemaFormat::KnownFormat(KnownFormat::Uuid);
     ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()

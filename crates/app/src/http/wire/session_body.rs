@@ -23,6 +23,24 @@ use crate::http::wire::schemas;
 /// A session as users see it. Every field is always there; what is not known is null. Never a
 /// secret, and neither the user agent nor the metadata.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "01900000-0000-7000-8000-000000000001",
+    "user_id": "00000000-0000-4000-8000-00000000000a",
+    "device_info": "Chrome on macOS",
+    "device": { "browser": "Chrome", "system": "macOS", "type": "desktop" },
+    "ip_address": "192.0.2.7",
+    "location": null,
+    "created_at": "2026-01-02T03:04:05.123456Z",
+    "last_activity_at": "2026-01-02T03:04:05.123456Z",
+    "expires_at": "2026-02-01T03:04:05.123456Z",
+    "is_revoked": false,
+    "is_current": true,
+    "status": "live",
+    "revoked_at": null,
+    "revoked_reason": null,
+    "name": null,
+    "last_ip_address": "192.0.2.7"
+}))]
 pub(crate) struct SessionBody<'a> {
     id: Uuid,
     user_id: Uuid,
