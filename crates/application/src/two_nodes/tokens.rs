@@ -3,14 +3,14 @@
 
 use chrono::TimeDelta;
 use domain::coherence::ReadVersion;
-use domain::ports::{SessionCache, TokenGenerator};
+use domain::ports::{Clock, SessionCache, TokenGenerator};
 use domain::{Session, TokenHash};
 use testkit::{SequentialTokens, fixtures};
 
-use super::{Node, TwoNodes, layer, revoke};
+use super::{Node, TwoNodes, activity, layer, revoke};
 use crate::commands::{CreateSession, RotateToken};
-use crate::queries::VerifyToken;
 use crate::queries::handlers::VerifyTokenError;
+use crate::queries::{GetSession, VerifyToken};
 use crate::test_support::TOKEN_POLICY;
 
 /// The hash of the nth token that the nodes issue.
@@ -85,5 +85,30 @@ async fn token_of_a_revoked_session_is_accepted_nowhere() {
     two.a.revoke_session.handle(revoke(&session)).await.unwrap();
     for node in [&two.a, &two.b] {
         assert!(!accepts(node, &session, nth_token(1)).await);
+    }
+}
+
+/// The session is live, so what its buffer holds is still to be written.
+#[tokio::test]
+async fn rotation_keeps_activity_that_is_not_written_yet() {
+    let two = TwoNodes::start().await;
+    let sign_in = CreateSession {
+        issue_token: true,
+        idempotency_key: Some(fixtures::idempotency_key("key")),
+        ..CreateSession::of(fixtures::session().user_id)
+    };
+    let session = two.a.create_session.handle(sign_in.clone()).await.unwrap().session;
+    for rotates_by_repetition in [false, true] {
+        two.clock.advance(TimeDelta::seconds(5));
+        two.a.record_activity.handle(activity(session.id)).await.unwrap();
+        if rotates_by_repetition {
+            two.a.create_session.handle(sign_in.clone()).await.unwrap();
+        } else {
+            let rotate = RotateToken { session_id: session.id, presented: None };
+            two.a.rotate_token.handle(rotate).await.unwrap();
+        }
+        let query = GetSession { session_id: session.id, user_id: session.user_id };
+        let found = two.a.get_session.find(query).await.unwrap().session;
+        assert_eq!(found.last_activity_at, two.clock.now(), "{rotates_by_repetition}");
     }
 }

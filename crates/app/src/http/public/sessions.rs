@@ -16,7 +16,7 @@ use super::PublicState;
 use super::authentication::{Credential, LiveCaller};
 use super::errors::session_problem;
 use crate::auth::session_token;
-use crate::http::wire::body::{EmptyBody, JsonBody, OptionalJsonBody};
+use crate::http::wire::body::{EmptyBody, JsonBody, OptionalJsonBody, ReasonBody};
 use crate::http::wire::fields::{acceptable_name, acceptable_reason, present};
 use crate::http::wire::parameters::{Parameters, Preference, SessionIdInPath};
 use crate::http::wire::problem::Problem;
@@ -63,15 +63,6 @@ pub(super) async fn get_session(
     let found = state.application.get_session.find(query).await;
     let found = found.map_err(|error| session_problem(&state, &caller, error))?;
     Ok(SessionBody::new(&found.session, state.clock.now(), false).into_read(found.layer))
-}
-
-/// The body of a request that revokes sessions.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReasonBody {
-    /// Why; for lists and the audit log.
-    #[schema(max_length = 255)]
-    reason: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -17,7 +17,7 @@ use super::ServiceState;
 use super::authentication::require_scope;
 use super::errors::ServiceProblem;
 use crate::auth::{Scope, ServiceKey};
-use crate::http::wire::body::{JsonBody, OptionalJsonBody};
+use crate::http::wire::body::{JsonBody, OptionalJsonBody, ReasonBody};
 use crate::http::wire::fields::{
     AnyObject, Text, acceptable_metadata, acceptable_name, acceptable_reason, address, present,
 };
@@ -149,15 +149,6 @@ pub(super) async fn record_activity(
     let command = RecordActivity { session_id, ip_address: address(body.ip_address.as_deref()) };
     state.application.record_activity.handle(command).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The body of a request that revokes one session.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReasonBody {
-    /// Why; for lists and the audit log.
-    #[schema(max_length = 255)]
-    reason: Option<String>,
 }
 
 /// Revokes a session. Revoking it again is no error.

@@ -21,6 +21,15 @@ const JSON: &str = "application/json";
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The body of a request that revokes sessions which its path names.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReasonBody {
+    /// Why; for lists and the audit log.
+    #[schema(max_length = 255)]
+    pub(crate) reason: Option<String>,
+}
+
 /// The body of a request that needs none: absent, or an object without fields.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -183,6 +183,7 @@ impl CreateSessionHandler {
         issue_token: bool,
     ) -> Result<CreatedSession, CreateSessionError> {
         let mut token = None;
+        let mut is_live = repeated.session.is_live(self.clock.now());
         // Also if it finds none: they may have been deleted since, or be too many to list.
         let pending = self.revoker.begin([Scope::User(repeated.session.user_id)]);
         if issue_token {
@@ -190,15 +191,15 @@ impl CreateSessionHandler {
             let rotation = TokenRotation { hash, at: self.clock.now(), only_if: None };
             match self.session_repo.rotate_token(repeated.session.id, &rotation).await {
                 Ok(true) => token = Some(issued(&repeated.session, secret)),
-                // It is terminated, which is reported below.
-                Ok(false) => {}
+                // It has been terminated since it was read.
+                Ok(false) => is_live = false,
                 Err(error) => return Err(pending.failed(error).into()),
             }
         }
-        let session = [SessionKey { id: repeated.session.id, user_id: repeated.session.user_id }];
-        let invalid = if token.is_some() { &session[..] } else { &[] };
-        pending.committed(&[&repeated.evicted, invalid].concat(), Acknowledge::Effective).await;
-        if repeated.session.is_live(self.clock.now()) {
+        // The session itself is live, so its buffered activity stays. The log keeps every node from
+        // accepting the replaced token from a cache.
+        pending.committed(&repeated.evicted, Acknowledge::Effective).await;
+        if is_live {
             Ok(CreatedSession { token, ..repeated })
         } else {
             Err(CreateSessionError::SessionEnded)
