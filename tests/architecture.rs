@@ -293,14 +293,7 @@ const FLOORS: [Floors; 7] = [
     Floors(
         "crates/app/src/http",
         "crate::http::",
-        &[
-            &["openapi"],
-            &["gateway"],
-            &["public", "service"],
-            &["middleware"],
-            &["server"],
-            &["wire"],
-        ],
+        &[&["openapi"], &["gateway"], &["public", "service"], &["middleware", "server"], &["wire"]],
     ),
     Floors(
         "crates/application/src",
@@ -318,12 +311,9 @@ const FLOORS: [Floors; 7] = [
         "crate::",
         &[
             &["ports"],
-            &["policy"],
-            &["session_event"],
-            &["coherence"],
+            &["session_event", "coherence"],
             &["session"],
-            &["session_token"],
-            &["activity", "device", "metadata", "name"],
+            &["session_token", "policy", "activity", "device", "metadata", "name"],
             &["ids", "address"],
         ],
     ),

@@ -22,7 +22,7 @@ fn exchange(node: &Node, bytes: &[u8]) -> (String, Duration) {
     (String::from_utf8_lossy(&response).into_owned(), started.elapsed())
 }
 
-/// The time-outs have tests with paused time in `crates/app/src/http/server.rs`; this one shows
+/// The time-outs have tests with paused time in `crates/app/src/http/server/`; this one shows
 /// that they are wired in.
 #[tokio::test]
 async fn a_silent_connection_is_closed_after_five_seconds() {

@@ -27,11 +27,12 @@ pub use device::{Device, DeviceKind};
 pub use ids::{SessionId, UserId};
 pub use metadata::{METADATA_MAX_BYTES, Metadata, metadata_text};
 pub use name::{NAME_MAX_CHARS, NameError, parse_name};
-pub use policy::{OnLimit, OnTokenReuse, SessionLimit, SessionPolicy, TokenPolicy};
+pub use policy::{
+    ExpiryNotInTheFuture, OnLimit, OnTokenReuse, SessionLimit, SessionPolicy, TokenPolicy,
+};
 pub use session::{
     Actor, IDEMPOTENCY_KEY_MAX_BYTES, IdempotencyKey, REASON_MAX_CHARS, Revocation,
-    SERVICE_NAME_MAX_BYTES, Session, SessionError, SessionStatus, USER_AGENT_MAX_BYTES,
-    truncated_user_agent,
+    SERVICE_NAME_MAX_BYTES, Session, SessionStatus, USER_AGENT_MAX_BYTES, truncated_user_agent,
 };
 pub use session_event::{
     EVICTED_BY_LIMIT, EXPIRED_BY_IDLING, EXPIRED_BY_LIFETIME, REVOKED_BY_TOKEN_REUSE, SessionEvent,

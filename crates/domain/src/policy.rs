@@ -3,9 +3,7 @@
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::session::{Actor, Revocation, SessionError};
-use crate::session_event::EVICTED_BY_LIMIT;
+use thiserror::Error;
 
 /// The rules that a new session is made under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +59,10 @@ pub struct SessionLimit {
     pub on_limit: OnLimit,
 }
 
-impl SessionLimit {
-    /// Returns the revocation of a session that is evicted at `now`.
-    pub fn eviction(now: DateTime<Utc>) -> Revocation {
-        Revocation {
-            at: now,
-            reason: Some(EVICTED_BY_LIMIT.to_owned()),
-            actor: Some(Actor::System),
-        }
-    }
-}
+/// The requested session would expire at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("must be in the future")]
+pub struct ExpiryNotInTheFuture;
 
 impl SessionPolicy {
     /// Returns the limit of a sign-in: the caller's number (a tier's, a user's), or the policy's.
@@ -92,16 +84,16 @@ impl SessionPolicy {
     /// lifetime.
     ///
     /// # Errors
-    /// [`SessionError::ExpiresInThePast`] if the requested time is not after `now`.
+    /// [`ExpiryNotInTheFuture`] if the requested time is not after `now`.
     pub fn expires_at(
         &self,
         requested: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
-    ) -> Result<DateTime<Utc>, SessionError> {
+    ) -> Result<DateTime<Utc>, ExpiryNotInTheFuture> {
         let latest = now + self.lifetime;
         match requested {
             None => Ok(latest),
-            Some(at) if at <= now => Err(SessionError::ExpiresInThePast),
+            Some(at) if at <= now => Err(ExpiryNotInTheFuture),
             Some(at) => Ok(at.min(latest)),
         }
     }
@@ -160,7 +152,7 @@ mod tests {
     #[test]
     fn a_wish_that_is_not_in_the_future_is_refused() {
         let now = DateTime::UNIX_EPOCH;
-        assert_eq!(POLICY.expires_at(Some(now), now), Err(SessionError::ExpiresInThePast));
+        assert_eq!(POLICY.expires_at(Some(now), now), Err(ExpiryNotInTheFuture));
         assert!(POLICY.expires_at(Some(now + TimeDelta::microseconds(1)), now).is_ok());
     }
 }

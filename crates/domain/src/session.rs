@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use thiserror::Error;
 
 use crate::activity::Touch;
 use crate::device::Device;
@@ -165,14 +164,6 @@ impl SessionStatus {
             Self::Idle => "idle",
         }
     }
-}
-
-/// A rule of sessions that a request breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// The requested session would expire at once.
-    #[error("must be in the future")]
-    ExpiresInThePast,
 }
 
 impl Session {

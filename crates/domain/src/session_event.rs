@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::ids::{SessionId, UserId};
-use crate::session::Actor;
+use crate::session::{Actor, Revocation};
 
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,13 @@ pub const EVICTED_BY_LIMIT: &str = "session_limit";
 /// The reason of the revocation that follows [`SessionEventKind::TokenReused`], where the policy is
 /// to revoke.
 pub const REVOKED_BY_TOKEN_REUSE: &str = "token_reused";
+
+impl Revocation {
+    /// Returns the revocation of a session that the session limit evicts at `now`.
+    pub fn eviction(now: DateTime<Utc>) -> Self {
+        Self { at: now, reason: Some(EVICTED_BY_LIMIT.to_owned()), actor: Some(Actor::System) }
+    }
+}
 
 impl SessionEventKind {
     /// Every kind.

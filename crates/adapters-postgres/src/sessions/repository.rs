@@ -88,7 +88,7 @@ impl SessionRepository for PostgresSessionRepository {
         session: &Session,
         limit: Option<SessionLimit>,
     ) -> Result<Insertion, PortError> {
-        let eviction = SessionLimit::eviction(session.created_at);
+        let eviction = Revocation::eviction(session.created_at);
         let mut values = session_row::values(session).to_vec();
         let limit: [Value; LIMIT_VALUES] = [
             // A user has fewer than two thousand million sessions.

@@ -311,7 +311,7 @@ async fn insert(
             return Ok(Insertion::LimitReached);
         }
         evicted.extend_from_slice(&live[..too_many.min(live.len())]);
-        let eviction = SessionLimit::eviction(session.created_at);
+        let eviction = Revocation::eviction(session.created_at);
         for oldest in &evicted {
             revoke_one(transaction, oldest.id, &eviction).await?;
         }

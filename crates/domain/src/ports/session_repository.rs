@@ -147,7 +147,7 @@ pub trait SessionRepository: Send + Sync {
     /// - `parallel_inserts_of_one_id_leave_one_row`
     /// - `an_idempotency_key_is_taken_once_by_a_user`: a second insert with it MUST be a conflict.
     /// - `limit_evicts_the_oldest_live_sessions`: no more than necessary, with
-    ///   [`SessionLimit::eviction`].
+    ///   [`Revocation::eviction`].
     /// - `limit_that_denies_stores_nothing`
     /// - `parallel_sign_ins_never_exceed_the_limit`: at no time that a reader can observe.
     /// - `idle_session_is_neither_active_nor_counted_against_a_limit`

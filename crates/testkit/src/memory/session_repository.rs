@@ -89,7 +89,7 @@ impl SessionRepository for MemorySessionRepository {
             evicted = live.into_iter().take(too_many).map(key).collect();
             for oldest in &evicted {
                 tables.update(oldest.id, |session| {
-                    session.revocation = Some(SessionLimit::eviction(now).into())
+                    session.revocation = Some(Revocation::eviction(now).into())
                 });
             }
         }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Refusal;
 use crate::config::LimitSettings;
-use crate::http::server::client_address::network;
+use crate::http::wire::client_address::network;
 use crate::http::wire::problem::Problem;
 
 /// How often buckets that are full again are dropped, which is what bounds their number.

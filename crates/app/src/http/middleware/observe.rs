@@ -23,7 +23,7 @@ use tower::layer::layer_fn;
 use tracing::Instrument;
 use uuid::fmt::Hyphenated;
 
-use crate::http::server::client_address::is_from_proxy;
+use crate::http::wire::client_address::is_from_proxy;
 use crate::http::wire::problem::Problem;
 use crate::system::SystemIds;
 

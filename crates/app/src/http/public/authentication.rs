@@ -16,7 +16,7 @@ use crate::http::middleware::limits::{
     AuthFailure, CROSS_SITE, MISSING_CREDENTIALS, SESSION_ENDED, TOKEN_REUSED, TOKEN_UNKNOWN,
 };
 use crate::http::middleware::work::route_of;
-use crate::http::server::client_address::client_address;
+use crate::http::wire::client_address::client_address;
 use crate::http::wire::parameters::bearer;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::session_cookie::session_cookie;

@@ -12,7 +12,7 @@ use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::client_address::{is_trusted, network};
+use crate::http::wire::client_address::{is_trusted, network};
 
 /// The share of connections that are closed at once where there is no room for another, as a
 /// divisor: a scan of all of them is then paid for by many.

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::admission::{ConnectionSettings, Connections, Place};
-use super::client_address::PeerAddress;
 use super::connection::{TimedStream, TrackedResponse};
+use crate::http::wire::client_address::PeerAddress;
 use crate::http::wire::problem::Problem;
 
 /// How long what has begun may take to finish once the server stops.

@@ -1,7 +1,5 @@
-//! A listener and its connections: how many there may be, their time-outs, and who is at the other
-//! end.
+//! A listener and its connections: how many there may be, and their time-outs.
 
 pub(crate) mod admission;
-pub(crate) mod client_address;
 pub(crate) mod connection;
 pub(crate) mod listener;

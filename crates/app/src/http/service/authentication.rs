@@ -9,7 +9,7 @@ use crate::http::middleware::limits::{
     AuthFailure, MISSING_CREDENTIALS, MISSING_SCOPE, UNKNOWN_KEY,
 };
 use crate::http::middleware::work::route_of;
-use crate::http::server::client_address::client_address;
+use crate::http::wire::client_address::client_address;
 use crate::http::wire::parameters::{basic_password, bearer};
 use crate::http::wire::problem::Problem;
 

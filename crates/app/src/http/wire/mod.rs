@@ -1,6 +1,8 @@
-//! The shape of requests and responses: bodies, parameters, problems, and their fields.
+//! The shape of requests and responses: bodies, parameters, problems and their fields, and the
+//! address of the client.
 
 pub(crate) mod body;
+pub(crate) mod client_address;
 pub(crate) mod fields;
 pub(crate) mod parameters;
 pub(crate) mod problem;

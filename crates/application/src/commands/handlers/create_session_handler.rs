@@ -8,7 +8,7 @@ use domain::ports::{
     SessionListing, SessionRepository, TokenGenerator, TokenRotation,
 };
 use domain::{
-    Device, IdempotencyKey, Session, SessionError, SessionId, SessionLimit, SessionPolicy,
+    Device, ExpiryNotInTheFuture, IdempotencyKey, Revocation, Session, SessionId, SessionPolicy,
     SessionTokens, TokenHash, TokenSecret, UserId, truncated_user_agent,
 };
 use thiserror::Error;
@@ -25,7 +25,7 @@ const EVICTED_AMONG: u32 = 1000;
 pub enum CreateSessionError {
     /// The wish for `expires_at` breaks a rule.
     #[error("expires_at {0}")]
-    ExpiresAt(SessionError),
+    ExpiresAt(ExpiryNotInTheFuture),
     /// The user has all the live sessions that are allowed.
     #[error("session_limit_reached")]
     LimitReached,
@@ -229,7 +229,7 @@ impl CreateSessionHandler {
         let mut page = self.session_repo.list_by_user(&listing).await?.sessions;
         // It evicted them at the time of its own creation. The oldest first, as the first
         // response had them.
-        let eviction = Some(SessionLimit::eviction(session.created_at).into());
+        let eviction = Some(Revocation::eviction(session.created_at).into());
         page.retain(|other| other.revocation == eviction && other.created_at <= session.created_at);
         let evicted = page.iter().rev().map(|other| SessionKey { id: other.id, user_id });
         Ok(Some(CreatedSession { evicted: evicted.collect(), session, token: None }))

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
 use domain::ports::{Insertion, PortError, SessionListing, SessionRepository};
-use domain::{OnLimit, Session, SessionLimit};
+use domain::{OnLimit, Revocation, Session};
 use futures_util::future::join_all;
 
 use super::{insert_all, key_of, limit, listing, revocation};
@@ -40,7 +40,7 @@ pub async fn limit_evicts_the_oldest_live_sessions(repo: &dyn SessionRepository)
         Insertion::Stored { evicted: vec![key_of(&sessions[2]), key_of(&sessions[3])] }
     );
     let evicted = crate::find_session(repo, sessions[2].id).await.unwrap().revocation;
-    assert_eq!(evicted, Some(SessionLimit::eviction(fixtures::now()).into()));
+    assert_eq!(evicted, Some(Revocation::eviction(fixtures::now()).into()));
     assert_eq!(crate::find_session(repo, sessions[1].id).await.unwrap().revocation, None);
     let page = repo.list_by_user(&listing()).await.unwrap();
     assert_eq!((page.total_count, page.active_count), (7, 3));
