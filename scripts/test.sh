@@ -2,6 +2,7 @@
 # Runs everything that has to be green, in phases: formatting, lints, documentation, every test.
 # Installs PostgreSQL, PgBouncer, Redis, nginx, HAProxy, Caddy, openssl, Python and Node.js from the
 # distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
+# What clients are compiled and tested with comes from npm and PyPI, into target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +20,10 @@ command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbou
 command -v git >/dev/null || missing+=(git)
 command -v python3 >/dev/null || missing+=(python3)
 /usr/bin/python3 -c 'import authlib, requests' 2>/dev/null || missing+=(python3-authlib python3-requests)
+/usr/bin/python3 -c 'import django, httpx, starlette' 2>/dev/null || missing+=(python3-django python3-httpx python3-starlette)
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -86,6 +90,7 @@ phase model tests --test coherence_model
 phase adapters tests $adapters
 phase documents tests --test documents
 phase "end to end" tests --test end_to_end -- --test-threads "$waiting_tests"
+phase clients tests --test clients
 phase history tests --test history
 
 current="cleaning up"

@@ -2,7 +2,6 @@
 //! text exist.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sessiond::config::KEYS;
-use sessiond_tests::node::{ALICE, Node, binary, example, profile_dir, run, use_free_ports};
-use sessiond_tests::repository::{blocks, copy_into, documents, read, root};
+use sessiond_tests::node::{ALICE, Node, binary, profile_dir, run, use_free_ports};
+use sessiond_tests::repository::{Block, blocks, copy_into, documents, read, root};
 use testkit::TemporaryDir;
 use testkit::servers::{PostgresServer, RedisServer};
 
@@ -38,27 +37,27 @@ fn block(document: &str, start: &str) -> String {
     found.remove(0).text
 }
 
-/// What a block may be marked as: commands, code of this repository, a configuration, or neither.
-const LANGUAGES: [&str; 5] = ["sh", "rust", "toml", "mermaid", ""];
+/// What a block may be marked as, beside code: commands, a configuration, a picture, or nothing.
+const LANGUAGES: [&str; 4] = ["sh", "toml", "mermaid", ""];
 
-/// What runs the samples of an application in other languages.
-const INTERPRETERS: [(&str, &str, &[&str]); 2] =
-    [("python", "python3", &["-"]), ("js", "node", &["--input-type=module"])];
+/// What a block of code of this repository is marked as.
+pub(crate) const CODE: [&str; 4] = ["rust", "js", "ts", "python"];
 
 /// Blocks that no test runs, for they need more than Debian has: this one writes a file that is
 /// here already.
 const NOT_RUN: [(&str, &str); 1] = [("crates/adapters-maxmind/tests/README.md", "python")];
 
+pub(crate) fn is_not_run(block: &Block) -> bool {
+    NOT_RUN.iter().any(|(document, language)| {
+        block.document == Path::new(document) && block.language == *language
+    })
+}
+
 #[test]
 fn every_command_block_is_run_by_a_test() {
     let tests = include_str!("commands.rs");
     for block in blocks() {
-        let is_not_run = NOT_RUN.iter().any(|(document, language)| {
-            block.document == Path::new(document) && block.language == *language
-        });
-        let is_sample = block.document == Path::new("README.md")
-            && INTERPRETERS.iter().any(|(language, ..)| *language == block.language);
-        let is_known = is_not_run || is_sample || LANGUAGES.contains(&block.language.as_str());
+        let is_known = LANGUAGES.iter().chain(&CODE).any(|known| *known == block.language);
         assert!(
             is_known,
             "{}: what runs a block of `{}`?",
@@ -103,34 +102,6 @@ fn configurations_on_the_pages_are_accepted() {
         std::fs::write(dir.path().join("sessiond.toml"), &block.text).unwrap();
         let shown = run(Command::new(binary()).args(["config", "show"]).current_dir(dir.path()));
         assert!(shown.status.success(), "{}:\n{}\n{shown:?}", block.document.display(), block.text);
-    }
-}
-
-/// The README's application signs in and out, in each of its languages.
-#[tokio::test]
-async fn samples_of_an_application_work() {
-    let node = Node::start(&[]).await;
-    let mut samples = vec![("rust", Command::new(example("sign-in")), String::new())];
-    for (language, program, arguments) in INTERPRETERS {
-        let mut found = blocks();
-        found
-            .retain(|block| block.document == Path::new("README.md") && block.language == language);
-        assert_eq!(found.len(), 1, "samples in {language}");
-        let mut command = Command::new(program);
-        command.args(arguments);
-        samples.push((language, command, found.remove(0).text));
-    }
-    for (language, mut command, text) in samples {
-        command.env("SESSIOND_URL", &node.service).env("SESSIOND_KEY", node.service_key());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!("{command:?}: {error} (Debian: apt-get install python3 nodejs)")
-        });
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let printed = String::from_utf8(output.stdout).unwrap().replace('"', "");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(printed, "live\nrevoked\n", "{language}: {errors}");
     }
 }
 

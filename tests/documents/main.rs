@@ -7,7 +7,9 @@ mod commands;
 use std::collections::BTreeSet;
 
 use sessiond::config::KEYS;
-use sessiond_tests::repository::{blocks, documents, files, read, root};
+use sessiond_tests::repository::{Block, blocks, documents, files, read, root};
+
+use crate::commands::{CODE, is_not_run};
 
 #[test]
 fn the_table_of_keys_is_the_one_in_the_code() {
@@ -51,14 +53,16 @@ fn the_table_of_metrics_has_every_metric_that_is_counted() {
     assert!(counted >= 8, "found {counted} metrics only");
 }
 
-/// A block that begins with `// path` is found in that file, as it is, whatever its indentation.
+/// A block begins with a comment that is a path, and is found in that file, as it is, whatever its
+/// indentation.
 #[test]
 fn code_on_the_pages_is_the_code_in_the_files() {
-    let blocks: Vec<_> = blocks().into_iter().filter(|block| block.language == "rust").collect();
+    let is_code = |block: &Block| CODE.contains(&block.language.as_str()) && !is_not_run(block);
+    let blocks: Vec<_> = blocks().into_iter().filter(is_code).collect();
     for block in &blocks {
         let document = block.document.display();
         let (first, code) = block.text.split_once('\n').unwrap();
-        let Some(path) = first.strip_prefix("// ") else {
+        let Some(path) = first.strip_prefix("// ").or_else(|| first.strip_prefix("# ")) else {
             panic!("{document}: which file is this? {code}")
         };
         let trimmed =

@@ -29,8 +29,9 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) length: Duration,
     pub(crate) faults: Vec<FaultKind>,
-    /// Switched on: the run ends as soon as a promise is broken.
-    pub(crate) bug: Option<&'static str>,
+    /// The bug that is switched on, and the promise that it breaks: the run ends as soon as it is
+    /// broken.
+    pub(crate) bug: Option<(&'static str, &'static str)>,
 }
 
 /// What came of a run.
@@ -48,11 +49,11 @@ pub(crate) async fn run(plan: Plan) -> Report {
         "seed {}, {} s{}",
         plan.seed,
         plan.length.as_secs(),
-        plan.bug.map_or(String::new(), |m| format!(", {m}"))
+        plan.bug.map_or(String::new(), |(bug, _)| format!(", {bug}"))
     );
     let began = Instant::now();
     let scene = Arc::new(Scene {
-        cluster: Cluster::start(plan.bug).await,
+        cluster: Cluster::start(plan.bug.map(|(bug, _)| bug)).await,
         ledger: Ledger::new(),
         over: AtomicBool::new(false),
         users: (0..USERS).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -83,8 +84,10 @@ pub(crate) async fn run(plan: Plan) -> Report {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut faults: BTreeMap<FaultKind, (u32, u32)> = BTreeMap::new();
     let is_found = || {
-        plan.bug.is_some()
-            && scene.ledger.book().violations.iter().any(|(_, text)| text.starts_with("I1 "))
+        plan.bug.is_some_and(|(_, promise)| {
+            let is_broken = |text: &str| text.split(' ').next() == Some(promise);
+            scene.ledger.book().violations.iter().any(|(_, text)| is_broken(text))
+        })
     };
     let mut footprints = Vec::new();
     let mut order = plan.faults.clone();

@@ -1,7 +1,11 @@
 //! The API description (OpenAPI 3.1) of both listeners, made of the handlers and of the types that
 //! they read and write.
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,6 +18,7 @@ use utoipa::openapi::{
     ContentBuilder, InfoBuilder, License, LicenseBuilder, OpenApi, Ref, RefOr, ResponseBuilder,
     SecurityRequirement, Server,
 };
+use utoipa_swagger_ui::Config;
 
 use crate::http::gateway::GatewayApi;
 use crate::http::middleware::observe::{self, RequestIds};
@@ -23,6 +28,13 @@ use crate::http::wire::problem::{Problem, ProblemBody};
 
 /// Where the description is served, on the service listener.
 const PATH: &str = "/openapi.json";
+
+/// Where Swagger UI shows the description, on the service listener.
+const VIEWER_PATH: &str = "/docs";
+
+/// The viewer loads nothing from elsewhere, and calls nothing else than this listener.
+const VIEWER_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; frame-ancestors 'none'; form-action 'none'; base-uri 'self'";
 
 const DESCRIPTION: &str = "A session service: look up a session in microseconds, and revoke it on \
     every node before the call returns. End users call the public listener; backends, operators \
@@ -74,17 +86,73 @@ pub fn json() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&document())
 }
 
-/// Returns the router that serves the description, to be merged into that of the service listener.
+/// Returns the router that serves the description and its viewer, to be merged into that of the
+/// service listener.
 pub fn router() -> Router {
-    observe::layer(Router::new().route(PATH, get(serve)), "service", RequestIds::OfCallers)
+    let routes = Router::new()
+        .route(PATH, get(get_openapi))
+        .route(VIEWER_PATH, get(get_docs))
+        .route("/docs/{*file}", get(viewer_file));
+    observe::layer(routes, "service", RequestIds::OfCallers)
 }
 
 /// Returns the paths of this router.
 pub fn paths() -> Vec<&'static str> {
-    vec![PATH]
+    vec![PATH, VIEWER_PATH]
 }
 
-async fn serve() -> Response {
+/// Shows this description in a browser (Swagger UI).
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "get_docs",
+    tag = "description",
+    responses((status = 200, description = "The viewer", body = String, content_type = "text/html"))
+)]
+async fn get_docs() -> Response {
+    match utoipa_swagger_ui::serve("index.html", viewer_config()) {
+        // Its files have relative paths, and this one is a floor above them.
+        Ok(Some(page)) => {
+            let page = String::from_utf8_lossy(&page.bytes);
+            let page = page.replacen("<head>", "<head><base href=\"/docs/\">", 1);
+            viewer_response(HeaderValue::from_static("text/html"), page.into())
+        }
+        _ => Problem::internal_error().into_response(),
+    }
+}
+
+/// Serves a file of Swagger UI, which is part of the binary.
+async fn viewer_file(Path(file): Path<String>) -> Response {
+    match utoipa_swagger_ui::serve(&file, viewer_config()) {
+        Ok(Some(file)) => match HeaderValue::from_str(&file.content_type) {
+            Ok(content_type) => viewer_response(content_type, file.bytes.into()),
+            Err(_) => Problem::internal_error().into_response(),
+        },
+        Ok(None) => Problem::not_found().into_response(),
+        Err(_) => Problem::internal_error().into_response(),
+    }
+}
+
+fn viewer_config() -> Arc<Config<'static>> {
+    // Without a URL, Swagger UI would have its default validator on the Internet check the document.
+    Arc::new(Config::from(PATH).validator_url("none"))
+}
+
+fn viewer_response(content_type: HeaderValue, body: Body) -> Response {
+    let policy = HeaderValue::from_static(VIEWER_POLICY);
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CONTENT_TYPE, content_type)];
+    (headers, body).into_response()
+}
+
+/// Returns this description, as JSON.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "get_openapi",
+    tag = "description",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
+async fn get_openapi() -> Response {
     match json() {
         Ok(json) => {
             let content_type = HeaderValue::from_static("application/json");
@@ -169,10 +237,19 @@ fn without_null(schema: &mut RefOr<Schema>) {
     }
 }
 
+/// Returns what is described in place, and not by a reference.
+fn inline<T>(part: &mut RefOr<T>) -> Option<&mut T> {
+    match part {
+        RefOr::T(part) => Some(part),
+        RefOr::Ref(_) => None,
+    }
+}
+
 fn complete_operation(path: &str, caller: Caller, operation: &mut Operation, is_change: bool) {
-    let parameters = operation.parameters.iter_mut().flatten();
+    let parameters = operation.parameters.iter_mut().flatten().filter_map(inline);
     parameters.filter_map(|parameter| parameter.schema.as_mut()).for_each(without_null);
-    let bodies = operation.request_body.iter_mut().flat_map(|body| body.content.values_mut());
+    let bodies = operation.request_body.iter_mut().filter_map(inline);
+    let bodies = bodies.flat_map(|body| body.content.values_mut()).filter_map(inline);
     bodies.filter_map(|body| body.schema.as_mut()).for_each(without_null);
     operation.security = Some(caller.security(path));
     let is_open = caller == Caller::Anyone;
@@ -228,5 +305,5 @@ const PROBLEM: &str = "ProblemBody";
 
 /// What no handler names.
 #[derive(utoipa::OpenApi)]
-#[openapi(components(schemas(ProblemBody)))]
+#[openapi(paths(get_openapi, get_docs), components(schemas(ProblemBody)))]
 struct Shared;

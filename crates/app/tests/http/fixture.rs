@@ -83,6 +83,10 @@ impl Reply {
         serde_json::from_slice(&self.bytes).unwrap()
     }
 
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap()
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -343,7 +347,7 @@ impl Fixture {
 async fn send(router: &Router, request: Request<Body>) -> Reply {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, 1 << 20).await.unwrap().to_vec();
+    let bytes = to_bytes(body, 8 << 20).await.unwrap().to_vec();
     Reply { status: parts.status, headers: parts.headers, bytes }
 }
 

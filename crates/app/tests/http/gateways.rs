@@ -79,6 +79,39 @@ async fn forward_auth_goes_by_the_method_of_the_request_that_is_asked_about() {
     }
 }
 
+/// Envoy asks with the method of the request, appends its path, and takes 200 for a yes. What a client says of its method
+/// in a header does not turn a change into a read.
+#[tokio::test]
+async fn forward_auth_takes_the_method_and_the_path_that_envoy_sends() {
+    let fixture = Fixture::with_origins(&[ORIGIN]);
+    let (id, token) = sign_in(&fixture).await;
+    let cookie = format!("__Host-session={token}");
+    for (method, site, expected) in [
+        ("GET", "cross-site", 200),
+        ("POST", "cross-site", 403),
+        ("POST", "same-origin", 200),
+        ("PROPFIND", "cross-site", 403),
+        ("OPTIONS", "same-origin", 200),
+    ] {
+        for path in ["/", "/api/orders/7?x=1", "/current"] {
+            let request = Request::builder().method(method).uri(format!("{FORWARD_AUTH}{path}"));
+            let request = request.header("cookie", &cookie).header("sec-fetch-site", site);
+            let request = match method {
+                "GET" => request,
+                _ => request.header("x-forwarded-method", "GET"),
+            };
+            let asked = fixture.service(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(asked.status, expected, "{method} {path} {site}");
+            let user = if expected == 200 { ALICE } else { "" };
+            assert_eq!(asked.header("x-user-id"), user, "{method} {path} {site}");
+        }
+    }
+    fixture.service_delete(&format!("/service/v1/sessions/{id}"), "").await;
+    let request = Request::put(format!("{FORWARD_AUTH}/x")).header("cookie", &cookie);
+    let request = request.header("sec-fetch-site", "same-origin").body(Body::empty()).unwrap();
+    assert_eq!(fixture.service(request).await.problem(), (401, "session_ended".to_owned()));
+}
+
 #[tokio::test]
 async fn forward_auth_counts_as_activity_and_an_outage_is_no_logout() {
     let fixture = Fixture::new();

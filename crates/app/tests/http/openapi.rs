@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 use sessiond::http::gateway::paths as gateway_paths;
 use sessiond::http::openapi;
@@ -9,7 +11,7 @@ use sessiond::http::public::paths as public_paths;
 use sessiond::http::service::{open_paths, paths as service_paths};
 use testkit::fixtures;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Reply};
 use crate::routes::{Listener, methods};
 
 fn document() -> Value {
@@ -34,6 +36,7 @@ async fn routes_and_description_agree() {
     let fixture = Fixture::new();
     let public = public_paths().into_iter().map(|path| (Listener::Public, path));
     let service = service_paths().into_iter().chain(open_paths()).chain(gateway_paths());
+    let service = service.chain(openapi::paths());
     let service = service.map(|path| (Listener::Service, path));
     let mut routes = BTreeSet::new();
     for (to, path) in public.chain(service) {
@@ -56,8 +59,9 @@ fn every_operation_says_what_it_does_who_may_call_and_how_it_fails() {
         assert!(operation["summary"].as_str().unwrap().len() > 10, "{name}");
         assert!(!operation["tags"].as_array().unwrap().is_empty(), "{name}");
         assert!(!operation["security"].as_array().unwrap().is_empty(), "{name}");
-        let is_open =
-            name.contains(" /livez") || name.contains(" /readyz") || name.contains(" /metrics");
+        let is_open = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"]
+            .iter()
+            .any(|path| name == format!("GET {path}"));
         for (status, response) in operation["responses"].as_object().unwrap() {
             assert!(!response["description"].as_str().unwrap().is_empty(), "{name} {status}");
             // `/readyz` says itself why it is 503.
@@ -122,12 +126,40 @@ async fn responses_have_the_described_fields() {
     }
 }
 
+async fn get(fixture: &Fixture, path: &str) -> Reply {
+    fixture.service(Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+/// The viewer works without the Internet: every file that its page names is part of the binary, and
+/// its policy lets it load nothing from elsewhere.
+#[tokio::test]
+async fn viewer_is_served_from_the_binary_and_shows_the_description() {
+    let fixture = Fixture::new();
+    let page = get(&fixture, "/docs").await;
+    assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'self'; "));
+    let text = page.text();
+    assert!(text.contains("<base href=\"/docs/\">"), "{text}");
+    let named = ["src=\"", "href=\""].into_iter().flat_map(|name| text.split(name).skip(1));
+    let files: Vec<_> = named.map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files.into_iter().filter(|file| *file != "/docs/") {
+        let path = format!("/docs/{}", file.trim_start_matches("./"));
+        assert_eq!(get(&fixture, &path).await.status, 200, "{path}");
+    }
+    let settings = get(&fixture, "/docs/swagger-initializer.js").await;
+    let settings = settings.text();
+    assert!(settings.contains(r#""url": "/openapi.json""#), "{settings}");
+    assert!(settings.contains(r#""validatorUrl": "none""#), "{settings}");
+    for unknown in ["/docs/x", "/docs/../Cargo.toml", "/docs/%2e%2e%2fCargo.toml"] {
+        assert_eq!(get(&fixture, unknown).await.status, 404, "{unknown}");
+    }
+}
+
 #[tokio::test]
 async fn description_is_served_without_a_key() {
     let fixture = Fixture::new();
-    let request =
-        axum::http::Request::get("/openapi.json").body(axum::body::Body::empty()).unwrap();
-    let served = fixture.service(request).await;
+    let served = get(&fixture, "/openapi.json").await;
     assert_eq!((served.status.as_u16(), served.header("content-type")), (200, "application/json"));
     assert_eq!(served.json(), document());
 }

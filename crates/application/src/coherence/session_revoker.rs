@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::SessionId;
 use domain::coherence::Scope;
 use domain::ports::{Clock, PortError, SessionCache, SessionKey};
+use fail::fail_point;
 
 use super::revocation_state::Fence;
 use super::{CommitWait, RevocationState};
@@ -110,6 +111,7 @@ impl PendingRevocation<'_> {
     pub async fn rotated(self, session: SessionKey) {
         let committed = self.fence.release();
         self.revoker.session_cache.remove(&[session]).await;
+        fail_point!("bug-rotation-does-not-wait", |_| ());
         self.revoker.commit_wait.wait(committed).await;
     }
 

@@ -1,4 +1,5 @@
-//! Forward authentication: nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`.
+//! Forward authentication: nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`, Envoy
+//! `ext_authz`.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -25,6 +26,8 @@ impl FromRequestParts<GatewayState> for ForwardedCaller {
 
 /// Says whether the end user whose credentials the request carries has a live session, and names
 /// both. The request counts as activity of that session.
+///
+/// For Envoy, the same goes for any method of `/service/v1/forward-auth/` and a path, with 200.
 #[utoipa::path(
     get,
     path = "/service/v1/forward-auth",
@@ -45,10 +48,23 @@ impl FromRequestParts<GatewayState> for ForwardedCaller {
         )
     ))
 )]
-pub(super) async fn forward_auth(ForwardedCaller(caller): ForwardedCaller) -> Response {
-    // A hyphenated UUID is a good header.
-    let header = |id: String| HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static(""));
-    let user_id = (USER_ID, header(caller.user_id.to_string()));
-    let session_id = (SESSION_ID, header(caller.session_id.to_string()));
-    (StatusCode::NO_CONTENT, [user_id, session_id]).into_response()
+pub(super) async fn forward_auth(caller: ForwardedCaller) -> Response {
+    (StatusCode::NO_CONTENT, caller.headers()).into_response()
+}
+
+/// The same for Envoy, which lets a request pass for 200 only.
+pub(super) async fn ext_authz(caller: ForwardedCaller) -> Response {
+    (StatusCode::OK, caller.headers()).into_response()
+}
+
+impl ForwardedCaller {
+    fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
+        // A hyphenated UUID is a good header.
+        let value = |id: String| HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static(""));
+        let Self(caller) = self;
+        [
+            (USER_ID, value(caller.user_id.to_string())),
+            (SESSION_ID, value(caller.session_id.to_string())),
+        ]
+    }
 }

@@ -9,16 +9,16 @@ use application::Application;
 use axum::Router;
 use axum::http::Method;
 use axum::http::request::Parts;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, any, get};
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
-use self::forward_auth::forward_auth;
+use self::forward_auth::{ext_authz, forward_auth};
 use crate::http::middleware::observe::{self, RequestIds};
 use crate::http::middleware::routes::{method_not_allowed, with_routes};
 use crate::http::middleware::work::{self, Audience};
 use crate::http::public::PublicState;
-use crate::http::public::authentication::{authenticate_user, recall_user};
+use crate::http::public::authentication::{FORWARD_AUTH, authenticate_user, recall_user};
 use crate::http::wire::problem::Problem;
 
 /// What these routes work with: that of the public routes, because callers present the credentials
@@ -56,8 +56,12 @@ impl Audience for GatewayState {
 }
 
 /// Returns the method of the request that the gateway asks about: of its own request, where it
-/// does not say. By the session cookie, a change from another site is refused.
+/// does not say, or where that is a change: Envoy's is the end user's. By the session cookie, a
+/// change from another site is refused.
 fn original_method(parts: &Parts) -> Method {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return parts.method.clone();
+    }
     let named = ["x-forwarded-method", "x-original-method"];
     let value = named.iter().find_map(|name| parts.headers.get(*name));
     value.map_or(parts.method.clone(), |value| {
@@ -71,14 +75,18 @@ fn original_method(parts: &Parts) -> Method {
 #[openapi(paths(forward_auth::forward_auth))]
 pub(crate) struct GatewayApi;
 
+/// Envoy asks with the method of the end user's request, and appends its path.
+const APPENDED_PATHS: [&str; 2] = ["/service/v1/forward-auth/", "/service/v1/forward-auth/{*path}"];
+
 /// Returns the routes for gateways.
-fn routes() -> [(&'static str, MethodRouter<GatewayState>); 1] {
-    [("/service/v1/forward-auth", get(forward_auth))]
+fn routes() -> impl Iterator<Item = (&'static str, MethodRouter<GatewayState>)> {
+    let appended = APPENDED_PATHS.into_iter().map(|path| (path, any(ext_authz)));
+    std::iter::once((FORWARD_AUTH, get(forward_auth))).chain(appended)
 }
 
-/// Returns the paths for gateways.
+/// Returns the paths for gateways, but for those that take any method.
 pub fn paths() -> Vec<&'static str> {
-    routes().map(|(path, _)| path).to_vec()
+    vec![FORWARD_AUTH]
 }
 
 /// Returns the router for gateways, to be merged into that of the service listener.

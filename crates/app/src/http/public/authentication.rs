@@ -145,18 +145,19 @@ pub(crate) fn recall_user(state: &PublicState, parts: &Parts) -> Option<Claimed>
     is_about_own_session(parts, &claimed).then_some(claimed)
 }
 
-/// The last part of paths that are about the caller's own session.
-const OWN_SESSION: [&str; 2] = ["current", "forward-auth"];
+/// Where gateways ask about an end user's request: always about the caller's own session.
+pub(crate) const FORWARD_AUTH: &str = "/service/v1/forward-auth";
 
 fn is_read(parts: &Parts) -> bool {
     matches!(parts.method, Method::GET | Method::HEAD)
 }
 
 fn is_about_own_session(parts: &Parts, caller: &Claimed) -> bool {
-    let is_own = |last: &str| {
-        OWN_SESSION.contains(&last) || last.parse().is_ok_and(|id| caller.session_id == id)
-    };
-    is_read(parts) && parts.uri.path().rsplit('/').next().is_some_and(is_own)
+    let path = parts.uri.path();
+    let is_own =
+        |last: &str| last == "current" || last.parse().is_ok_and(|id| caller.session_id == id);
+    is_read(parts)
+        && (path.starts_with(FORWARD_AUTH) || path.rsplit('/').next().is_some_and(is_own))
 }
 
 /// Returns whether a browser says that the request comes from this origin (Fetch Metadata), or from
