@@ -77,7 +77,8 @@ fn types_of_the_rust_client_have_the_described_fields() {
     assert_eq!(fields::<Verification>(&verified), properties("VerifiedBody"));
 }
 
-/// Generated requests find violations of the description. A longer run is `scripts/schemathesis.sh`.
+/// Requests that are generated find violations of the description; `scripts/schemathesis.sh` sends
+/// more of them.
 #[test]
 fn a_short_run_of_schemathesis_finds_no_violation() {
     let mut script = Command::new(root().join("scripts/schemathesis.sh"));

@@ -24,10 +24,12 @@ impl ScriptedServer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(HashMap::new()));
-        let (cases, seen) = (cases.to_vec(), requests.clone());
+        let cases = cases.to_vec();
+        let seen = requests.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (cases, seen) = (cases.clone(), seen.clone());
+                let cases = cases.clone();
+                let seen = seen.clone();
                 std::thread::spawn(move || serve(&stream, &cases, &seen));
             }
         });
@@ -74,7 +76,8 @@ fn serve(
     reader.read_exact(&mut vec![0; length]).ok()?;
 
     let mut parts = path.trim_start_matches('/').split('/');
-    let (framework, index) = (parts.next()?, parts.next()?);
+    let framework = parts.next()?;
+    let index = parts.next()?;
     let responses = cases.get(index.parse::<usize>().ok()?)?["responses"].as_array()?;
     let number = {
         let mut seen = seen.lock().unwrap();

@@ -50,7 +50,7 @@ impl Client {
     /// Creates a session: a sign-in.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_limit_reached` if the limit denies it, or
+    /// [`Refused`](crate::Error::Refused) with `session_limit_reached` if the limit denies it, or
     /// `unprocessable_content` if the idempotency key is that of another sign-in.
     pub async fn create_session(&self, sign_in: &CreateSession) -> Result<CreatedSession> {
         let key = sign_in.idempotency_key.clone().unwrap_or_else(random_key);
@@ -62,7 +62,8 @@ impl Client {
     /// Returns a session as this user: at first hand from the near cache.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_not_found`, or `not_session_owner` if it is another user's.
+    /// [`Refused`](crate::Error::Refused) with `session_not_found`, or `not_session_owner` if it is
+    /// another user's.
     pub async fn get_session(&self, session_id: Uuid, user_id: Uuid) -> Result<Session> {
         let mut call = self.transport.call(Method::GET, &["sessions", &session_id.to_string()]);
         call.add_query("user_id", Some(user_id));
@@ -72,7 +73,7 @@ impl Client {
     /// Returns any session with its user agent and metadata, from the database.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_not_found`.
+    /// [`Refused`](crate::Error::Refused) with `session_not_found`.
     pub async fn inspect_session(&self, session_id: Uuid) -> Result<InspectedSession> {
         let call = self.transport.call(Method::GET, &["sessions", &session_id.to_string()]);
         self.transport.send(call).await?.inspected()
@@ -96,7 +97,7 @@ impl Client {
     /// Changes name and metadata of a session. With [`EditSession::if_match`] it is attempted once.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_not_found`, or `precondition_failed`.
+    /// [`Refused`](crate::Error::Refused) with `session_not_found`, or `precondition_failed`.
     pub async fn edit_session(
         &self,
         session_id: Uuid,
@@ -114,7 +115,8 @@ impl Client {
     /// Records that the session was used, from this address.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_ended` if it is not live, or `session_not_found`.
+    /// [`Refused`](crate::Error::Refused) with `session_ended` if it is not live, or
+    /// `session_not_found`.
     pub async fn record_activity(&self, session_id: Uuid, ip_address: Option<&str>) -> Result<()> {
         let call =
             self.transport.call(Method::POST, &["sessions", &session_id.to_string(), "activity"]);
@@ -126,7 +128,8 @@ impl Client {
     /// short time yet.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_ended` if the session is not live, or `session_not_found`.
+    /// [`Refused`](crate::Error::Refused) with `session_ended` if the session is not live, or
+    /// `session_not_found`.
     pub async fn rotate_token(&self, session_id: Uuid) -> Result<RotatedToken> {
         let call =
             self.transport.call(Method::POST, &["sessions", &session_id.to_string(), "rotate"]);
@@ -136,7 +139,7 @@ impl Client {
     /// Returns a page of a user's sessions.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) if the cursor is none.
+    /// [`Refused`](crate::Error::Refused) if the cursor is none.
     pub async fn list_user_sessions(
         &self,
         user_id: Uuid,
@@ -153,7 +156,8 @@ impl Client {
     /// Revokes a session. Returns once no node serves it as live.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) with `session_not_found`. A session that was revoked before is no error.
+    /// [`Refused`](crate::Error::Refused) with `session_not_found`. A session that was revoked
+    /// before is no error.
     pub async fn revoke_session(&self, session_id: Uuid, reason: Option<&str>) -> Result<()> {
         let call = self.transport.call(Method::DELETE, &["sessions", &session_id.to_string()]);
         self.transport.send(call.with_body(&json!({ "reason": reason }))?).await?.done()
@@ -163,7 +167,7 @@ impl Client {
     /// node serves them as live.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) if the reason is too long.
+    /// [`Refused`](crate::Error::Refused) if the reason is too long.
     pub async fn revoke_all_user_sessions(
         &self,
         user_id: Uuid,
@@ -180,7 +184,7 @@ impl Client {
     /// live.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) if there are too many ids. Unknown ones are ignored.
+    /// [`Refused`](crate::Error::Refused) if there are too many ids. Unknown ones are ignored.
     pub async fn revoke_sessions(&self, ids: &[Uuid], reason: Option<&str>) -> Result<u64> {
         let body = json!({ "ids": ids, "reason": reason });
         let call = self.transport.call(Method::POST, &["sessions", "revoke"]).with_body(&body)?;
@@ -190,7 +194,7 @@ impl Client {
     /// Returns a page of the event feed.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) if the limit is too high.
+    /// [`Refused`](crate::Error::Refused) if the limit is too high.
     pub async fn list_events(&self, list: &ListEvents) -> Result<EventPage> {
         let mut call = self.transport.call(Method::GET, &["events"]);
         call.add_query("after", list.after);

@@ -21,7 +21,7 @@ const USERS: [[&str; 3]; 2] = [
 const FORM: &str = r#"<form method="post" action="/sign-in"><input name="name" placeholder="name">
 <input name="password" type="password" placeholder="password"><button>Sign in</button></form>"#;
 
-const BUTTONS: &str = r#"</ul><form method="post" action="/sign-out"><button>Sign out</button></form>
+const BUTTONS: &str = r#"<form method="post" action="/sign-out"><button>Sign out</button></form>
 <form method="post" action="/sign-out-others"><button>Sign out other devices</button></form>"#;
 
 /// The response where sessiond refuses a call or cannot be reached: that signs no user out.
@@ -72,7 +72,7 @@ async fn page(
         let this = if session.id == own.id { ", this device" } else { "" };
         page += &format!("<li>{}, {}{this}</li>", escaped(device), escaped(address));
     }
-    Ok(Html(page + BUTTONS))
+    Ok(Html(page + "</ul>" + BUTTONS))
 }
 
 async fn sign_out(

@@ -134,7 +134,7 @@ async fn viewer_file(Path(file): Path<String>) -> Response {
 }
 
 fn viewer_config() -> Arc<Config<'static>> {
-    // Without a URL, Swagger UI would have its default validator on the Internet check the document.
+    // Else Swagger UI would have a validator on the Internet check the document.
     Arc::new(Config::from(PATH).validator_url("none"))
 }
 

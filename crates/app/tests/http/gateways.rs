@@ -79,8 +79,8 @@ async fn forward_auth_goes_by_the_method_of_the_request_that_is_asked_about() {
     }
 }
 
-/// Envoy asks with the method of the request, appends its path, and takes 200 for a yes. What a client says of its method
-/// in a header does not turn a change into a read.
+/// Envoy asks with the method of the request, appends its path, and takes 200 for a yes. A client's
+/// header about its method does not turn a change into a read.
 #[tokio::test]
 async fn forward_auth_takes_the_method_and_the_path_that_envoy_sends() {
     let fixture = Fixture::with_origins(&[ORIGIN]);
