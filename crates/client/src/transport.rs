@@ -76,7 +76,8 @@ impl Transport {
         settings: Settings,
     ) -> std::result::Result<Self, InvalidSettings> {
         let url = Url::parse(url).map_err(|_| InvalidSettings::Url)?;
-        let is_plain = url.query().is_none() && url.fragment().is_none() && url.username() == "";
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let is_plain = url.query().is_none() && url.fragment().is_none() && !has_user;
         if !["http", "https"].contains(&url.scheme()) || !is_plain {
             return Err(InvalidSettings::Url);
         }
@@ -333,9 +334,15 @@ mod tests {
 
     #[test]
     fn a_url_or_a_key_that_cannot_be_one_is_refused() {
-        let urls =
-            ["", "localhost:8081", "ftp://node", "http://", "http://node?x=1", "http://a:b@node"];
-        for url in urls {
+        for url in [
+            "",
+            "localhost:8081",
+            "ftp://node",
+            "http://",
+            "http://node?x=1",
+            "http://a:b@node",
+            "http://:b@node",
+        ] {
             assert!(matches!(transport(url, KEY), Err(InvalidSettings::Url)), "{url}");
         }
         for key in ["", "two words", "line\n", "schl\u{fc}ssel"] {
