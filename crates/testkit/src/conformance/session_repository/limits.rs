@@ -75,7 +75,9 @@ pub async fn parallel_sign_ins_never_exceed_the_limit(repo: &dyn SessionReposito
                 Ok(Insertion::Stored { evicted }) => return evicted.len(),
                 // So many at once may have to wait for longer than a call may take; then nothing
                 // has happened, or all.
-                Err(error @ PortError::Unavailable(_)) => turns.next(&error).await,
+                Err(error @ (PortError::Unavailable(_) | PortError::OutcomeUnknown(_))) => {
+                    turns.next(&error).await;
+                }
                 Err(PortError::Conflict(_)) => return 0,
                 other => panic!("{other:?}"),
             }
