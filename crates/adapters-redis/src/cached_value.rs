@@ -115,7 +115,7 @@ struct Body<'a> {
 /// The current token's hash; and that of the one that it replaced, with the time of that.
 type Tokens = ([u8; 32], Option<([u8; 32], i64)>);
 
-/// Returns the value for a session under this key in Redis: version, signature, body. `None` if it
+/// Serializes a session for Redis, under this key: version, signature, body. `None` if the value
 /// would be longer than [`MAX_BYTES`], or the session is revoked.
 pub fn encode(
     session: &Session,

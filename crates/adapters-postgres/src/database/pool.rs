@@ -193,8 +193,9 @@ impl PostgresDatabase {
         result
     }
 
-    /// Runs one statement that reads, and returns its rows. Once more, where the connection broke:
-    /// a restarted server leaves dead connections in the pool.
+    /// Runs one statement that reads, and returns its rows. Retries once, without back-off, where
+    /// the connection broke: a restarted server leaves dead connections in the pool, and the pool
+    /// reconnects.
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<QueryResult>, PortError> {
         let twice = async {
             match self.rows(statement.clone()).await {

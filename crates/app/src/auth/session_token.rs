@@ -81,7 +81,7 @@ impl PresentedToken {
     }
 }
 
-/// Returns SHA-256 of a secret: what is kept of it.
+/// Returns the SHA-256 (`sha256`) of a session token's secret: what is kept of it.
 pub fn hash(secret: &[u8]) -> TokenHash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret).as_ref());

@@ -43,7 +43,8 @@ impl CommitWait {
         ack_deadline(MonotonicInstant::default(), *self.longest_staleness()).0
     }
 
-    /// Waits until what had been committed at `committed` is effective on every node.
+    /// Waits until what had been committed at `committed` is effective on every node: until all
+    /// nodes have polled the revocation, or none can serve what it cached before.
     ///
     /// # Cancel safety
     /// A wait that is dropped leaves nothing behind. Its revocation must not be acknowledged.
