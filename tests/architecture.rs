@@ -86,6 +86,7 @@ const RULES: [Rule; 14] = [
         "adapters-redis",
         &["domain", "batching"],
         &[
+            "arc-swap",
             "async-trait",
             "aws-lc-rs",
             "chrono",
@@ -300,7 +301,7 @@ const FLOORS: [Floors; 8] = [
         &[
             &["cli"],
             &["composition"],
-            &["descriptors"],
+            &["file_descriptors"],
             &["http"],
             &["auth"],
             &["telemetry"],
@@ -318,7 +319,7 @@ const FLOORS: [Floors; 8] = [
         "crate::",
         &[
             &["application"],
-            &["background"],
+            &["background_tasks"],
             &["commands", "queries"],
             &["coherence"],
             &["activity"],

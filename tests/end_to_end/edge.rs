@@ -294,24 +294,44 @@ async fn hangup_reads_secrets_keys_and_log_level_again() {
     assert!(child.wait().unwrap().success());
 }
 
-/// A role's password is rotated: new connections use what the file says then.
+/// The passwords of database and Redis are rotated: new connections use what the files say then,
+/// also while something else that is read again is damaged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hangup_takes_over_the_databases_password() {
+async fn hangup_applies_rotated_passwords_beside_a_damaged_geoip_file() {
     let server = Arc::new(PostgresServer::start());
+    let redis = RedisServer::start_with(&["--requirepass", "first"]);
+    let redis_url = |password: &str| format!("redis://:{password}@127.0.0.1:{}", redis.port());
     let database = server.database();
     let dir = TemporaryDir::new();
-    std::fs::write(dir.path().join("url"), database.tcp_url_with_password()).unwrap();
-    let path = dir.path().join("url");
-    let node = Node::start_in(dir, &[("SESSIOND_STORE__URL_FILE", "url")]).await;
-    node.create(ALICE).await;
+    let path = dir.path().to_owned();
+    std::fs::write(path.join("url"), database.tcp_url_with_password()).unwrap();
+    std::fs::write(path.join("redis"), redis_url("first")).unwrap();
+    let places =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/adapters-maxmind/tests/places.mmdb");
+    std::fs::copy(places, path.join("places")).unwrap();
+    let settings = [
+        ("SESSIOND_STORE__URL_FILE", "url"),
+        ("SESSIOND_CACHE__URL_FILE", "redis"),
+        ("SESSIOND_CACHE__NEAR_ENTRIES", "0"),
+        ("SESSIOND_ENRICH__GEOIP_FILE", "places"),
+    ];
+    let node = Node::start_in(dir, &settings).await;
+    let session = node.create(ALICE).await;
     database.psql("ALTER ROLE postgres PASSWORD 'rotated'");
-    std::fs::write(path, format!("{}\n", database.tcp_url("rotated"))).unwrap();
+    redis.cli(&["-a", "first", "CONFIG", "SET", "requirepass", "rotated"]);
+    std::fs::write(path.join("url"), format!("{}\n", database.tcp_url("rotated"))).unwrap();
+    std::fs::write(path.join("redis"), redis_url("rotated")).unwrap();
+    std::fs::write(path.join("places"), "damaged").unwrap();
     node.signal("HUP");
     let started = Instant::now();
-    while !node.log().contains("read secrets") {
+    while !node.log().contains("cannot reload this; the rest was read again") {
         assert!(started.elapsed() < Duration::from_secs(10), "{}", node.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(node.log().contains("enrich.geoip_file"), "{}", node.log());
+    assert!(!node.log().contains("rotated"), "{}", node.log());
+    redis.cli(&["-a", "rotated", "CLIENT", "KILL", "TYPE", "normal"]);
+    node.read_from_cache(&session, ALICE, "redis").await;
     database.psql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name \
         = 'sessiond'",

@@ -1,4 +1,4 @@
-//! The place of an address, from a file in the MaxMind DB format.
+//! The location of an address, from a file in the MaxMind DB format.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use domain::ports::LocationEnricher;
 use maxminddb::{MaxMindDbError, PathElement, Reader, path};
 use thiserror::Error;
 
-/// The longest place that is kept, in characters.
+/// The longest location that is kept, in characters.
 const LOCATION_MAX_CHARS: usize = 255;
 
 /// Why the file cannot be used. One line, naming it.
@@ -76,11 +76,11 @@ impl LocationEnricher for MaxMindLocationEnricher {
             &path!["registered_country", "iso_code"],
         ];
         let country = text(&reader, address, country);
-        let place = match (city, country) {
+        let location = match (city, country) {
             (Some(city), Some(country)) => format!("{city}, {country}"),
             (one, other) => one.or(other)?,
         };
-        Some(place.chars().take(LOCATION_MAX_CHARS).collect())
+        Some(location.chars().take(LOCATION_MAX_CHARS).collect())
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn an_address_is_at_its_place() {
         let enricher = enricher();
-        for (address, place) in [
+        for (address, location) in [
             ("192.0.2.7", Some("Berlin, DE")),
             ("::ffff:192.0.2.7", Some("Berlin, DE")),
             ("2001:db8::1", Some("São Paulo, BR")),
@@ -105,7 +105,11 @@ mod tests {
             ("127.0.0.1", None),
             ("::1", None),
         ] {
-            assert_eq!(enricher.location(address.parse().unwrap()).as_deref(), place, "{address}");
+            assert_eq!(
+                enricher.location(address.parse().unwrap()).as_deref(),
+                location,
+                "{address}"
+            );
         }
     }
 

@@ -92,12 +92,6 @@ impl Commands {
         }
         self.is_up.store(false, Ordering::Relaxed);
         metrics::gauge!("sessiond_cache_up").set(0.0);
-        // Alerts on rates see only what is there before anything has happened.
-        for operation in ["get", "mget", "set", "unlink"] {
-            for kind in ["timeout", "connection", "refused"] {
-                count_error(operation, kind, 0);
-            }
-        }
         tracing::warn!(error = %one_line(error), "redis does not respond; reads ask the database \
             meanwhile");
         if *error.kind() == ErrorKind::Timeout {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use domain::coherence::ReadVersion;
@@ -11,7 +12,7 @@ use domain::ports::{
 };
 use domain::{Session, SessionId, UserId};
 use fred::bytes::Bytes;
-use fred::prelude::{ClientLike, Expiration, KeysInterface, Pool};
+use fred::prelude::{ClientLike, Expiration, KeysInterface};
 
 use crate::batched_gets::BatchedGets;
 use crate::cached_value::{self, Reject, Signer, VERSION};
@@ -39,12 +40,36 @@ const QUIT_TIMEOUT: Duration = Duration::from_millis(100);
 /// for a probe each quarter of a second; while the last command failed, nothing is populated. So a
 /// stopped Redis costs a request 30 ms at most, and nothing once the breaker is open.
 pub struct RedisSessionCache {
-    commands: Arc<Commands>,
-    /// `None` on a cluster, where one command asks for keys of one server only.
-    batched: Option<BatchedGets>,
+    server: ArcSwap<Server>,
     key_prefix: String,
     signer: Signer,
     clock: Arc<dyn Clock>,
+}
+
+/// The Redis of one URL.
+struct Server {
+    url: String,
+    commands: Arc<Commands>,
+    /// `None` on a cluster, where one command asks for keys of one server only.
+    batched: Option<BatchedGets>,
+}
+
+impl Server {
+    async fn connect(url: &str, key_prefix: &str) -> Result<Self, OpenError> {
+        let (pool, rights) = connect_pool(url, key_prefix).await?;
+        let is_cluster = pool.next().client_config().server.is_clustered();
+        let has_mget = rights.is_none_or(|rights| rights.mget);
+        let commands = Arc::new(Commands::new(pool));
+        let batched = (!is_cluster).then(|| BatchedGets::new(commands.clone(), has_mget));
+        Ok(Self { url: url.to_owned(), commands, batched })
+    }
+
+    /// Closes every connection. A server that does not respond is left without a goodbye.
+    async fn close(&self) {
+        if self.commands.are_served() && !self.commands.are_kept_away() {
+            let _ = tokio::time::timeout(QUIT_TIMEOUT, self.commands.pool.quit()).await;
+        }
+    }
 }
 
 impl RedisSessionCache {
@@ -61,21 +86,30 @@ impl RedisSessionCache {
         mac_key: &[u8],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let (pool, rights) = connect_pool(url, key_prefix).await?;
-        let is_cluster = pool.next().client_config().server.is_clustered();
-        let has_mget = rights.is_none_or(|rights| rights.mget);
-        let commands = Arc::new(Commands::new(pool));
+        let server = Server::connect(url, key_prefix).await?;
         // Alerts on rates see only what is there before anything has happened.
         for reject in Reject::ALL {
             count_invalid_value(reject, 0);
         }
         Ok(Self {
-            batched: (!is_cluster).then(|| BatchedGets::new(commands.clone(), has_mget)),
-            commands,
+            server: ArcSwap::from_pointee(server),
             key_prefix: key_prefix.to_owned(),
             signer: Signer::new(mac_key),
             clock,
         })
+    }
+
+    /// Connects to the Redis of another URL, whose password may have been rotated, and closes the
+    /// connections to the one before. Does nothing if the URL is the same.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); the cache goes on with the connections that it has.
+    pub async fn set_url(&self, url: &str) -> Result<(), OpenError> {
+        if self.server.load().url != url {
+            let server = Server::connect(url, &self.key_prefix).await?;
+            self.server.swap(Arc::new(server)).close().await;
+        }
+        Ok(())
     }
 
     /// Runs what the cache runs, on a key of its own, past the breaker: an operator wants to know
@@ -85,9 +119,9 @@ impl RedisSessionCache {
     /// [`PortError::Unavailable`] that names the command that got no response;
     /// [`PortError::Corrupt`] that names the one that was refused: trying again does not help.
     pub async fn inspect(&self) -> Result<Rights, PortError> {
-        let checked =
-            tokio::time::timeout(CHECK_TIMEOUT, check_rights(self.pool().next(), &self.key_prefix))
-                .await;
+        let server = self.server.load_full();
+        let check = check_rights(server.commands.pool.next(), &self.key_prefix);
+        let checked = tokio::time::timeout(CHECK_TIMEOUT, check).await;
         let checked = checked.unwrap_or_else(|_| Err(timeout()));
         checked.map_err(|error| {
             if is_silence(&error) {
@@ -100,13 +134,7 @@ impl RedisSessionCache {
 
     /// Closes every connection. A server that does not respond is left without a goodbye.
     pub async fn close(&self) {
-        if self.commands.are_served() && !self.commands.are_kept_away() {
-            let _ = tokio::time::timeout(QUIT_TIMEOUT, self.pool().quit()).await;
-        }
-    }
-
-    fn pool(&self) -> &Pool {
-        &self.commands.pool
+        self.server.load_full().close().await;
     }
 
     /// Returns a printable prefix and the format's version, for people and access rules; then both
@@ -125,16 +153,17 @@ impl RedisSessionCache {
 impl SessionCache for RedisSessionCache {
     async fn get(&self, session_id: SessionId, user_id: UserId) -> Option<CachedSession> {
         let key = self.key(session_id, user_id);
-        if !self.commands.are_allowed() {
+        let Server { commands, batched, .. } = &*self.server.load_full();
+        if !commands.are_allowed() {
             return None;
         }
-        let value: Option<Bytes> = match &self.batched {
+        let value: Option<Bytes> = match batched {
             Some(batched) => {
                 tokio::time::timeout(LOOK_UP_TIMEOUT, batched.get(key.clone())).await.ok()?.ok()?
             }
             None => {
-                let client = self.pool().next().with_options(&options());
-                self.commands.run("get", client.get(key.clone())).await.ok()?
+                let client = commands.pool.next().with_options(&options());
+                commands.run("get", client.get(key.clone())).await.ok()?
             }
         };
         match cached_value::decode(
@@ -160,10 +189,11 @@ impl SessionCache for RedisSessionCache {
         let jitter = JITTER * i32::from(session.id.0.as_bytes()[15]) / 256;
         let remaining =
             (session.expires_at - self.clock.now()).min(TIME_TO_LIVE - jitter).num_milliseconds();
-        if remaining <= 0 || !self.commands.are_served() {
+        let Server { commands, .. } = &*self.server.load_full();
+        if remaining <= 0 || !commands.are_served() {
             return;
         }
-        let client = self.pool().next().with_options(&options());
+        let client = commands.pool.next().with_options(&options());
         let key = self.key(session.id, session.user_id);
         let Some(value) =
             cached_value::encode(session, version, &self.signer, &key).map(Bytes::from)
@@ -171,23 +201,24 @@ impl SessionCache for RedisSessionCache {
             return;
         };
         let set = client.set::<(), _, _>(key, value, Some(Expiration::PX(remaining)), None, false);
-        let _ = self.commands.run("set", set).await;
+        let _ = commands.run("set", set).await;
     }
 
     /// In pipelines of `REMOVE_BATCH`, until one gets no response: what is left expires by itself.
     async fn remove(&self, sessions: &[SessionKey]) {
+        let Server { commands, .. } = &*self.server.load_full();
         for batch in sessions.chunks(REMOVE_BATCH) {
-            if !self.commands.are_allowed() {
+            if !commands.are_allowed() {
                 return;
             }
-            let pipeline = self.pool().next().pipeline();
+            let pipeline = commands.pool.next().pipeline();
             let queued = async {
                 for session in batch {
                     let _: () = pipeline.unlink(self.key(session.id, session.user_id)).await?;
                 }
                 pipeline.last::<()>().await
             };
-            if self.commands.run("unlink", queued).await.is_err() {
+            if commands.run("unlink", queued).await.is_err() {
                 return;
             }
         }

@@ -11,7 +11,7 @@ use domain::ports::{
 use domain::{SessionPolicy, TokenPolicy};
 
 use crate::activity::{ActivityBuffer, ActivityWriter};
-use crate::background::Background;
+use crate::background_tasks::BackgroundTasks;
 use crate::coherence::{
     CoherentSessionCache, CommitWait, PeerMonitor, RevocationFollower, RevocationState,
     SessionRevoker,
@@ -98,10 +98,10 @@ pub struct Application {
     pub revoke_all_sessions: RevokeAllSessionsHandler,
     /// Purges what has expired.
     pub clean_up: CleanUpHandler,
-    /// What this node knows of revocations. Without [background work](Background) it is never
+    /// What this node knows of revocations. Without [background work](BackgroundTasks) it is never
     /// recent enough to serve from caches.
     pub revocation_state: Arc<RevocationState>,
-    /// Writes recorded activity. Background work does so whenever some is due.
+    /// Writes recorded activity. BackgroundTasks work does so whenever some is due.
     pub activity_writer: Arc<ActivityWriter>,
     commit_wait: Arc<CommitWait>,
     revocation_feed: Arc<dyn RevocationFeed>,
@@ -110,7 +110,7 @@ pub struct Application {
 
 impl Application {
     /// Puts the handlers together, and the work that goes on beside them.
-    pub fn new(ports: Ports, policies: Policies) -> (Self, Background) {
+    pub fn new(ports: Ports, policies: Policies) -> (Self, BackgroundTasks) {
         let Ports { session_repo: repo, revocation_feed: feed, clock, monotonic_clock, .. } = ports;
         let state = Arc::new(RevocationState::new(monotonic_clock.clone(), policies.max_staleness));
         let commit_wait =
@@ -133,7 +133,7 @@ impl Application {
         let clean_up = || {
             CleanUpHandler::new(ports.session_retention.clone(), clock.clone(), policies.retention)
         };
-        let background = Background {
+        let background = BackgroundTasks {
             follower: RevocationFollower::new(feed.clone(), state.clone()),
             peer_monitor: PeerMonitor::new(
                 feed.clone(),
@@ -224,6 +224,7 @@ impl Application {
         if let Err(error) = self.revocation_feed.leave().await {
             tracing::debug!(%error, "peers will wait for this node for a while");
         }
-        crate::background::write_last_activity(&self.activity_writer, &*self.monotonic_clock).await;
+        crate::background_tasks::write_last_activity(&self.activity_writer, &*self.monotonic_clock)
+            .await;
     }
 }

@@ -94,7 +94,7 @@
 
 mod activity;
 mod application;
-mod background;
+mod background_tasks;
 pub mod coherence;
 pub mod commands;
 pub mod queries;
@@ -105,4 +105,6 @@ mod two_nodes;
 
 pub use activity::{ActivityBuffer, ActivityWriter};
 pub use application::{Application, Policies, Ports};
-pub use background::{Background, Intervals, Shutdown, TaskEnded, clean_up_until_done, shutdown};
+pub use background_tasks::{
+    BackgroundTasks, Intervals, Shutdown, TaskEnded, clean_up_until_done, shutdown,
+};

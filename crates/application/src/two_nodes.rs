@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::activity::ActivityWriter;
 use crate::application::{Application, Ports};
-use crate::background::Background;
+use crate::background_tasks::BackgroundTasks;
 use crate::coherence::{Acknowledge, CommitWait, PeerMonitor, Polled, RevocationFollower};
 use crate::commands::handlers::RecordActivityError;
 use crate::commands::{
@@ -88,7 +88,7 @@ impl Store {
             ..test_support::ports(database, Arc::new(feed))
         };
         let (application, background) = Application::new(ports, test_support::policies());
-        let Background { follower, activity_writer, .. } = background;
+        let BackgroundTasks { follower, activity_writer, .. } = background;
         let mut node = Node { application, follower, activity_writer };
         node.follower.poll().await.unwrap();
         node

@@ -118,7 +118,7 @@ impl PoolHealth {
     }
 }
 
-/// Pings within a bound: sqlx's own pings have none, and would lose the place in the pool to a
+/// Pings within a bound: sqlx's own pings have none, and would lose the connection of the pool to a
 /// server that is silent. An error makes the pool drop the connection without a farewell, which a
 /// silent server would never read.
 async fn bounded_ping(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

@@ -318,8 +318,9 @@ impl SessionRepository for PostgresSessionRepository {
 /// actor of an eviction.
 const LIMIT_VALUES: usize = 4;
 
-/// Enforces the session limit of the user (`sessiond_enforce_session_limit_v1` in the migrations),
-/// and inserts one row unless the limit denies it; returns the ids of the sessions that it evicted.
+/// Enforces the session limit of the user (`max_sessions`; `sessiond_enforce_session_limit_v1` in
+/// the migrations), and inserts one row unless the limit denies it. Returns the ids of the sessions
+/// that it evicted.
 fn insert_sql() -> String {
     let placeholders = |range: RangeInclusive<usize>| {
         range.map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")

@@ -74,7 +74,7 @@ impl RemoteJwks {
         let is_loopback = reqwest::Url::parse(&url).is_ok_and(|url| is_loopback(&url));
         let builder = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
-            // A redirect could lead anywhere; the operator names the place.
+            // A redirect could lead anywhere; the operator names the URL.
             .redirect(reqwest::redirect::Policy::none());
         let builder = if is_loopback { builder.no_proxy() } else { builder };
         let client = builder.build().context("cannot make an HTTP client")?;

@@ -19,7 +19,7 @@ use crate::composition::credentials;
 use crate::composition::interfaces::{Interfaces, Keys};
 use crate::composition::node::Node;
 use crate::config::{Settings, Values};
-use crate::descriptors::Descriptors;
+use crate::file_descriptors::FileDescriptors;
 use crate::http::{DRAIN_TIMEOUT, Lifecycle, initialise_metrics, serve};
 use crate::telemetry::{self, Logging};
 
@@ -54,7 +54,7 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     // Last: a start that has failed must not leave keys behind that no node knows.
     let credentials = credentials::credentials(&settings)?;
 
-    let descriptors = Descriptors::raise(&settings);
+    let file_descriptors = FileDescriptors::raise(&settings);
     let intervals = Intervals { poll: settings.poll, cleanup: settings.cleanup_interval };
     let served = CancellationToken::new();
     let background = start_background(&mut node, intervals, served.clone(), &signals).await?;
@@ -86,14 +86,14 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
                 "public",
                 public,
                 interfaces.public,
-                descriptors.public(&settings),
+                file_descriptors.public(&settings),
                 lifecycle.clone()
             ),
             serve(
                 "service",
                 service,
                 interfaces.service,
-                descriptors.service(&settings),
+                file_descriptors.service(&settings),
                 lifecycle.clone()
             ),
         )
@@ -145,8 +145,8 @@ async fn close(
     }
 }
 
-/// Reads secrets, keys, the GeoIP file and the log level again each time that SIGHUP comes. What
-/// cannot be read leaves everything as it was.
+/// Reads the configuration again each time that SIGHUP comes: secrets, keys, the GeoIP file and the
+/// log level. A configuration with an error leaves everything as it was.
 async fn reload_on_hangup<T>(
     node: &Node,
     keys: &Keys,
@@ -158,26 +158,41 @@ async fn reload_on_hangup<T>(
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        match reload(node, keys, logging, config) {
-            Ok(()) => tracing::info!("read secrets, keys, the GeoIP file and the log level again"),
+        match reload(node, keys, logging, config).await {
+            Ok(failed) if failed.is_empty() => {
+                tracing::info!("read secrets, keys, the GeoIP file and the log level again");
+            }
+            Ok(failed) => {
+                for error in failed {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "cannot reload this; the rest was read again");
+                }
+            }
             Err(error) => {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "cannot reload; everything stays as it was"
-                );
+                let error = format!("{error:#}");
+                tracing::error!(error, "cannot reload; everything stays as it was");
             }
         }
     }
 }
 
-fn reload(node: &Node, keys: &Keys, logging: &Logging, config: Option<&Path>) -> Result<()> {
+/// Reads the configuration again and applies it. Returns what could not be applied; that stays as
+/// it was.
+///
+/// # Errors
+/// If the configuration has an error: then nothing of it is applied.
+async fn reload(
+    node: &Node,
+    keys: &Keys,
+    logging: &Logging,
+    config: Option<&Path>,
+) -> Result<Vec<anyhow::Error>> {
     let settings = Settings::from_values(&Values::load(config)?)?;
     refuse_dev_keys_off_loopback(&settings)?;
-    let credentials = credentials::credentials(&settings)?;
-    node.reload(&settings)?;
-    logging.set_level(&settings.log_level)?;
-    keys.replace(credentials);
-    Ok(())
+    keys.replace(credentials::credentials(&settings)?);
+    let mut failed = node.reload(&settings).await;
+    failed.extend(logging.set_level(&settings.log_level).err());
+    Ok(failed)
 }
 
 /// Starts the background work of a node, which goes on until `served`. If it fails before, the node
@@ -188,18 +203,18 @@ async fn start_background(
     served: CancellationToken,
     signals: &Signals,
 ) -> Result<JoinHandle<Result<(), TaskEnded>>> {
-    let mut background =
-        node.background.take().context("the background work of this node runs already")?;
+    let mut background_tasks =
+        node.background_tasks.take().context("the background tasks of this node run already")?;
     // The first poll, so that caches are of use from the first request on. If it fails, there will
     // be others.
-    if let Err(error) = background.poll().await {
+    if let Err(error) = background_tasks.poll().await {
         tracing::debug!(%error, "cannot poll the revocation log yet");
     }
     let health = node.health.clone();
     let stop = signals.stop.clone();
     let shutdown = application::shutdown(async move { served.cancelled().await });
     Ok(tokio::spawn(async move {
-        let result = background.run(intervals, shutdown, tokio::spawn).await;
+        let result = background_tasks.run(intervals, shutdown, tokio::spawn).await;
         if let Err(error) = &result {
             tracing::error!(%error, "this node stops");
             health.stopping();

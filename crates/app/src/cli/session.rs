@@ -203,7 +203,7 @@ impl Edit {
 
 #[derive(Args)]
 pub(super) struct RevokeAll {
-    /// Revoke this user's sessions [default: every user's]
+    /// Revoke this user's sessions; without, every user's, and --yes is needed
     #[arg(long, value_name = "UUID", required_unless_present = "yes")]
     user: Option<UserId>,
     /// Confirm that every user's sessions are to be revoked

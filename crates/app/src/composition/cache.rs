@@ -9,11 +9,11 @@ use secrecy::ExposeSecret;
 
 use crate::config::Settings;
 
-/// Opens the shared cache that the configuration names, if it names one. `cache_key` signs what is
-/// kept in it, unless the configuration has another key. A cache that is down is no error.
+/// Opens the shared cache that the configuration names, if it names one. Cached values are signed
+/// with `cache.mac_key_file`, or else with `cache_key`. A cache that is down is no error.
 ///
 /// # Errors
-/// If it can never be used: a URL that is none, wrong credentials, missing rights.
+/// If it can never be used: an invalid URL, wrong credentials, missing rights.
 pub(super) async fn open(
     settings: &Settings,
     cache_key: &[u8; 32],

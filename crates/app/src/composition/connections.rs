@@ -1,4 +1,4 @@
-//! What has connections to close, of whichever adapter.
+//! Closes the connections of adapters when a node stops.
 
 use adapters_postgres::{DashtamSessions, PostgresDatabase, PostgresRevocationFeed};
 use adapters_redis::RedisSessionCache;
@@ -31,7 +31,7 @@ closes!(
     RedisSessionCache
 );
 
-/// Closes them one after the other, each in order.
+/// Closes the connections of each adapter, one adapter after the other.
 pub(super) async fn close_all(connections: &[std::sync::Arc<dyn Close>]) {
     for connection in connections {
         connection.close().await;

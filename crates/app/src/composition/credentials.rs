@@ -16,11 +16,11 @@ use crate::config::{
 };
 use crate::system::SystemClock;
 
-/// Who callers are, and whether development keys say so.
+/// The keys that callers are verified with, configured ones and development keys.
 pub struct Credentials {
-    /// End users' tokens.
+    /// Verifies the JWTs of end users.
     pub tokens: TokenVerifier,
-    /// Service keys.
+    /// The service keys of backends and operators.
     pub service_keys: ServiceKeys,
     /// `tokens` accepts the development secret.
     pub dev_token_secret: bool,
@@ -70,8 +70,8 @@ pub(crate) fn token_verifier(settings: &Settings) -> Result<TokenVerifier> {
     Ok(TokenVerifier::new(issuers, Arc::new(SystemClock)))
 }
 
-/// Returns what makes development tokens: the rules of `auth.jwt.*`, which may be set without a
-/// key.
+/// Returns the issuer of development tokens. The rules of `auth.jwt.*`, which may be set without a
+/// key, apply to them.
 fn development_issuer(auth: &AuthSettings, secret: &SecretString) -> Issuer {
     Issuer::new(rules(&auth.development)).with_secret(secret.expose_secret().as_bytes())
 }
@@ -106,7 +106,7 @@ fn issuer(settings: &IssuerSettings) -> Result<Issuer> {
     Ok(issuer)
 }
 
-/// Reads a JWK Set that has keys in it: one without is an error where an operator has written it.
+/// Reads a JWK Set from a file. A set without a usable key is an error: an operator chose the file.
 ///
 /// # Errors
 /// If it cannot be read, or has no key that can be used.

@@ -48,7 +48,7 @@ pub struct Interfaces {
     pub public: Router,
     /// For backends and operators.
     pub service: Router,
-    /// How much one caller may ask for, on both.
+    /// The rate limits, shared by both listeners.
     pub limits: Arc<Limits>,
 }
 

@@ -2,12 +2,15 @@
 //!
 //! - [`node`]: an application on the adapters that the configuration names.
 //! - `store`, `cache`: the adapters of the database and of the shared cache.
+//! - `connections`: which adapters have connections to close.
 //! - [`interfaces`]: the HTTP interfaces in front of a node.
 //! - [`credentials`]: the keys that callers are verified with.
 //! - [`maintenance`]: work on the store without a node.
 //! - [`inspection`]: what `sessiond doctor` asks.
 //!
-//! To add an adapter: one variant in `config/settings.rs`, one arm in `store.rs` or `cache.rs`.
+//! To add a store: a variant of `StoreUrl` in `config/settings.rs`, and the arms that the compiler
+//! then asks for here: `store`, `maintenance`, `inspection`, `credentials`. To add a shared cache:
+//! `cache`, `connections`, `inspection`, and the field of [`node::Node`] that is reloaded.
 
 mod cache;
 mod connections;

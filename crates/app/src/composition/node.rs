@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use adapters_maxmind::MaxMindLocationEnricher;
 use adapters_memory::MemorySessionCache;
+use adapters_redis::RedisSessionCache;
 use adapters_ua_parser::UaParserDeviceEnricher;
 use anyhow::{Context, Result};
 use application::commands::handlers::Enrichers;
-use application::{Application, Background, Ports};
+use application::{Application, BackgroundTasks, Ports};
 use domain::ports::{Clock, HealthCheck, LocationEnricher, SessionCache};
 use secrecy::ExposeSecret;
 
@@ -20,22 +21,23 @@ use crate::config::{Settings, StoreUrl};
 use crate::http::service::Health;
 use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
 
-/// An application on its adapters.
+/// The use cases of sessiond, on the adapters that the configuration names.
 pub struct Node {
     /// Every use case.
     pub application: Arc<Application>,
-    /// Its background work, for the caller to run. Without it nothing is served from a cache.
-    pub background: Option<Background>,
+    /// The background tasks, for the caller to run. Without them, nothing is served from a cache.
+    pub background_tasks: Option<BackgroundTasks>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Whether the dependencies respond.
+    /// Checks whether database and shared cache respond.
     pub health: Arc<Health>,
-    /// Where sessions are stored, in words.
+    /// Where sessions are stored, for the greeting.
     pub store_description: String,
-    /// Where they are cached, in words.
+    /// Where they are cached, for the greeting.
     pub cache_description: &'static str,
     connections: Vec<Arc<dyn Close>>,
     postgres: Option<Postgres>,
+    redis: Option<Arc<RedisSessionCache>>,
     location: Option<Arc<MaxMindLocationEnricher>>,
 }
 
@@ -47,7 +49,7 @@ impl Node {
     /// is no error.
     pub async fn connect(settings: &Settings) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Compiling patterns takes a while, and so does connecting.
+        // Compiling the patterns takes as long as connecting does: do both at once.
         let geoip_file = settings.geoip_file.clone();
         let enrichers = tokio::task::spawn_blocking(move || enrichers(geoip_file.as_deref()));
         let store = Store::open(settings).await?;
@@ -81,38 +83,44 @@ impl Node {
             ids: Arc::new(SystemIds),
             tokens: Arc::new(RandomTokens),
         };
-        let (application, background) = Application::new(ports, settings.policies);
-        let cache_health = redis.map(|redis| redis as Arc<dyn HealthCheck>);
+        let (application, background_tasks) = Application::new(ports, settings.policies);
+        let cache_health = redis.clone().map(|redis| redis as Arc<dyn HealthCheck>);
         let health = Health::new(store.health, cache_health, application.revocation_state.clone());
         Ok(Self {
             application: Arc::new(application),
-            background: Some(background),
+            background_tasks: Some(background_tasks),
             clock,
             health: Arc::new(health),
             store_description: store.description,
             cache_description,
             connections,
             postgres: store.postgres,
+            redis,
             location,
         })
     }
 
-    /// Hands the adapters what was read again: the GeoIP file, and the database's URL, whose
-    /// password may have been rotated.
+    /// Gives the adapters the GeoIP file and the URLs of database and shared cache, whose passwords
+    /// may have been rotated. Each is applied by itself, so that a damaged GeoIP file does not keep
+    /// a new password from being used.
     ///
-    /// # Errors
-    /// If one cannot be used; the adapter goes on with what it had.
-    pub fn reload(&self, settings: &Settings) -> Result<()> {
-        if let (Some(location), Some(path)) = (&self.location, &settings.geoip_file) {
-            location.reload(path).context("enrich.geoip_file")?;
-        }
+    /// Returns the errors, by configuration key. The adapter of each goes on with what it had.
+    pub async fn reload(&self, settings: &Settings) -> Vec<anyhow::Error> {
+        let mut results = Vec::new();
         if let (Some((database, feed)), StoreUrl::Postgres(url)) =
             (&self.postgres, &settings.store_url)
         {
-            database.set_url(url.expose_secret()).context("store.url")?;
-            feed.set_url(direct_url(settings, url).expose_secret()).context("store.direct_url")?;
+            let direct_url = direct_url(settings, url).expose_secret();
+            results.push(database.set_url(url.expose_secret()).context("store.url"));
+            results.push(feed.set_url(direct_url).context("store.direct_url"));
         }
-        Ok(())
+        if let (Some(redis), Some(url)) = (&self.redis, &settings.cache.url) {
+            results.push(redis.set_url(url.expose_secret()).await.context("cache.url"));
+        }
+        if let (Some(location), Some(path)) = (&self.location, &settings.geoip_file) {
+            results.push(location.reload(path).context("enrich.geoip_file"));
+        }
+        results.into_iter().filter_map(Result::err).collect()
     }
 
     /// Closes every connection, orderly.
@@ -121,7 +129,7 @@ impl Node {
     }
 }
 
-/// Returns what fills in, for a new session, what the backend does not say.
+/// Opens the adapters that name the device and the location of a new session.
 fn enrichers(
     geoip_file: Option<&Path>,
 ) -> Result<(Arc<UaParserDeviceEnricher>, Option<Arc<MaxMindLocationEnricher>>)> {

@@ -33,13 +33,14 @@ pub(super) struct Store {
     pub(super) description: String,
     pub(super) cache_key: [u8; 32],
     pub(super) connections: Vec<Arc<dyn Close>>,
-    /// For another password.
+    /// For [`Node::reload`](super::node::Node::reload), which sets a URL with another password.
     pub(super) postgres: Option<Postgres>,
 }
 
 pub(super) type Postgres = (Arc<PostgresDatabase>, Arc<PostgresRevocationFeed>);
 
-/// Returns where what needs a session of its own goes: past a pooler, if there is one.
+/// Returns the URL that bypasses a transaction pooler, for `LISTEN` and waiting connections:
+/// `store.direct_url`, or else `store.url`.
 pub(super) fn direct_url<'a>(settings: &'a Settings, url: &'a SecretString) -> &'a SecretString {
     settings.direct_url.as_ref().unwrap_or(url)
 }

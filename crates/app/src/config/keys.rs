@@ -254,7 +254,7 @@ pub const KEYS: &[Key] = &[
     key(
         "enrich.geoip_file",
         None,
-        "file in the MaxMind DB format with the places of addresses; no places, if not set",
+        "file in the MaxMind DB format with the locations of addresses; no locations, if not set",
     ),
     secret("client.service_key", "service key that the command line uses"),
     key("client.service_key_file", None, "a file that holds `client.service_key`"),

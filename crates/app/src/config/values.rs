@@ -221,7 +221,7 @@ impl Values {
     }
 }
 
-/// Reads a file. An error names the place and not the line, in which a secret may stand.
+/// Reads a file. An error names the position and not the line, in which a secret may stand.
 fn read_toml(path: &Path) -> Result<toml::Table, ConfigError> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn broken_file_is_one_line_with_the_place_and_without_the_line() {
-        for (text, place) in [
+        for (text, position) in [
             ("[server\n", "line 1"),
             ("[auth.jwt]\nhs256_secret = \"s3cret-s3cret", "line 2"),
             ("[client]\nservice_key = s3cret\n", "line 2"),
@@ -459,7 +459,10 @@ mod tests {
             ("[a]\nb = 1\nb = \"s3cret\"\n", "line 3"),
         ] {
             let error = message(Some(text), &[]);
-            assert!(error.contains("sessiond.toml, ") && error.contains(place), "{text}: {error}");
+            assert!(
+                error.contains("sessiond.toml, ") && error.contains(position),
+                "{text}: {error}"
+            );
             assert!(!error.contains("s3cret") && !error.contains('\n'), "{text}: {error}");
         }
         let absent = Values::load(Some(Path::new("absent.toml"))).err().unwrap().to_string();

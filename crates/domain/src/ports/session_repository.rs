@@ -119,7 +119,7 @@ pub struct TokenRotation {
 /// A new adapter needs three things: this trait, `testkit::conformance::session_repository` in its
 /// tests, and a [`RevocationFeed`](super::RevocationFeed) over the same data. Each list item in the
 /// comment of a method names a test of that suite.
-/// `random_commands_do_what_a_small_model_does` holds all of them against a model.
+/// `random_commands_do_what_a_small_model_does` compares the common methods with a model.
 ///
 /// Every write is one atomic statement or transaction: a cancelled call cannot leave it half
 /// done. On an error of a write, [`PortError::Unavailable`] means that nothing was changed, and

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::PortError;
 
-/// Purges expired and revoked sessions, a batch at a time.
+/// Deletes expired and revoked sessions after their retention (purges them), a batch at a time.
 ///
 /// Several nodes may do so concurrently. Each item below is a test of
 /// `testkit::conformance::session_retention`.

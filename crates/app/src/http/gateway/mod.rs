@@ -50,8 +50,8 @@ impl Audience for GatewayState {
         &self.0.application
     }
 
-    fn places(&self) -> Option<Arc<Semaphore>> {
-        self.0.limits.places()
+    fn permits(&self) -> Option<Arc<Semaphore>> {
+        self.0.limits.permits()
     }
 }
 

@@ -52,8 +52,8 @@ impl Limits {
         }
     }
 
-    /// Returns places for the work of one listener; `None`: as many as come.
-    pub(crate) fn places(&self) -> Option<Arc<Semaphore>> {
+    /// Returns permits for the work of one listener; `None`: there is no limit.
+    pub(crate) fn permits(&self) -> Option<Arc<Semaphore>> {
         (self.in_flight > 0).then(|| Arc::new(Semaphore::new(self.in_flight as usize)))
     }
 

@@ -1,4 +1,4 @@
-//! What every request has: an id, a span, its place in the metrics, and a response even after a
+//! What every request has: an id, a span, its metrics, and a response even after a
 //! panic.
 
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub(crate) enum RequestIds {
     OfProxies(Arc<[IpNetwork]>),
 }
 
-/// Gives every request an id, a span and its place in the metrics, turns a panic into a 500, and
+/// Gives every request an id, a span and its metrics, turns a panic into a 500, and
 /// keeps every response out of caches.
 pub(crate) fn layer(router: Router, listener: &'static str, request_ids: RequestIds) -> Router {
     let observer =

@@ -1,4 +1,4 @@
-//! What happens to a request between its route and its handler: who is calling, the body, a place
+//! What happens to a request between its route and its handler: who is calling, the body, a permit
 //! to work in, and a deadline.
 
 use std::convert::Infallible;
@@ -50,14 +50,14 @@ pub(crate) trait Audience: Clone + Send + Sync + 'static {
     /// Returns the use cases: revocations may take as long as their commit wait.
     fn application(&self) -> &Arc<Application>;
 
-    /// Returns the places to work in; `None`: there is no limit.
-    fn places(&self) -> Option<Arc<Semaphore>>;
+    /// Returns the permits of the concurrency limit; `None`: there is no limit.
+    fn permits(&self) -> Option<Arc<Semaphore>>;
 }
 
-/// Puts each of the routes behind authentication, a bounded number of places, and a deadline. Paths
+/// Puts each route behind authentication, the concurrency limit, and a deadline. Paths
 /// and methods that do not exist stay what they are.
 pub(crate) fn layer<A: Audience>(router: Router<A>, audience: A) -> Router<A> {
-    let shared = Arc::new(Shared { places: audience.places(), audience });
+    let shared = Arc::new(Shared { permits: audience.permits(), audience });
     router.route_layer(layer_fn(move |route| Work { route, shared: shared.clone() }))
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn route_of(parts: &Parts) -> &str {
 
 struct Shared<A> {
     audience: A,
-    places: Option<Arc<Semaphore>>,
+    permits: Option<Arc<Semaphore>>,
 }
 
 /// A route whose work is bounded.
@@ -104,9 +104,9 @@ impl<A: Audience> Service<Request> for Work<A> {
         // the route.
         if body.is_end_stream() && shared.audience.recall(&mut parts) {
             let call = Call::of(&parts);
-            return match shared.place() {
-                Ok(place) => {
-                    let working = hold(place, self.route.call(Request::from_parts(parts, body)));
+            return match shared.permit() {
+                Ok(permit) => {
+                    let working = hold(permit, self.route.call(Request::from_parts(parts, body)));
                     Box::pin(async move { Ok(shared.finish(call, working).await) })
                 }
                 Err(problem) => Box::pin(async move { Ok(problem.into_response()) }),
@@ -119,7 +119,7 @@ impl<A: Audience> Service<Request> for Work<A> {
                 let call = Call::of(&parts);
                 let request =
                     with_body_read(Request::from_parts(parts, body), call.max_body_bytes).await?;
-                let working = hold(shared.place()?, route.call(request));
+                let working = hold(shared.permit()?, route.call(request));
                 Ok::<_, Problem>(shared.finish(call, working).await)
             };
             Ok(served.await.unwrap_or_else(IntoResponse::into_response))
@@ -147,8 +147,8 @@ impl Call {
 }
 
 impl<A: Audience> Shared<A> {
-    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-        take_place(self.places.as_ref())
+    fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        take_permit(self.permits.as_ref())
     }
 
     /// Waits for the work, but not for ever.
@@ -169,24 +169,24 @@ impl<A: Audience> Shared<A> {
     }
 }
 
-/// Takes one of the places; `None`: there is no limit.
+/// Takes one of the permits of the concurrency limit; `None`: there is no limit.
 ///
 /// # Errors
 /// 503 `overloaded` if all are taken.
-fn take_place(places: Option<&Arc<Semaphore>>) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-    places.cloned().map(Semaphore::try_acquire_owned).transpose().map_err(|_| {
+fn take_permit(permits: Option<&Arc<Semaphore>>) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    permits.cloned().map(Semaphore::try_acquire_owned).transpose().map_err(|_| {
         metrics::counter!("sessiond_rate_limited_total", "limit" => "in_flight").increment(1);
         Problem::overloaded()
     })
 }
 
-/// Works in a place, and gives it back when the work is done.
+/// Runs work that holds a permit, and releases the permit when the work is done.
 fn hold(
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
     working: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Response> {
     working.map(move |response| {
-        drop(place);
+        drop(permit);
         response.unwrap_or_else(|never| match never {})
     })
 }
@@ -205,7 +205,7 @@ async fn within(
 }
 
 /// Runs in a task of its own: what has begun to change something is finished, caches and all,
-/// though its client may go away. The place that it has taken is given back when it is done.
+/// though its client may go away. The permit that it has taken is given back when it is done.
 async fn detached(working: impl Future<Output = Response> + Send + 'static) -> Response {
     match tokio::spawn(working.in_current_span()).await {
         Ok(response) => response,
@@ -223,17 +223,17 @@ mod tests {
 
     #[tokio::test]
     async fn work_beyond_the_places_is_refused_until_some_is_done() {
-        let places = Arc::new(Semaphore::new(1));
-        let place = take_place(Some(&places)).unwrap();
-        let refused = take_place(Some(&places)).unwrap_err().into_response();
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = take_permit(Some(&permits)).unwrap();
+        let refused = take_permit(Some(&permits)).unwrap_err().into_response();
         assert_eq!(
             (refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()),
             (503, &b"1"[..])
         );
-        // The place is given back by the work itself, though its request may be gone.
-        let response = hold(place, async { Ok(().into_response()) }).await;
-        assert!(response.status().is_success() && take_place(Some(&places)).is_ok());
-        assert!(take_place(None).unwrap().is_none());
+        // The permit is given back by the work itself, though its request may be gone.
+        let response = hold(permit, async { Ok(().into_response()) }).await;
+        assert!(response.status().is_success() && take_permit(Some(&permits)).is_ok());
+        assert!(take_permit(None).unwrap().is_none());
     }
 
     /// It unwinds to the task that serves the request, as it does where the work is not detached.

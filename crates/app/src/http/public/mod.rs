@@ -68,8 +68,8 @@ impl Audience for PublicState {
         &self.application
     }
 
-    fn places(&self) -> Option<Arc<Semaphore>> {
-        self.limits.places()
+    fn permits(&self) -> Option<Arc<Semaphore>> {
+        self.limits.permits()
     }
 }
 

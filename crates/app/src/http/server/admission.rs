@@ -116,8 +116,8 @@ struct Connection {
     close: CancellationToken,
 }
 
-/// A connection's place among the open ones, which it gives back when it is dropped.
-pub(crate) struct Place {
+/// A connection's slot among the open ones, which it gives back when it is dropped.
+pub(crate) struct Slot {
     connections: Arc<Connections>,
     number: u64,
     /// What the connection is doing.
@@ -162,7 +162,7 @@ impl Connections {
 
     /// Makes room for a connection from this address: where there is none, those that have been
     /// idle for longest are closed. Returns `None` if all are busy.
-    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Slot> {
         let address = (!is_trusted(peer.to_canonical(), &self.settings.trusted_proxies))
             .then(|| network(peer));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +198,7 @@ impl Connections {
             *open.by_address.entry(address).or_default() += 1;
         }
         self.report(&open);
-        Some(Place { connections: self.clone(), number, activity, close })
+        Some(Slot { connections: self.clone(), number, activity, close })
     }
 
     fn report(&self, open: &Open) {
@@ -240,7 +240,7 @@ impl Open {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(self.number);
@@ -268,16 +268,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn longest_idle_connection_makes_room_for_a_new_one() {
         let connections = connections(3, 3);
-        let mut places = Vec::new();
+        let mut slots = Vec::new();
         for n in 0..3 {
-            places.push(connections.admit(address(n)).unwrap());
+            slots.push(connections.admit(address(n)).unwrap());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        places[0].activity.head_arrived();
+        slots[0].activity.head_arrived();
         let fourth = connections.admit(address(3)).unwrap();
-        let closed: Vec<_> = places.iter().map(|place| place.close.is_cancelled()).collect();
+        let closed: Vec<_> = slots.iter().map(|slot| slot.close.is_cancelled()).collect();
         assert_eq!(closed, [false, true, false], "the first one is busy");
-        drop(places);
+        drop(slots);
         drop(fourth);
         assert!(connections.open.lock().unwrap().by_address.is_empty());
         assert_eq!(connections.count.load(Ordering::Relaxed), 0);
@@ -286,12 +286,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_connection_is_admitted_where_all_are_busy() {
         let connections = connections(2, 2);
-        let places = [0, 1].map(|n| connections.admit(address(n)).unwrap());
-        for place in &places {
-            place.activity.head_arrived();
+        let slots = [0, 1].map(|n| connections.admit(address(n)).unwrap());
+        for slot in &slots {
+            slot.activity.head_arrived();
         }
         assert!(connections.admit(address(2)).is_none());
-        places[1].activity.responded();
+        slots[1].activity.responded();
         assert!(connections.admit(address(2)).is_some());
     }
 
@@ -300,25 +300,25 @@ mod tests {
         let connections = connections(100, 2);
         let other = connections.admit(address(9)).unwrap();
         let own: Vec<_> = (0..5).map(|_| connections.admit(address(1)).unwrap()).collect();
-        assert_eq!(own.iter().filter(|place| !place.close.is_cancelled()).count(), 2);
+        assert_eq!(own.iter().filter(|slot| !slot.close.is_cancelled()).count(), 2);
         assert!(!other.close.is_cancelled());
-        for place in &own[3..] {
-            place.activity.head_arrived();
+        for slot in &own[3..] {
+            slot.activity.head_arrived();
         }
         assert!(connections.admit(address(1)).is_none());
         let proxied: Vec<_> =
             (0..50).map(|_| connections.admit("10.1.2.3".parse().unwrap()).unwrap()).collect();
-        assert!(proxied.iter().all(|place| !place.close.is_cancelled()));
+        assert!(proxied.iter().all(|slot| !slot.close.is_cancelled()));
     }
 
     #[tokio::test]
     async fn listener_is_crowded_from_nine_tenths_on() {
         let connections = connections(20, 20);
-        let mut places: Vec<_> = (0..17).map(|n| connections.admit(address(n)).unwrap()).collect();
+        let mut slots: Vec<_> = (0..17).map(|n| connections.admit(address(n)).unwrap()).collect();
         assert!(!connections.are_crowded());
-        places.push(connections.admit(address(17)).unwrap());
+        slots.push(connections.admit(address(17)).unwrap());
         assert!(connections.are_crowded());
-        places.pop();
+        slots.pop();
         assert!(!connections.are_crowded());
     }
 }

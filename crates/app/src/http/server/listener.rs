@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::admission::{ConnectionSettings, Connections, Place};
+use super::admission::{ConnectionSettings, Connections, Slot};
 use super::connection::{TimedStream, TrackedResponse};
 use crate::http::wire::client_address::PeerAddress;
 use crate::http::wire::problem::Problem;
@@ -76,11 +76,11 @@ pub async fn serve(
                 }
             },
         };
-        let Some(place) = connections.admit(peer) else { continue };
+        let Some(slot) = connections.admit(peer) else { continue };
         let _ = stream.set_nodelay(true);
         tasks.spawn(serve_connection(
             (stream, peer),
-            place,
+            slot,
             connections.clone(),
             router.clone(),
             lifecycle.clone(),
@@ -100,7 +100,7 @@ pub async fn serve(
 
 async fn serve_connection<S>(
     (stream, peer): (S, IpAddr),
-    place: Place,
+    slot: Slot,
     connections: Arc<Connections>,
     router: Router,
     lifecycle: Lifecycle,
@@ -108,7 +108,7 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Lifecycle { stopping, shutdown, .. } = lifecycle;
-    let activity = place.activity.clone();
+    let activity = slot.activity.clone();
     let stream = TimedStream::new(stream, activity.clone(), connections.idle_timeout());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
@@ -150,7 +150,7 @@ async fn serve_connection<S>(
         }
         // It was idle just before: nothing is lost, or what any client repeats that keeps
         // connections.
-        () = place.close.cancelled(), if !place.activity.is_responding() => return,
+        () = slot.close.cancelled(), if !slot.activity.is_responding() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
@@ -221,10 +221,10 @@ mod tests {
             trusted_proxies: Arc::new([]),
         };
         let connections = Arc::new(Connections::new("test", settings));
-        let place = connections.admit(peer).unwrap();
+        let slot = connections.admit(peer).unwrap();
         (
             client,
-            tokio::spawn(serve_connection((server, peer), place, connections, router, lifecycle)),
+            tokio::spawn(serve_connection((server, peer), slot, connections, router, lifecycle)),
         )
     }
 

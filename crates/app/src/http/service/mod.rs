@@ -79,8 +79,8 @@ impl Audience for ServiceState {
         &self.application
     }
 
-    fn places(&self) -> Option<Arc<Semaphore>> {
-        self.limits.places()
+    fn permits(&self) -> Option<Arc<Semaphore>> {
+        self.limits.permits()
     }
 }
 

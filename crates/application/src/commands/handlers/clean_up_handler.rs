@@ -37,7 +37,7 @@ impl CleanedUp {
     }
 }
 
-/// Purges expired and revoked sessions, and old events, a step at a time.
+/// Deletes expired and revoked sessions, and old events, after their retention, a step at a time.
 pub struct CleanUpHandler {
     retention: Arc<dyn SessionRetention>,
     clock: Arc<dyn Clock>,
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_session_is_noted_when_it_is_over_and_deleted_after_its_retention() {
+    async fn session_is_marked_expired_and_deleted_after_its_retention() {
         let database = MemoryDatabase::default();
         let clock = fixtures::clock();
         let repo = MemorySessionRepository::new(database.clone());

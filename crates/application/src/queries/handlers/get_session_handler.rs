@@ -65,10 +65,12 @@ pub struct SessionResult {
 /// returns.
 #[derive(Clone, Debug)]
 pub struct FoundSession {
-    /// The session, with activity that only this node has yet. Its user agent is only there if it
-    /// came from the database.
+    /// The session, with activity that only this node has yet.
+    ///
+    /// Caches hold neither `user_agent` nor `metadata` nor `idempotency_key`: on a hit these are
+    /// `None`. To read them, use `InspectSessionHandler`, which asks the database.
     pub session: Arc<Session>,
-    /// The version of the read that found it, if that is known.
+    /// The read version of the session, if the store knows it.
     pub version: Option<ReadVersion>,
     /// Where the session came from.
     pub layer: Layer,
@@ -91,7 +93,7 @@ impl GetSessionHandler {
         Self { session_repo, session_cache, pending_activity: None }
     }
 
-    /// Adds the activity that `activity` has not written yet to the sessions that are returned.
+    /// Applies activity that is buffered in `activity` to the sessions that are returned.
     #[must_use]
     pub fn with_pending_activity(self, activity: Arc<ActivityBuffer>) -> Self {
         Self { pending_activity: Some(activity), ..self }
@@ -107,7 +109,7 @@ impl GetSessionHandler {
     }
 
     /// Returns the entity, for callers that need its rules (`status`, `is_live`), its read version,
-    /// or the layer that had it. [`handle`](Self::handle) is this, as data.
+    /// or the layer that served it. [`handle`](Self::handle) returns the same as data.
     ///
     /// # Errors
     /// As for [`handle`](Self::handle).
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_result_has_the_seeds_fields() {
+    async fn the_result_has_the_fields_of_the_python_original() {
         let session = fixtures::session();
         let s = fixture(&[&session]).await;
 

@@ -70,7 +70,7 @@ pub struct TaskEnded {
 }
 
 /// The background work of one node. There is one for each [`Application`](crate::Application).
-pub struct Background {
+pub struct BackgroundTasks {
     pub(crate) follower: RevocationFollower,
     pub(crate) peer_monitor: PeerMonitor,
     pub(crate) activity_writer: Arc<ActivityWriter>,
@@ -80,12 +80,12 @@ pub struct Background {
     pub(crate) clock: Arc<dyn MonotonicClock>,
 }
 
-impl Background {
+impl BackgroundTasks {
     /// Polls the revocation log until this node has read it once, so that caches are of use
     /// from the first request on.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not respond. Background work goes on polling.
+    /// [`PortError::Unavailable`] if the store did not respond. BackgroundTasks work goes on polling.
     pub async fn poll(&mut self) -> Result<(), PortError> {
         while self.state.poll_age() >= self.state.max_staleness() {
             if !self.follower.poll().await?.again {
@@ -483,7 +483,7 @@ mod tests {
 
     struct Fixture {
         application: Application,
-        background: Option<Background>,
+        background: Option<BackgroundTasks>,
         feed: Arc<PollsOnly>,
         repo: Arc<MemorySessionRepository>,
         stop: Option<tokio::sync::oneshot::Sender<()>>,

@@ -12,18 +12,18 @@ use crate::http::ConnectionSettings;
 const MAX_PUBLIC: u64 = 10_000;
 /// Connections of the service listener, at most: backends keep a few each.
 const MAX_SERVICE: u64 = 2_000;
-/// Descriptors for everything but connections of clients and of the database: files, logs, Redis,
+/// FileDescriptors for everything but connections of clients and of the database: files, logs, Redis,
 /// an issuer's keys, and connections that have just been closed.
 const RESERVE: u64 = 128;
 
 /// The descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Descriptors {
+pub(crate) struct FileDescriptors {
     public: usize,
     service: usize,
 }
 
-impl Descriptors {
+impl FileDescriptors {
     /// Raises the limit as far as this process may, and divides what there is: idle end users must
     /// not take what the service listener, the database and health checks need.
     pub(crate) fn raise(settings: &Settings) -> Self {
@@ -97,7 +97,7 @@ mod tests {
             (1024, Some(100), (100, 216)),
             (64, None, (16, 16)),
         ] {
-            let divided = Descriptors::divide(limit, 16, max_public);
+            let divided = FileDescriptors::divide(limit, 16, max_public);
             assert_eq!((divided.public, divided.service), expected, "{limit} {max_public:?}");
         }
     }
