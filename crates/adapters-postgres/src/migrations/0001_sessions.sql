@@ -136,8 +136,8 @@ CREATE TRIGGER sessions_revive
     FOR EACH ROW WHEN (OLD.expired_at IS NOT NULL) EXECUTE FUNCTION sessiond_revive();
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_revive;
 
--- Enforces the limit of live sessions (`max_sessions`) before a sign-in. Returns the ids of the sessions that it has
--- evicted, or NULL if the sign-in is to be denied.
+-- Enforces the limit of live sessions (`max_sessions`) before a sign-in. Returns the ids of the
+-- sessions that it has evicted, or NULL if the sign-in is to be denied.
 --
 -- It is a function so that a sign-in is one statement: a cancelled request, or a pooler that
 -- changes the connection, leaves nothing half done. Each statement in it sees what was committed
