@@ -41,7 +41,7 @@ fn block(document: &str, start: &str) -> String {
 const LANGUAGES: [&str; 4] = ["sh", "toml", "mermaid", ""];
 
 /// What a block of code of this repository is marked as.
-pub(crate) const CODE: [&str; 4] = ["rust", "js", "ts", "python"];
+pub(crate) const CODE: [&str; 5] = ["rust", "js", "ts", "python", "html"];
 
 /// Blocks that no test runs, for they need more than Debian has: this one writes a file that is
 /// here already.

@@ -62,7 +62,8 @@ fn code_on_the_pages_is_the_code_in_the_files() {
     for block in &blocks {
         let document = block.document.display();
         let (first, code) = block.text.split_once('\n').unwrap();
-        let Some(path) = first.strip_prefix("// ").or_else(|| first.strip_prefix("# ")) else {
+        let path = ["// ", "# ", "<!-- "].iter().find_map(|start| first.strip_prefix(start));
+        let Some(path) = path.map(|path| path.trim_end_matches(" -->")) else {
             panic!("{document}: which file is this? {code}")
         };
         let trimmed =

@@ -29,11 +29,11 @@ impl PostgresEventOutbox {
         Self { database }
     }
 
-    /// Assigns positions to events that have none. A page of the feed does not need all of a large
-    /// backlog, for it comes later; the story of one session or user cannot.
-    async fn number(&self, query: &EventQuery) -> Result<(), PortError> {
+    /// Assigns positions to events that have none, to all of them or to a batch. A page of the feed
+    /// does not need all of a large backlog: the next page goes on. The events of one session or
+    /// user, and the newest position, do.
+    async fn number(&self, all: bool) -> Result<(), PortError> {
         const SQL: &str = "SELECT sessiond_assign_event_positions_v1($1)";
-        let all = query.session_id.is_some() || query.user_id.is_some();
         let count = |row: &QueryResult| row.try_get_by_index::<i64>(0);
         for _ in 0..NUMBER_ROUNDS {
             let numbered = self.database.query(SQL, [NUMBER_BATCH.into()], count).await?;
@@ -50,7 +50,7 @@ impl PostgresEventOutbox {
 #[async_trait]
 impl EventOutbox for PostgresEventOutbox {
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
-        self.number(query).await?;
+        self.number(query.session_id.is_some() || query.user_id.is_some()).await?;
         let mut sql =
             "SELECT position, kind, at, session_id, user_id, reason, actor FROM session_events \
                 WHERE position > $1"
@@ -70,6 +70,14 @@ impl EventOutbox for PostgresEventOutbox {
         }
         sql.push_str(" ORDER BY position LIMIT $2");
         self.database.query(&sql, values, event).await
+    }
+
+    async fn newest_position(&self) -> Result<u64, PortError> {
+        const SQL: &str = "SELECT coalesce(max(position), 0) FROM session_events";
+        self.number(true).await?;
+        let position = |row: &QueryResult| row.try_get_by_index::<i64>(0);
+        let newest = self.database.query(SQL, [], position).await?;
+        Ok(newest.first().copied().unwrap_or_default().unsigned_abs())
     }
 }
 

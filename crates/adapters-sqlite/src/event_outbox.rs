@@ -43,6 +43,13 @@ impl EventOutbox for SqliteEventOutbox {
         values.push(query.limit.into());
         self.database.query(&sql, values, event).await
     }
+
+    async fn newest_position(&self) -> Result<u64, PortError> {
+        const SQL: &str = "SELECT coalesce(max(id), 0) FROM session_events";
+        let position = |row: &QueryResult| row.try_get_by_index::<i64>(0);
+        let newest = self.database.query(SQL, [], position).await?;
+        Ok(newest.first().copied().unwrap_or_default().unsigned_abs())
+    }
 }
 
 fn event(row: &QueryResult) -> Result<SessionEvent, DbErr> {

@@ -12,11 +12,11 @@ use crate::http::ConnectionSettings;
 const MAX_PUBLIC: u64 = 10_000;
 /// Connections of the service listener, at most: backends keep a few each.
 const MAX_SERVICE: u64 = 2_000;
-/// FileDescriptors for everything but connections of clients and of the database: files, logs, Redis,
+/// Descriptors for everything but connections of clients and of the database: files, logs, Redis,
 /// an issuer's keys, and connections that have just been closed.
 const RESERVE: u64 = 128;
 
-/// The descriptors of this process.
+/// How the file descriptors of this process are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileDescriptors {
     public: usize,

@@ -85,7 +85,7 @@ impl BackgroundTasks {
     /// from the first request on.
     ///
     /// # Errors
-    /// [`PortError::Unavailable`] if the store did not respond. BackgroundTasks work goes on polling.
+    /// [`PortError::Unavailable`] if the store did not respond. The tasks go on polling.
     pub async fn poll(&mut self) -> Result<(), PortError> {
         while self.state.poll_age() >= self.state.max_staleness() {
             if !self.follower.poll().await?.again {

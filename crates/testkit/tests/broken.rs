@@ -100,6 +100,10 @@ impl EventOutbox for Refusing {
     async fn events(&self, _: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
         refused()
     }
+
+    async fn newest_position(&self) -> Result<u64, PortError> {
+        refused()
+    }
 }
 
 #[async_trait::async_trait]
@@ -286,6 +290,10 @@ impl SessionRepository for IgnoresCursors {
 impl EventOutbox for IgnoresCursors {
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
         self.1.events(&EventQuery { after: 0, ..*query }).await
+    }
+
+    async fn newest_position(&self) -> Result<u64, PortError> {
+        self.1.newest_position().await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::http::Limits;
 use crate::http::gateway::{self, GatewayState};
 use crate::http::openapi;
-use crate::http::public::{self, PublicState};
+use crate::http::public::{self, PublicState, Watches};
 use crate::http::service::{self, MAX_EVENT_STREAMS, ServiceState};
 
 /// The keys that callers are verified with, which can be replaced while they are used.
@@ -72,6 +72,7 @@ impl Interfaces {
             cookie_name: cookie_name.clone(),
             cors_origins: settings.cors_origins.clone().into(),
             trusted_proxies: trusted_proxies.clone(),
+            watches: Arc::new(Watches::new(node.application.clone(), shutdown.clone())),
         };
         let public = public::router(end_users.clone());
         let gateway = gateway::router(GatewayState(end_users));

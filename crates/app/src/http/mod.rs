@@ -5,8 +5,8 @@
 //! - [`openapi`]: the description of all routes.
 //! - [`gateway`]: the routes of gateways, which present the credentials of end users.
 //! - [`service`]: the routes of backends and operators, behind a service key.
-//! - `middleware`: limits, deadlines, request ids, metrics. Callers are authenticated in the room of
-//!   their audience (`public/authentication.rs`, `service/authentication.rs`).
+//! - `middleware`: limits, deadlines, request ids, metrics. Callers are authenticated in the room
+//!   of their audience (`public/authentication.rs`, `service/authentication.rs`).
 //! - `server`: listener, connections, time-outs. It serves any router.
 //! - `wire`: bodies, parameters, problems, client addresses.
 //!

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adapters_memory::MemorySessionCache;
 use application::commands::handlers::Enrichers;
-use application::{Application, Policies, Ports};
+use application::{Application, BackgroundTasks, Policies, Ports};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -26,7 +26,7 @@ use sessiond::auth::{Issuer, Scopes, ServiceKey, ServiceKeys, Subject, TokenRule
 use sessiond::config::LimitSettings;
 use sessiond::http::gateway::{GatewayState, router as gateway_router};
 use sessiond::http::openapi;
-use sessiond::http::public::{PublicState, router as public_router};
+use sessiond::http::public::{PublicState, Watches, router as public_router};
 use sessiond::http::service::{Health, ServiceState, router as service_router};
 use sessiond::http::{Limits, PeerAddress};
 use testkit::memory::{
@@ -34,7 +34,7 @@ use testkit::memory::{
     MemorySessionRetention,
 };
 use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -69,6 +69,8 @@ pub(crate) struct Fixture {
     pub(crate) shutdown: CancellationToken,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) health: Arc<Health>,
+    monotonic_clock: Arc<SteppingClock>,
+    background_tasks: Mutex<BackgroundTasks>,
 }
 
 /// A response, read whole.
@@ -112,6 +114,8 @@ impl Reply {
     }
 }
 
+const MAX_STALENESS: Duration = Duration::from_millis(500);
+
 /// An origin whose pages may call the public listener.
 pub(crate) const ORIGIN: &str = "https://app.example.com";
 
@@ -141,6 +145,7 @@ impl Fixture {
 
     fn with(limits: LimitSettings, origins: &[&str]) -> Self {
         let clock = Arc::new(FixedClock::at(fixtures::now()));
+        let monotonic_clock = Arc::new(SteppingClock::default());
         let database = MemoryDatabase::default();
         let repository = Arc::new(MemorySessionRepository::new(database.clone()));
         let ports = Ports {
@@ -152,7 +157,7 @@ impl Fixture {
                 MemoryNodes::default(),
                 SequentialIds::default().next_id(),
             )),
-            monotonic_clock: Arc::new(SteppingClock::default()),
+            monotonic_clock: monotonic_clock.clone(),
             event_outbox: Arc::new(MemoryEventOutbox::new(database.clone())),
             session_retention: Arc::new(MemorySessionRetention::new(database.clone())),
             enrichers: Enrichers { device: Arc::new(Curl), location: None },
@@ -168,7 +173,7 @@ impl Fixture {
             on_limit: OnLimit::EvictOldest,
         };
         let activity_window = TimeDelta::seconds(60);
-        let max_staleness = Duration::from_millis(500);
+        let max_staleness = MAX_STALENESS;
         let policies = Policies {
             sessions,
             tokens: TokenPolicy {
@@ -179,9 +184,9 @@ impl Fixture {
             retention: TimeDelta::days(30),
             max_staleness,
         };
-        let (application, mut background) = Application::new(ports, policies);
+        let (application, mut background_tasks) = Application::new(ports, policies);
         // The clock stands still, so one poll is enough; in memory it is done at once.
-        background.poll().now_or_never().unwrap().unwrap();
+        background_tasks.poll().now_or_never().unwrap().unwrap();
         let application = Arc::new(application);
         let shutdown = CancellationToken::new();
         let rules = TokenRules {
@@ -220,6 +225,7 @@ impl Fixture {
             cookie_name: "__Host-session".into(),
             cors_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
             trusted_proxies: Arc::new([]),
+            watches: Arc::new(Watches::new(application.clone(), shutdown.clone())),
         };
         Self {
             public: public_router(end_users.clone()),
@@ -244,7 +250,15 @@ impl Fixture {
             shutdown,
             clock,
             health,
+            monotonic_clock,
+            background_tasks: Mutex::new(background_tasks),
         }
+    }
+
+    /// Polls the revocation log, as a node does all the time.
+    pub(crate) async fn poll(&self) {
+        self.monotonic_clock.advance(MAX_STALENESS);
+        self.background_tasks.lock().await.poll().await.unwrap();
     }
 
     pub(crate) fn public_router(&self) -> Router {
@@ -322,6 +336,11 @@ impl Fixture {
     /// A request to the service listener.
     pub(crate) async fn service(&self, request: Request<Body>) -> Reply {
         send(&self.service, request).await
+    }
+
+    /// A response of the public listener that is not read to its end.
+    pub(crate) async fn public_stream(&self, request: Request<Body>) -> Response {
+        self.public.clone().oneshot(request).await.unwrap()
     }
 
     /// A response of the service listener that is not read to its end.

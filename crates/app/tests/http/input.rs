@@ -12,6 +12,7 @@ use sessiond::http::service::{open_paths as open_service_paths, paths as service
 use testkit::fixtures;
 
 use crate::fixture::{Fixture, READ_KEY, Reply, SERVICE_KEY, WRITE_KEY, bearer};
+use crate::routes::is_stream;
 
 const SESSIONS: &str = "/service/v1/sessions";
 
@@ -131,8 +132,7 @@ async fn calls(fixture: &Fixture) -> Vec<(bool, Method, String)> {
             if is_public { fixture.public(request).await } else { fixture.service(request).await };
         for method in response.header("allow").split(',') {
             let path = path.replace("{id}", &id).replace("{user_id}", &user);
-            // It would not end.
-            if !path.ends_with("/stream") {
+            if !is_stream(&path) {
                 calls.push((is_public, method.trim().parse().unwrap(), path));
             }
         }

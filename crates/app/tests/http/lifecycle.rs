@@ -337,7 +337,7 @@ async fn events_are_returned_page_by_page_and_by_session_and_user() {
 }
 
 /// What a stream has sent so far, once it has sent this.
-async fn read_until(body: &mut Body, wanted: &str) -> String {
+pub(crate) async fn read_until(body: &mut Body, wanted: &str) -> String {
     let mut text = String::new();
     while !text.contains(wanted) {
         let frame =

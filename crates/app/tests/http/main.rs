@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod allocations;
+mod devices;
 mod fixture;
 mod gateways;
 mod input;
@@ -12,3 +13,4 @@ mod public;
 mod routes;
 mod service;
 mod tokens;
+mod watch;

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use sessiond::http::gateway::paths as gateway_paths;
 use sessiond::http::openapi::paths as openapi_paths;
-use sessiond::http::public::paths as public_paths;
+use sessiond::http::public::{open_paths as public_pages, paths as public_paths};
 use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
 use testkit::fixtures;
 
@@ -38,6 +38,11 @@ async fn send(
         Listener::Public => fixture.public(request).await,
         Listener::Service => fixture.service(request).await,
     }
+}
+
+/// Whether a path is a stream, which would not end.
+pub(crate) fn is_stream(path: &str) -> bool {
+    path.ends_with("/stream") || path.ends_with("/watch")
 }
 
 /// The methods that a path has, as `Allow` says them for one that no path has.
@@ -103,8 +108,7 @@ async fn every_service_route_wants_a_known_key() {
                     );
                 }
             }
-            // The stream of events would not end.
-            if !path.ends_with("/stream") {
+            if !is_stream(path) {
                 let key = format!("Bearer {SERVICE_KEY}");
                 let response = send(&fixture, Listener::Service, &method, path, Some(&key)).await;
                 assert!(
@@ -115,12 +119,9 @@ async fn every_service_route_wants_a_known_key() {
             }
         }
     }
-    for path in open_service_paths() {
-        assert_eq!(
-            send(&fixture, Listener::Service, "GET", path, None).await.status,
-            200,
-            "{path}"
-        );
+    let open = open_service_paths().into_iter().map(|path| (Listener::Service, path));
+    for (to, path) in open.chain(public_pages().into_iter().map(|path| (Listener::Public, path))) {
+        assert_eq!(send(&fixture, to, "GET", path, None).await.status, 200, "{path}");
     }
 }
 

@@ -78,6 +78,18 @@ impl RevocationState {
         checked.is_ok()
     }
 
+    /// Returns whether a session that was read with this version may have been revoked since, as
+    /// far as this node knows. It is not counted: nothing is served by it.
+    pub fn may_be_revoked_since(
+        &self,
+        id: SessionId,
+        user_id: UserId,
+        version: &ReadVersion,
+    ) -> bool {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.check(id, user_id, version, self.now()).is_err()
+    }
+
     /// Returns how often cached sessions were refused, by reason.
     pub fn refused(&self) -> [(Refusal, u64); Refusal::ALL.len()] {
         Refusal::ALL

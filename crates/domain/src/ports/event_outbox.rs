@@ -39,4 +39,13 @@ pub trait EventOutbox: Send + Sync {
     /// [`PortError::Unavailable`] if the store did not respond in time; [`PortError::Corrupt`] if a
     /// row makes no sense.
     async fn events(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError>;
+
+    /// Returns the position of the newest event; zero if there is none. A reader that goes on from
+    /// it sees every change that is committed later.
+    ///
+    /// - `newest_position_is_where_a_reader_of_later_events_begins`
+    ///
+    /// # Errors
+    /// [`PortError::Unavailable`] if the store did not respond in time.
+    async fn newest_position(&self) -> Result<u64, PortError>;
 }

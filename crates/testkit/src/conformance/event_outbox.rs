@@ -27,6 +27,7 @@ macro_rules! event_outbox_contract {
                 events_are_read_in_order_page_by_page,
                 no_event_is_lost_between_parallel_writers,
                 events_are_filtered_by_session_and_user,
+                newest_position_is_where_a_reader_of_later_events_begins,
             ]
         );
     };
@@ -233,4 +234,17 @@ pub async fn events_are_filtered_by_session_and_user(stores: &Stores) {
     assert_eq!(count(None, Some(a.user_id)).await, 3);
     assert_eq!(count(Some(a.id), Some(c.user_id)).await, 0);
     assert_eq!(count(Some(fixtures::session_number(404).id), None).await, 0);
+}
+
+/// A reader that begins now sees what comes, and nothing before it.
+pub async fn newest_position_is_where_a_reader_of_later_events_begins(stores: &Stores) {
+    assert_eq!(stores.events.newest_position().await.unwrap(), 0, "there are no events");
+    let [first, second] = [1, 2].map(fixtures::session_number);
+    stores.sessions.insert(&first, None).await.unwrap();
+    let after = stores.events.newest_position().await.unwrap();
+    assert_eq!(Some(after), all(&*stores.events).await.last().map(|event| event.position));
+    stores.sessions.insert(&second, None).await.unwrap();
+    let query = EventQuery { after, limit: 10, ..EventQuery::default() };
+    let later = stores.events.events(&query).await.unwrap();
+    assert_eq!(later.iter().map(|event| event.session_id).collect::<Vec<_>>(), [second.id]);
 }

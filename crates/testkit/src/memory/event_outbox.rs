@@ -29,4 +29,8 @@ impl EventOutbox for MemoryEventOutbox {
         };
         Ok(tables.events.iter().filter(fits).take(query.limit as usize).cloned().collect())
     }
+
+    async fn newest_position(&self) -> Result<u64, PortError> {
+        Ok(self.database.tables()?.events.last().map_or(0, |event| event.position))
+    }
 }

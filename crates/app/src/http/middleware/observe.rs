@@ -129,8 +129,11 @@ impl Observer {
         self.series.count(method, route, status, took);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // A response is about one user's session now.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // A response is about one user's session now, unless it is a public file.
+        let is_public = |value: &HeaderValue| value.as_bytes().starts_with(b"public");
+        if !headers.get(header::CACHE_CONTROL).is_some_and(is_public) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         response
     }
 }

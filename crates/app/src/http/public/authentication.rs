@@ -195,22 +195,46 @@ impl FromRequestParts<PublicState> for LiveCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, Problem> {
-        // Put there by `authenticate_user`, without which no public handler runs.
-        let claimed = *parts.extensions.get::<Claimed>().ok_or_else(Problem::unauthenticated)?;
-        let own = match claimed.credential {
-            Credential::Jwt => find_by_jwt(state, parts, &claimed).await?,
-            Credential::SessionToken { hash, .. } => {
-                find_by_session_token(state, parts, &claimed, hash).await?
-            }
-        };
-        if !own.session.is_live(state.clock.now()) {
-            return Err(refuse(state, parts, SESSION_ENDED, Problem::session_ended()));
-        }
+        let (claimed, own) = find_live(state, parts).await?;
         let peer = client_address(parts, &state.trusted_proxies);
         state.application.record_activity.record_live(&own.session, own.version.as_ref(), peer);
         let Claimed { user_id, session_id, credential } = claimed;
         Ok(Self { user_id, session_id, credential, own, peer })
     }
+}
+
+/// An end user whose own session is live, as for [`LiveCaller`]. The request is not activity: a
+/// page that is left open must not keep its session from becoming idle.
+pub(crate) struct WatchingCaller(
+    /// The caller's own session.
+    pub(crate) FoundSession,
+);
+
+impl FromRequestParts<PublicState> for WatchingCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, Problem> {
+        Ok(Self(find_live(state, parts).await?.1))
+    }
+}
+
+/// Looks up the caller's own session.
+///
+/// # Errors
+/// 401 if it is not live, or if the session token is not its own; 503 if that cannot be known.
+async fn find_live(state: &PublicState, parts: &Parts) -> Result<(Claimed, FoundSession), Problem> {
+    // Put there by `authenticate_user`, without which no public handler runs.
+    let claimed = *parts.extensions.get::<Claimed>().ok_or_else(Problem::unauthenticated)?;
+    let own = match claimed.credential {
+        Credential::Jwt => find_by_jwt(state, parts, &claimed).await?,
+        Credential::SessionToken { hash, .. } => {
+            find_by_session_token(state, parts, &claimed, hash).await?
+        }
+    };
+    if !own.session.is_live(state.clock.now()) {
+        return Err(refuse(state, parts, SESSION_ENDED, Problem::session_ended()));
+    }
+    Ok((claimed, own))
 }
 
 async fn find_by_jwt(

@@ -1,8 +1,10 @@
 //! The public listener: end users and their own sessions.
 
 pub(crate) mod authentication;
+mod devices;
 mod errors;
 mod sessions;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use tower_http::cors::CorsLayer;
 use utoipa::OpenApi;
 
 use self::authentication::{authenticate_user, recall_user};
+pub use self::watch::Watches;
 use crate::auth::TokenVerifier;
 use crate::http::middleware::limits::Limits;
 use crate::http::middleware::observe::{self, RequestIds};
@@ -47,6 +50,8 @@ pub struct PublicState {
     pub cors_origins: Arc<[String]>,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Arc<[IpNetwork]>,
+    /// Watches of sessions, which last as long as their sessions do.
+    pub watches: Arc<Watches>,
 }
 
 impl Audience for PublicState {
@@ -85,15 +90,18 @@ impl Audience for PublicState {
     sessions::revoke_session,
     sessions::revoke_other_sessions,
     sessions::rotate_current_token,
+    watch::watch_current_session,
+    watch::watch_sessions,
 ))]
 pub(crate) struct PublicApi;
 
 /// Returns the routes of the public listener. Each handler takes a `LiveCaller`.
-fn routes() -> [(&'static str, MethodRouter<PublicState>); 4] {
+fn routes() -> [(&'static str, MethodRouter<PublicState>); 6] {
     use sessions::{
         get_current_session, get_session, list_sessions, rename_current_session, rename_session,
         revoke_current_session, revoke_other_sessions, revoke_session, rotate_current_token,
     };
+    use watch::{watch_current_session, watch_sessions};
     [
         ("/api/v1/sessions", get(list_sessions).delete(revoke_other_sessions)),
         (
@@ -101,13 +109,20 @@ fn routes() -> [(&'static str, MethodRouter<PublicState>); 4] {
             get(get_current_session).patch(rename_current_session).delete(revoke_current_session),
         ),
         ("/api/v1/sessions/current/rotate", post(rotate_current_token)),
+        ("/api/v1/sessions/current/watch", get(watch_current_session)),
+        ("/api/v1/sessions/watch", get(watch_sessions)),
         ("/api/v1/sessions/{id}", get(get_session).patch(rename_session).delete(revoke_session)),
     ]
 }
 
-/// Returns the paths of the public listener, with `{id}` where an id stands.
+/// Returns the paths of the public listener that need credentials, with `{id}` where an id stands.
 pub fn paths() -> Vec<&'static str> {
     routes().map(|(path, _)| path).to_vec()
+}
+
+/// Returns the paths of the public listener that need none: a page and its files.
+pub fn open_paths() -> Vec<&'static str> {
+    devices::routes().map(|(path, _)| path).to_vec()
 }
 
 /// Returns the router of the public listener.
@@ -115,6 +130,7 @@ pub fn router(state: PublicState) -> Router {
     let request_ids = RequestIds::OfProxies(state.trusted_proxies.clone());
     let cors = cors(&state.cors_origins);
     let router = work::layer(with_routes(routes()), state.clone())
+        .merge(with_routes(devices::routes()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);

@@ -23,4 +23,12 @@ impl ListEventsHandler {
     pub async fn handle(&self, query: &EventQuery) -> Result<Vec<SessionEvent>, PortError> {
         self.event_outbox.events(query).await
     }
+
+    /// Returns the position of the newest event, from which a reader goes on that wants later ones.
+    ///
+    /// # Errors
+    /// [`PortError`] from the store.
+    pub async fn newest_position(&self) -> Result<u64, PortError> {
+        self.event_outbox.newest_position().await
+    }
 }
