@@ -6,7 +6,7 @@
 #
 # Two checks are left out where no schema can say what holds. Valid requests may be refused: an expiry
 # must be in the future, ids and `all` exclude each other. And a query parameter without a value is an
-# absent one. The stream of events is left out, because it does not end.
+# absent one. The streams are left out, because they do not end.
 set -euo pipefail
 store=${1:-}
 cd "$(dirname "$0")/.."
@@ -48,7 +48,7 @@ run() {
 as_backend() {
   run --url "$service" -H "Authorization: Bearer $key" \
     --include-path-regex '^/(service|livez|readyz|metrics|openapi)' \
-    --exclude-path-regex 'stream|forward-auth' "$@"
+    --exclude-path-regex 'stream|watch|forward-auth' "$@"
 }
 # With a session of its own: some calls end the session of the credential, or replace the credential.
 as_end_user() {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs everything that has to be green, in phases: formatting, lints, documentation, every test.
-# Installs PostgreSQL, PgBouncer, Redis, nginx, HAProxy, Caddy, openssl, Python and Node.js from the
-# distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory behind.
-# What clients are compiled and tested with comes from npm and PyPI, into target/.
+# Installs PostgreSQL, PgBouncer, Redis, nginx, HAProxy, Caddy, openssl, Python, Node.js and Chromium
+# from the distribution where they are absent (Debian, Ubuntu), and leaves no process and no directory
+# behind. What clients and pages are tested with comes from npm and PyPI, into target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,7 @@ command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+[ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || missing+=(chromium)
 command -v pkill >/dev/null || missing+=(procps)
 command -v cc >/dev/null || missing+=(build-essential)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -91,6 +92,7 @@ phase adapters tests $adapters
 phase documents tests --test documents
 phase "end to end" tests --test end_to_end -- --test-threads "$waiting_tests"
 phase clients tests --test clients
+phase browser tests --test browser
 phase history tests --test history
 
 current="cleaning up"

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "set-up of tests")]
 
 pub mod node;
+pub mod npm;
 pub mod repository;
 
 /// The table of the Python original, with 1234 sessions, of which 617 never expire and 246 are

@@ -149,6 +149,15 @@ impl Node {
         Self::start_command(&mut sessiond(dir.path(), settings), dir).await
     }
 
+    /// Starts the demo with this seed. Its folder is in the node's.
+    pub async fn start_demo(seed: u64) -> Self {
+        let dir = TemporaryDir::new();
+        let mut command = sessiond(dir.path(), &[]);
+        command.args(["demo", "--seed", &seed.to_string(), "--listen", "127.0.0.1:0"]);
+        command.args(["--service-listen", "127.0.0.1:0"]).env("TMPDIR", dir.path());
+        Self::start_command(&mut command, dir).await
+    }
+
     /// Starts a node by this command, whose data are in this directory.
     pub async fn start_command(command: &mut Command, dir: TemporaryDir) -> Self {
         let mut child = command

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sessiond_client::{EventPage, Session, SessionList, Verification};
 use sessiond_tests::node::binary;
+use sessiond_tests::npm::run;
 use sessiond_tests::repository::{read, root};
 
 /// Calls of backends that clients leave out: they are for gateways, or a connection without end.
@@ -82,5 +83,5 @@ fn types_of_the_rust_client_have_the_described_fields() {
 #[test]
 fn a_short_run_of_schemathesis_finds_no_violation() {
     let mut script = Command::new(root().join("scripts/schemathesis.sh"));
-    crate::run(script.env("SESSIOND", binary()).env("EXAMPLES", "5"));
+    run(script.env("SESSIOND", binary()).env("EXAMPLES", "5"));
 }

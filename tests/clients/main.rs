@@ -8,12 +8,13 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use sessiond_tests::node::{Node, example, profile_dir};
-use sessiond_tests::repository::{self, read, root};
+use sessiond_tests::node::{Node, example};
+use sessiond_tests::npm::{self, run};
+use sessiond_tests::repository::{read, root};
 use testkit::TemporaryDir;
 
 use crate::scripted_server::ScriptedServer;
@@ -131,18 +132,7 @@ fn python() -> Command {
 fn npm_packages() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = profile_dir().join("npm");
-        let _ = std::fs::remove_dir_all(&folder);
-        for package in ["clients/typescript", "examples/apps/express"] {
-            for file in repository::files().iter().filter(|file| file.starts_with(package)) {
-                let copy = folder.join(file);
-                std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-                std::fs::copy(root().join(file), copy).unwrap();
-            }
-            let mut install = Command::new("npm");
-            install.args(["ci", "--no-audit", "--no-fund", "--prefer-offline"]);
-            run(install.current_dir(folder.join(package)));
-        }
+        let folder = npm::install("npm", &["clients/typescript", "examples/apps/express"]);
         let mut build = Command::new("npm");
         run(build.args(["run", "build"]).current_dir(folder.join("clients/typescript")));
         folder
@@ -164,15 +154,4 @@ async fn check_conformance(command: &mut Command, frameworks: [&str; 2]) {
             scripted.check(framework, index, case);
         }
     }
-}
-
-/// Runs a command to its end, which has to be a success.
-pub(crate) fn run(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
-        panic!("{command:?}: {error} (Debian: apt-get install nodejs npm python3 python3-venv)")
-    });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let printed = text(&output.stdout);
-    let errors = text(&output.stderr);
-    assert!(output.status.success(), "{command:?}:\n{printed}\n{errors}");
 }

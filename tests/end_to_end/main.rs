@@ -10,6 +10,7 @@
 mod activity;
 mod bad_input;
 mod coherence;
+mod demo;
 mod edge;
 mod embedded;
 mod events;

@@ -5,7 +5,8 @@
 //
 // Attributes: `api` (base URL of the public listener; default: this page's origin), `lang`.
 // Properties: `getToken` (async function that returns a bearer token; without it, the session
-// cookie is sent), `texts` (object that replaces texts; `language` in it is for dates). Method: `refresh()`.
+// cookie is sent), `texts` (object that replaces texts; `language` in it is for dates).
+// Method: `refresh()`.
 // Events: `sessiond-revoked` (`detail.id`), `sessiond-signed-out` (this device, from anywhere).
 // Style it by `::part(...)` and the custom properties `--sessiond-*` below.
 
@@ -96,14 +97,13 @@ li + li { border-top: 1px solid var(--line) }
   min-inline-size: 1.7em; font-size: .7em; line-height: 1.7em; text-align: center;
   border-radius: 1em; background: var(--accent); color: var(--bg) }
 .text { min-inline-size: 0; overflow-wrap: anywhere }
-.name { font-weight: 600 } .badge { color: var(--accent); font-size: .85em; font-weight: 600;
-  margin-inline-start: .5em; white-space: nowrap }
+.head { display: flex; flex-wrap: wrap; align-items: center; column-gap: .5em }
+.name { font-weight: 600 } .badge { color: var(--accent); font-size: .85em; font-weight: 600 }
 .details { color: var(--muted); font-size: .9em }
-.details > * + *::before { content: " · " }
 button { font: inherit; color: var(--accent); background: none; border: 1px solid var(--line);
   border-radius: 2em; padding: .45em 1em; min-block-size: 2.75em; cursor: pointer }
-button:hover { border-color: currentColor } button:disabled { opacity: .5; cursor: default }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
+button:hover { border-color: currentColor }
+:focus-visible { outline: 3px solid var(--accent) }
 .sign-out-others, .confirm { color: var(--danger) }
 .rename { border: 0; padding: .2em .5em; min-block-size: 2em }
 form { display: flex; flex-wrap: wrap; gap: .5em }
@@ -115,7 +115,7 @@ p:empty { display: none }
 dialog { color: var(--fg); background: var(--bg); border: 1px solid var(--line);
   border-radius: var(--radius); max-inline-size: min(26em, 90vw); padding: 1.5em }
 dialog::backdrop { background: rgb(0 0 0 / .5) }
-dialog h3 { margin: 0 0 .5em } dialog .foot { justify-content: end; margin-block-end: 0 }
+dialog h2 { font-size: 1.1em } dialog .foot { justify-content: end; margin-block-end: 0 }
 @container (max-width: 26em) { li { grid-template-columns: auto 1fr }
   li > button { grid-column: 2; justify-self: start } }
 `;
@@ -130,7 +130,6 @@ const ICONS = {
 };
 
 const PAGE_SIZE = 50;
-const RETRY_MS = [1000, 2000, 5000, 10000, 30000];
 const UNITS = [
   ["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60],
 ];
@@ -156,8 +155,7 @@ class Refused extends Error {
 export class SessiondDevices extends HTMLElement {
   static observedAttributes = ["api", "lang"];
 
-  /** Returns a bearer token, or a promise of one; without it, the session cookie is sent. */
-  getToken = null;
+  #getToken;
   #texts = {};
   #sessions = new Map();
   #rows = new Map();
@@ -176,8 +174,9 @@ export class SessiondDevices extends HTMLElement {
     sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
     this.title_ = make("h2", { part: "title" });
-    this.status_ = make("p", { part: "status", role: "status" });
-    this.alert_ = make("p", { part: "alert", role: "alert" });
+    const live = (role) => make("p", { part: role, role });
+    this.status_ = live("status");
+    this.alert_ = live("alert");
     this.list_ = make("ul", { part: "list" });
     this.more_ = button("more", "", () => this.#showMore(), { hidden: true });
     this.others_ = button("sign-out-others", "", () => this.#signOutOthers(), { hidden: true });
@@ -195,6 +194,16 @@ export class SessiondDevices extends HTMLElement {
     return this.#texts;
   }
 
+  /** Returns a bearer token, or a promise of one; without it, the session cookie is sent. */
+  set getToken(getToken) {
+    this.#getToken = getToken;
+    this.#restart();
+  }
+
+  get getToken() {
+    return this.#getToken;
+  }
+
   connectedCallback() {
     this.#stop = new AbortController();
     const { signal } = this.#stop;
@@ -202,21 +211,25 @@ export class SessiondDevices extends HTMLElement {
     addEventListener("online", refresh, { signal });
     document.addEventListener("visibilitychange", refresh, { signal });
     const minute = setInterval(() => this.#render(), 60000);
-    signal.addEventListener("abort", () => clearInterval(minute));
+    signal.onabort = () => clearInterval(minute);
     this.#isOver = false;
     this.#render();
     this.status_.textContent = this.#text("loading");
-    // Frameworks set properties right after they have inserted the element.
-    queueMicrotask(() => this.#follow(signal));
+    // The modules of the page have run by then, and may have set `getToken`.
+    if (document.readyState === "complete") queueMicrotask(() => this.#follow(signal));
+    else addEventListener("load", () => this.#follow(signal), { once: true, signal });
   }
 
   disconnectedCallback() {
     this.#stop.abort();
   }
 
-  attributeChangedCallback(name, before, after) {
-    if (before === after || !this.isConnected) return;
-    if (name === "lang") return this.#render();
+  attributeChangedCallback() {
+    this.#restart();
+  }
+
+  #restart() {
+    if (!this.isConnected) return;
     this.disconnectedCallback();
     this.#sessions.clear();
     this.connectedCallback();
@@ -281,8 +294,7 @@ export class SessiondDevices extends HTMLElement {
         if (!signal.aborted) this.#failed(error);
       }
       if (signal.aborted || this.#isOver) return;
-      const wait = RETRY_MS[Math.min(this.#retries, RETRY_MS.length - 1)];
-      this.#retries += 1;
+      const wait = Math.min(1000 * 2 ** this.#retries++, 30000);
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, wait);
         for (const [target, name] of [[window, "online"], [signal, "abort"]]) {
@@ -299,7 +311,7 @@ export class SessiondDevices extends HTMLElement {
 
   async #fetch(method, path, body, signal = this.#stop.signal) {
     const headers = body ? { "content-type": "application/json" } : {};
-    const token = await this.getToken?.();
+    const token = await this.#getToken?.();
     if (token) headers.authorization = `Bearer ${token}`;
     const url = `${(this.getAttribute("api") ?? "").replace(/\/$/, "")}/api/v1/sessions${path}`;
     const credentials = token ? "omit" : "include";
@@ -415,8 +427,8 @@ export class SessiondDevices extends HTMLElement {
     const rename = button("rename", "✎", () => this.#edit(row, session), {
       ariaLabel: this.#text("rename", { device }),
     });
-    const name = make("span", { className: "name", part: "name", textContent: device });
-    const head = make("div", {}, name);
+    const name = make("bdi", { className: "name", part: "name", textContent: device });
+    const head = make("div", { className: "head" }, name);
     if (session.is_current) {
       const textContent = this.#text("current");
       head.append(make("span", { className: "badge", part: "badge", textContent }));
@@ -424,7 +436,8 @@ export class SessiondDevices extends HTMLElement {
     head.append(rename);
     const details = make("div", { className: "details", part: "details" });
     const add = (textContent, title = "") =>
-      textContent && details.append(make("span", { textContent, title }));
+      textContent &&
+      details.append(details.firstChild ? " · " : "", make("bdi", { textContent, title }));
     if (session.name) add(session.device_info);
     add(session.location, session.last_ip_address ?? "");
     const { created_at: created, last_activity_at: last } = session;
@@ -450,7 +463,9 @@ export class SessiondDevices extends HTMLElement {
       this.#fill(row, this.#sessions.get(session.id) ?? session);
       row.querySelector(".rename")?.focus();
     };
-    form.onkeydown = (event) => event.key === "Escape" && close();
+    form.onkeydown = (event) => {
+      if (event.key === "Escape") close();
+    };
     form.onsubmit = async (event) => {
       event.preventDefault();
       const body = { name: input.value.trim() || null };
@@ -459,7 +474,7 @@ export class SessiondDevices extends HTMLElement {
       this.#sessions.set(session.id, changed);
       close();
     };
-    row.querySelector(".text > div").replaceChildren(form);
+    row.querySelector(".head").replaceChildren(form);
     input.focus();
     input.select();
   }
@@ -512,7 +527,7 @@ export class SessiondDevices extends HTMLElement {
     const no = button("cancel", this.#text("cancel"), () => dialog.close());
     const yes = button("confirm", this.#text("signOut"), () => dialog.close("yes"));
     const foot = make("div", { className: "foot" }, no, yes);
-    const title = make("h3", { textContent: question });
+    const title = make("h2", { textContent: question });
     dialog.append(title, make("p", { textContent: explanation }), foot);
     this.shadowRoot.append(dialog);
     dialog.showModal();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::demo::Demo;
 use super::print;
 use crate::auth::DevKeys;
 use crate::composition::credentials::Credentials;
@@ -18,6 +19,7 @@ pub(super) struct Greeting<'a> {
     pub(super) node: &'a Node,
     pub(super) public_addr: SocketAddr,
     pub(super) service_addr: SocketAddr,
+    pub(super) demo: Option<&'a Demo>,
 }
 
 impl Greeting<'_> {
@@ -54,8 +56,10 @@ impl Greeting<'_> {
                 path.display()
             ));
         }
-        if keys.len() == 2 {
-            text.push_str(&self.first_steps(dev_keys));
+        match self.demo {
+            Some(demo) => text.push_str(&demo.text(self.public_addr, self.service_addr)),
+            None if keys.len() == 2 => text.push_str(&self.first_steps(dev_keys)),
+            None => {}
         }
         text
     }

@@ -3,6 +3,7 @@
 mod cleanup;
 mod client;
 mod config;
+mod demo;
 mod doctor;
 mod events;
 mod greeting;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT (this is what happens without a command)
     Serve,
+    /// Serve made-up users, devices and history until Ctrl-C, and show a page to open
+    Demo(demo::DemoCommand),
     /// Bring the database's schema up to date, and exit
     Migrate,
     /// Create, read, list and revoke sessions on a running node
@@ -84,6 +87,9 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    if let Some(Command::Demo(command)) = cli.command {
+        return demo::run(command).await;
+    }
     let values = Values::load(cli.config.as_deref())?;
     if let Some(Command::Config(command)) = &cli.command {
         config::run(command, &values)?;
@@ -95,7 +101,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
     let settings = Settings::from_values(&values)?;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => return serve::run(settings, cli.config).await,
+        Command::Serve => return serve::run(settings, cli.config, None).await,
         Command::Migrate => migrate::run(&settings).await?,
         Command::Session(command) => session::run(command, &settings).await?,
         Command::Events(command) => events::run(command, &settings).await?,
@@ -103,7 +109,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Import(command) => import::run(command, &settings).await?,
         Command::Token(command) => return token::run(command, &settings).await,
         Command::Doctor(command) => return doctor::run(command, &settings).await,
-        Command::Config(_) | Command::Openapi => {}
+        Command::Config(_) | Command::Demo(_) | Command::Openapi => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use application::{Intervals, TaskEnded};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::demo::Demo;
 use super::greeting::Greeting;
 use super::signals::Signals;
 use crate::composition::credentials;
@@ -29,8 +30,12 @@ const BACKGROUND_FAILED: u8 = 70;
 /// What closing connections may take beyond [`DRAIN_TIMEOUT`], where that was used up.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves until SIGTERM or SIGINT, or until background work fails.
-pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<ExitCode> {
+/// Serves until SIGTERM or SIGINT, or until background work fails. A demo adds routes and traffic.
+pub(super) async fn run(
+    settings: Settings,
+    config: Option<PathBuf>,
+    demo: Option<Demo>,
+) -> Result<ExitCode> {
     let logging = Logging::start(&settings)?;
     if !settings.passed_over.is_empty() {
         let names = settings.passed_over.join(", ");
@@ -58,15 +63,22 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
     let intervals = Intervals { poll: settings.poll, cleanup: settings.cleanup_interval };
     let served = CancellationToken::new();
     let background = start_background(&mut node, intervals, served.clone(), &signals).await?;
-    let greeting = Greeting { node: &node, public_addr, service_addr };
+    let greeting = Greeting { node: &node, public_addr, service_addr, demo: demo.as_ref() };
     greeting.print(&credentials, &dev_keys)?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(public = %public_addr, service = %service_addr, version, "ready");
 
     initialise_metrics();
     let keys = Keys::new(credentials);
-    let interfaces = Interfaces::new(&node, &keys, &settings, metrics, shutdown.clone());
-    let keeping_small = tokio::spawn(interfaces.limits.keep_small());
+    let mut interfaces = Interfaces::new(&node, &keys, &settings, metrics, shutdown.clone());
+    let mut helpers = JoinSet::new();
+    helpers.spawn(interfaces.limits.keep_small());
+    if let Some(demo) = &demo {
+        let routes = demo.routes(node.application.clone(), &settings.auth.cookie_name);
+        interfaces.public = interfaces.public.merge(routes);
+        helpers.spawn(demo.traffic(node.application.clone()));
+        demo.open(public_addr);
+    }
     let health = node.health.clone();
     let lifecycle =
         Lifecycle { stopping: signals.stop.clone(), shutdown, abort: signals.abort.clone() };
@@ -102,7 +114,7 @@ pub(super) async fn run(settings: Settings, config: Option<PathBuf>) -> Result<E
         stopped = serving => stopped,
         never = reload_on_hangup(&node, &keys, &logging, config.as_deref()) => never?,
     };
-    keeping_small.abort();
+    helpers.abort_all();
     // Nothing is served any more. What the last requests recorded is written after them.
     served.cancel();
     let deadline = deadline.max(Instant::now() + CLOSE_TIMEOUT);

@@ -6,6 +6,7 @@ use adapters_postgres::DashtamSessions;
 use adapters_sqlite::DatabaseFile;
 use anyhow::{Context, Result};
 use application::commands::handlers::{CleanUpHandler, ImportSessionsHandler};
+use domain::Session;
 use secrecy::ExposeSecret;
 
 use super::connections::{Close, close_all};
@@ -75,6 +76,18 @@ pub async fn clean_up(settings: &Settings) -> Result<OnStore<CleanUpHandler>> {
         settings.policies.retention,
     );
     Ok(OnStore { handler, connections: store.connections })
+}
+
+/// Imports sessions into the configured store.
+///
+/// # Errors
+/// If the database cannot be used.
+pub async fn import(settings: &Settings, sessions: &[Session]) -> Result<()> {
+    let store = Store::open(settings).await?;
+    let imported = store.session_repo.import(sessions).await;
+    close_all(&store.connections).await;
+    imported?;
+    Ok(())
 }
 
 /// Returns the handler that imports the sessions of the Python original into the configured store.

@@ -42,14 +42,19 @@ impl Values {
         Self::from_sources(path.map(Path::to_owned).or_else(default), std::env::vars_os())
     }
 
+    /// Returns the default of every key.
+    pub fn defaults() -> Self {
+        let keys = KEYS
+            .iter()
+            .filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned()))));
+        Self { keys: keys.collect(), ..Self::default() }
+    }
+
     pub(super) fn from_sources(
         path: Option<PathBuf>,
         environment: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<Self, ConfigErrors> {
-        let keys = KEYS
-            .iter()
-            .filter_map(|key| Some((key.name, (key.default?.to_owned(), DEFAULT.to_owned()))));
-        let mut values = Self { keys: keys.collect(), ..Self::default() };
+        let mut values = Self::defaults();
         if let Some(path) = path {
             let origin = path.display().to_string();
             let mut table = read_toml(&path).map_err(|error| ConfigErrors(vec![error]))?;

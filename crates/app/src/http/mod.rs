@@ -26,6 +26,7 @@ pub use middleware::limits::Limits;
 pub use server::admission::ConnectionSettings;
 pub use server::listener::{DRAIN_TIMEOUT, Lifecycle, serve};
 pub use wire::client_address::PeerAddress;
+pub(crate) use wire::session_cookie::set_cookie;
 
 /// Makes counters appear before anything has happened: alerts on rates see nothing else.
 pub fn initialise_metrics() {
