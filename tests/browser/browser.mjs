@@ -25,10 +25,15 @@ const SWITCHES = [
 export const launch = () =>
   chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: SWITCHES });
 
-/** Calls the service listener; returns the body. */
+/** Calls the service listener; returns the body. Tried again while a busy machine writes slowly. */
 export const service = async (method, path, body) => {
   const headers = { authorization: `Bearer ${SERVICE_KEY}`, "content-type": "application/json" };
-  const response = await fetch(SERVICE_URL + path, { method, headers, body: JSON.stringify(body) });
+  const options = { method, headers, body: JSON.stringify(body) };
+  let response = await fetch(SERVICE_URL + path, options);
+  for (let attempt = 1; response.status === 503 && attempt < 20; attempt += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    response = await fetch(SERVICE_URL + path, options);
+  }
   assert(response.ok, `${method} ${path}: ${response.status}`);
   return response.status === 204 ? null : response.json();
 };
