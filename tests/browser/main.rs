@@ -24,7 +24,14 @@ async fn pages_work_in_a_browser() {
         ("SESSIOND_LIMITS__CONNECTIONS_PER_ADDRESS", "1000"),
     ])
     .await;
+    let support = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683";
+    let reader = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+    let keys = format!("support:{support}:read+write+operate,reader:{reader}:read");
+    let console = Node::start(&[("SESSIOND_AUTH__SERVICE_KEYS", &keys)]).await;
     let demo = Node::start_demo(1).await;
+    let demo_key = std::fs::read_dir(demo.dir.path()).unwrap().find_map(|entry| {
+        std::fs::read_to_string(entry.unwrap().path().join("sessiond-dev-service-key")).ok()
+    });
 
     let dir = TemporaryDir::new();
     let screenshots = std::env::var(SCREENSHOTS)
@@ -33,6 +40,8 @@ async fn pages_work_in_a_browser() {
     tests.arg("test").current_dir(packages).env("PUBLIC_URL", &node.public);
     tests.env("SERVICE_URL", &node.service).env("SERVICE_KEY", node.service_key());
     tests.env("APP_PORT", app_port.to_string()).env("DEMO_URL", &demo.public);
+    tests.env("CONSOLE_URL", &console.service).env("DEMO_SERVICE_URL", &demo.service);
+    tests.env("DEMO_KEY", demo_key.unwrap().trim());
     tests.env("ACCOUNT_PAGE", root().join("examples/apps/devices"));
     tests.env(SCREENSHOTS, screenshots);
     run(&mut tests);

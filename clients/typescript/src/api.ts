@@ -291,7 +291,12 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Searches the sessions of all users, newest first, page by page. A page may have fewer sessions
+         *     than its limit, or none, and still have a `next_cursor`: one request examines 10000 sessions at
+         *     most.
+         */
+        get: operations["search_sessions"];
         put?: never;
         /** Creates a session: a user has signed in. With `Idempotency-Key`, a repetition creates no other. */
         post: operations["create_session"];
@@ -310,7 +315,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Revokes the sessions with these ids, or, for operators, all sessions of all users. */
+        /**
+         * Revokes the sessions with these ids, or, for operators, those that a search finds, or all
+         *     sessions of all users. With `dry_run` it only counts those that are not revoked yet.
+         */
         post: operations["revoke_sessions"];
         delete?: never;
         options?: never;
@@ -521,6 +529,26 @@ export interface components {
             field: string;
             message: string;
         };
+        /** @description Which sessions to revoke: those of a search, by the same names. */
+        FilterBody: {
+            /** Format: date-time */
+            active_after?: string | null;
+            /** Format: date-time */
+            created_after?: string | null;
+            /** Format: date-time */
+            created_before?: string | null;
+            device?: string | null;
+            ip?: string | null;
+            /** @enum {string} */
+            status?: "live" | "revoked" | "expired" | "idle";
+            /** Format: uuid */
+            user_id?: string | null;
+        };
+        /** @description A page of what was found, as operators see it. */
+        FoundBody: {
+            next_cursor: string | null;
+            sessions: components["schemas"]["ListedSession"][];
+        };
         /** @description The parameters of an introspection request; others are ignored, as section 2.1 has it. */
         IntrospectParameters: {
             /** @description A session token or a JWT. */
@@ -640,8 +668,11 @@ export interface components {
          *     }
          */
         RevokeSessionsBody: {
-            /** @description All sessions of all users, in the place of ids; needs the scope `operate`. */
+            /** @description All sessions of all users, in place of ids; needs the scope `operate`. */
             all?: boolean;
+            /** @description Revokes nothing, and returns how many would be revoked. */
+            dry_run?: boolean;
+            filter?: components["schemas"]["FilterBody"] | null;
             /** @description The sessions, at most 400. */
             ids?: string[] | null;
             /** @description Why; for lists and the audit log. */
@@ -2075,8 +2106,11 @@ export interface operations {
     stream_events: {
         parameters: {
             query?: {
-                /** @description The last event that was received; from the oldest event that is kept, if it is absent. */
-                after?: number;
+                /**
+                 * @description The last event that was received, or `newest` for those that come from now on; from the
+                 *     oldest event that is kept, if it is absent.
+                 */
+                after?: string;
                 /** @description Only events of this session. */
                 session_id?: string;
                 /** @description Only events of this user's sessions. */
@@ -2313,6 +2347,104 @@ export interface operations {
             };
             /** @description A value is not acceptable */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description A dependency is unavailable, or the outcome is unknown */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    search_sessions: {
+        parameters: {
+            query?: {
+                /** @description Only this user's sessions. */
+                user_id?: string;
+                status?: "live" | "revoked" | "expired" | "idle";
+                /**
+                 * @description Only those from this address, at sign-in or at the last activity.
+                 * @example 192.0.2.7
+                 */
+                ip?: string;
+                /**
+                 * @description Only those on such a device: a part of `device_info`, or the type, in either case.
+                 * @example iOS
+                 */
+                device?: string;
+                /** @description Created at this time, or later. */
+                created_after?: string;
+                /** @description Created before this time. */
+                created_before?: string;
+                /** @description Last active at this time, or later. */
+                active_after?: string;
+                /** @description The size of the page, 50 if it is absent. */
+                limit?: number;
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of sessions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundBody"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description No valid credentials, or the session has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The credentials do not allow this */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -18,12 +18,12 @@ use crate::coherence::{
 };
 use crate::commands::handlers::{
     CleanUpHandler, CreateSessionHandler, EditSessionHandler, Enrichers, RecordActivityHandler,
-    RevokeAllSessionsHandler, RevokeAllUserSessionsHandler, RevokeSessionHandler,
-    RevokeSessionsHandler, RotateTokenHandler,
+    RevokeAllSessionsHandler, RevokeAllUserSessionsHandler, RevokeMatchingSessionsHandler,
+    RevokeSessionHandler, RevokeSessionsHandler, RotateTokenHandler,
 };
 use crate::queries::handlers::{
     GetSessionHandler, InspectSessionHandler, ListEventsHandler, ListUserSessionsHandler,
-    VerifyTokenHandler,
+    SearchSessionsHandler, VerifyTokenHandler,
 };
 
 /// What the application needs from outside. `sessiond::composition` chooses the adapters.
@@ -78,6 +78,8 @@ pub struct Application {
     pub inspect_session: InspectSessionHandler,
     /// Lists a user's sessions, newest first.
     pub list_user_sessions: ListUserSessionsHandler,
+    /// Searches the sessions of all users, for an operator.
+    pub search_sessions: SearchSessionsHandler,
     /// Lists events.
     pub list_events: ListEventsHandler,
     /// Signs in.
@@ -92,6 +94,8 @@ pub struct Application {
     pub revoke_session: RevokeSessionHandler,
     /// Revokes several.
     pub revoke_sessions: RevokeSessionsHandler,
+    /// Revokes those that a search finds, or counts them.
+    pub revoke_matching_sessions: RevokeMatchingSessionsHandler,
     /// Revokes all of a user's.
     pub revoke_all_user_sessions: RevokeAllUserSessionsHandler,
     /// Revokes all users'.
@@ -101,7 +105,7 @@ pub struct Application {
     /// What this node knows of revocations. Without [background work](BackgroundTasks) it is never
     /// recent enough to serve from caches.
     pub revocation_state: Arc<RevocationState>,
-    /// Writes recorded activity. BackgroundTasks work does so whenever some is due.
+    /// Writes recorded activity. A background task does so whenever some is due.
     pub activity_writer: Arc<ActivityWriter>,
     commit_wait: Arc<CommitWait>,
     revocation_feed: Arc<dyn RevocationFeed>,
@@ -150,6 +154,8 @@ impl Application {
             GetSessionHandler::new(repo.clone(), cache.clone())
                 .with_pending_activity(activity.clone())
         };
+        let revoke_sessions =
+            || RevokeSessionsHandler::new(repo.clone(), revoker.clone(), clock.clone());
         let application = Self {
             get_session: get_session(),
             verify_token: VerifyTokenHandler::new(
@@ -161,6 +167,11 @@ impl Application {
             ),
             inspect_session: InspectSessionHandler::new(repo.clone(), activity.clone()),
             list_user_sessions: ListUserSessionsHandler::new(
+                repo.clone(),
+                clock.clone(),
+                activity.clone(),
+            ),
+            search_sessions: SearchSessionsHandler::new(
                 repo.clone(),
                 clock.clone(),
                 activity.clone(),
@@ -190,9 +201,10 @@ impl Application {
                 state.clone(),
             ),
             revoke_session: RevokeSessionHandler::new(repo.clone(), revoker.clone(), clock.clone()),
-            revoke_sessions: RevokeSessionsHandler::new(
+            revoke_sessions: revoke_sessions(),
+            revoke_matching_sessions: RevokeMatchingSessionsHandler::new(
                 repo.clone(),
-                revoker.clone(),
+                revoke_sessions(),
                 clock.clone(),
             ),
             revoke_all_user_sessions: RevokeAllUserSessionsHandler::new(
@@ -200,7 +212,11 @@ impl Application {
                 revoker.clone(),
                 clock.clone(),
             ),
-            revoke_all_sessions: RevokeAllSessionsHandler::new(repo, revoker, clock.clone()),
+            revoke_all_sessions: RevokeAllSessionsHandler::new(
+                repo.clone(),
+                revoker.clone(),
+                clock.clone(),
+            ),
             clean_up: clean_up(),
             revocation_state: state,
             activity_writer,

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use domain::coherence::{Incarnation, SessionRead};
 use domain::ports::{
     EventOutbox, EventQuery, Insertion, LogPosition, Peer, Peers, Poll, PortError, RevocationFeed,
-    SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository, SessionRetention,
-    TokenRotation,
+    SearchPage, SessionEdit, SessionKey, SessionListing, SessionPage, SessionRepository,
+    SessionRetention, SessionSearch, TokenRotation,
 };
 use domain::{
     Revocation, Session, SessionEvent, SessionId, SessionLimit, TokenHash, Touch, UserId,
@@ -35,6 +35,10 @@ impl SessionRepository for Refusing {
     }
 
     async fn list_by_user(&self, _: &SessionListing) -> Result<SessionPage, PortError> {
+        refused()
+    }
+
+    async fn search(&self, _: &SessionSearch) -> Result<SearchPage, PortError> {
         refused()
     }
 
@@ -210,6 +214,10 @@ impl SessionRepository for IgnoresCursors {
 
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError> {
         self.0.list_by_user(&SessionListing { after: None, ..*listing }).await
+    }
+
+    async fn search(&self, search: &SessionSearch) -> Result<SearchPage, PortError> {
+        self.0.search(&SessionSearch { after: None, ..search.clone() }).await
     }
 
     async fn find_by_idempotency_key(

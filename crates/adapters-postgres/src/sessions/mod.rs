@@ -4,3 +4,4 @@ mod batched_reads;
 pub(crate) mod repository;
 pub(crate) mod retention;
 mod row;
+mod search;

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::coherence::SessionRead;
 use domain::ports::{
-    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository, TokenRotation,
+    Insertion, ListPosition, MAX_COUNTED, PortError, SearchPage, SessionEdit, SessionKey,
+    SessionListing, SessionPage, SessionRepository, SessionSearch, TokenRotation,
 };
 use domain::{OnLimit, Revocation, Session, SessionId, SessionLimit, TokenHash, Touch, UserId};
 use sea_orm::prelude::Json;
@@ -25,6 +25,7 @@ use crate::sessions::batched_reads::BatchedReads;
 use crate::sessions::row::{
     self as session_row, COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, placeholder,
 };
+use crate::sessions::search::search_sql;
 
 /// [`SessionRepository`] on PostgreSQL.
 pub struct PostgresSessionRepository {
@@ -129,6 +130,29 @@ impl SessionRepository for PostgresSessionRepository {
             |row: &QueryResult| Ok(Model::from_query_result(row, "").map_err(port_error)?.into());
         let sessions = rows.iter().map(session).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
+    }
+
+    async fn search(&self, search: &SessionSearch) -> Result<SearchPage, PortError> {
+        let (sql, values) = search_sql(search);
+        let row = |row: &QueryResult| {
+            let session = match row.try_get::<Option<Uuid>>("", "id")? {
+                Some(_) => Some(Session::from(Model::from_query_result(row, "")?)),
+                None => None,
+            };
+            let last_created_at: Option<DateTime<Utc>> = row.try_get("", "last_created_at")?;
+            let last_id: Option<Uuid> = row.try_get("", "last_id")?;
+            let last = last_created_at.zip(last_id);
+            Ok((session, row.try_get::<i64>("", "examined_count")?, last))
+        };
+        let rows = self.database.query(&sql, values, row).await?;
+        let is_bounded = |count: i64| count.unsigned_abs() >= u64::from(search.max_examined);
+        let last = rows.first().filter(|(_, count, _)| is_bounded(*count));
+        let examined_until = last.and_then(|(_, _, last)| *last);
+        Ok(SearchPage {
+            examined_until: examined_until
+                .map(|(created_at, id)| ListPosition { created_at, id: SessionId(id) }),
+            sessions: rows.into_iter().filter_map(|(session, ..)| session).collect(),
+        })
     }
 
     async fn find_by_idempotency_key(

@@ -3,3 +3,4 @@
 pub(crate) mod repository;
 pub(crate) mod retention;
 mod row;
+mod search;

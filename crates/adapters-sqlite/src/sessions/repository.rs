@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::coherence::{ReadVersion, SessionRead, Snapshot};
 use domain::ports::{
-    Insertion, MAX_COUNTED, PortError, SessionEdit, SessionKey, SessionListing, SessionPage,
-    SessionRepository, TokenRotation,
+    Insertion, ListPosition, MAX_COUNTED, PortError, SearchPage, SessionEdit, SessionKey,
+    SessionListing, SessionPage, SessionRepository, SessionSearch, TokenRotation,
 };
 use domain::{
     OnLimit, Revocation, Session, SessionId, SessionLimit, TokenHash, Touch, UserId, metadata_text,
@@ -17,9 +17,11 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult,
     QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
 };
+use uuid::Uuid;
 
 use crate::database::pool::{NEXT_SEQUENCE, SqliteDatabase, bounded, statement};
 use crate::sessions::row::{COLUMN_COUNT, COLUMNS, Column, Entity, Model, actor_text, values};
+use crate::sessions::search::search_sql;
 
 /// Rows or ids of one statement. SQLite has no arrays, and bounds the parameters of a statement.
 const CHUNK: usize = 500;
@@ -118,6 +120,32 @@ impl SessionRepository for SqliteSessionRepository {
         .await?;
         let sessions = rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, total_count: counts.0, active_count: counts.1 })
+    }
+
+    async fn search(&self, search: &SessionSearch) -> Result<SearchPage, PortError> {
+        let (sql, values) = search_sql(search);
+        let row = |row: &QueryResult| {
+            let session = match row.try_get::<Option<Uuid>>("", "id")? {
+                Some(_) => Some(Model::from_query_result(row, "")?),
+                None => None,
+            };
+            let last_created_at: Option<i64> = row.try_get("", "last_created_at")?;
+            let last_id: Option<Uuid> = row.try_get("", "last_id")?;
+            let last = last_created_at.zip(last_id);
+            Ok((session, row.try_get::<i64>("", "examined_count")?, last))
+        };
+        let rows = self.database.query(&sql, values, row).await?;
+        let is_bounded = |count: i64| count.unsigned_abs() >= u64::from(search.max_examined);
+        let last = rows.first().filter(|(_, count, _)| is_bounded(*count));
+        let examined_until = last.and_then(|(_, _, last)| *last).and_then(|(created_at, id)| {
+            let created_at = DateTime::from_timestamp_micros(created_at)?;
+            Some(ListPosition { created_at, id: SessionId(id) })
+        });
+        let sessions = rows.into_iter().filter_map(|(session, ..)| session);
+        Ok(SearchPage {
+            examined_until,
+            sessions: sessions.map(Session::try_from).collect::<Result<_, _>>()?,
+        })
     }
 
     async fn find_by_idempotency_key(

@@ -2,17 +2,27 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::{SessionId, UserId};
 use reqwest::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::{print, table};
 use crate::config::Settings;
+
+/// The columns of a user's list.
+const COLUMNS: [&str; 6] =
+    ["id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
+/// The columns of a search over all users.
+const FOUND_COLUMNS: [&str; 7] =
+    ["id", "user_id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
+/// Sessions on a page at most.
+const MAX_PAGE: usize = 200;
 
 #[derive(Subcommand)]
 pub(super) enum SessionCommand {
@@ -22,7 +32,9 @@ pub(super) enum SessionCommand {
     Get(Get),
     /// List a user's sessions, newest first
     List(List),
-    /// Revoke a session
+    /// Search the sessions of all users, newest first
+    Search(Search),
+    /// Revoke a session, or those that a search finds
     Revoke(Revoke),
     /// Change the name or the metadata of a session
     Edit(Edit),
@@ -35,6 +47,7 @@ pub(super) async fn run(command: SessionCommand, settings: &Settings) -> Result<
         SessionCommand::Create(command) => command.run(settings).await,
         SessionCommand::Get(command) => command.run(settings).await,
         SessionCommand::List(command) => command.run(settings).await,
+        SessionCommand::Search(command) => command.run(settings).await,
         SessionCommand::Revoke(command) => command.run(settings).await,
         SessionCommand::Edit(command) => command.run(settings).await,
         SessionCommand::RevokeAll(command) => command.run(settings).await,
@@ -90,7 +103,7 @@ impl Create {
             body["max_sessions"] = max_sessions.get().into();
         }
         if let Some(metadata) = self.metadata {
-            body["metadata"] = json(&metadata)?;
+            body["metadata"] = parse_json(&metadata)?;
         }
         if self.token {
             body["issue_token"] = true.into();
@@ -143,15 +156,84 @@ impl List {
         let Self { user, active, limit, node } = self;
         let path = format!("/service/v1/users/{user}/sessions?active_only={active}&limit={limit}");
         let page = Client::new(node.url, settings)?.call(Method::GET, &path, None).await?;
-        show_list(&page, node.json)
+        let [total, live] = ["total_count", "active_count"].map(|count| &page[count]);
+        show_list(&page, &COLUMNS, &format!("{total} in all, {live} live"), node.json)
+    }
+}
+
+/// A condition of a search, as `KEY=VALUE`.
+#[derive(Clone)]
+pub(super) struct Condition(String, String);
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if CONDITIONS.contains(&key) && !value.is_empty() => {
+                Ok(Self(key.to_owned(), value.to_owned()))
+            }
+            _ => Err(format!("must be KEY=VALUE, with one of {}", CONDITIONS.join(", "))),
+        }
+    }
+}
+
+const CONDITIONS: [&str; 7] =
+    ["user_id", "status", "ip", "device", "created_after", "created_before", "active_after"];
+
+#[derive(Args)]
+pub(super) struct Search {
+    /// What they have to fit, all of it: user_id, status (live, revoked, expired, idle), ip, device
+    /// (a part of its words, or its type), created_after, created_before, active_after
+    #[arg(value_name = "KEY=VALUE")]
+    conditions: Vec<Condition>,
+    /// How many to list
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    #[command(flatten)]
+    node: Node,
+}
+
+impl Search {
+    /// Reads pages until there are enough: one that examined many sessions may have none.
+    async fn run(self, settings: &Settings) -> Result<()> {
+        let client = Client::new(self.node.url, settings)?;
+        let limit = self.limit as usize;
+        let mut found = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(self.conditions.iter().map(|Condition(key, value)| (key, value)));
+            query.append_pair("limit", &(limit - found.len()).min(MAX_PAGE).to_string());
+            if let Some(cursor) = &cursor {
+                query.append_pair("cursor", cursor);
+            }
+            let path = format!("/service/v1/sessions?{}", query.finish());
+            let mut page = client.call(Method::GET, &path, None).await?;
+            found.extend(page["sessions"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            cursor = page["next_cursor"].as_str().map(str::to_owned);
+            if found.len() >= limit || cursor.is_none() {
+                break;
+            }
+        }
+        let counts = format!("{} found", found.len());
+        let page = json!({ "sessions": found, "next_cursor": cursor });
+        show_list(&page, &FOUND_COLUMNS, &counts, self.node.json)
     }
 }
 
 #[derive(Args)]
 pub(super) struct Revoke {
     /// The session's id
-    #[arg(value_name = "UUID")]
-    id: SessionId,
+    #[arg(value_name = "UUID", required_unless_present = "filter")]
+    id: Option<SessionId>,
+    /// Revoke those that `session search` finds with these conditions
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "id", num_args = 1..)]
+    filter: Vec<Condition>,
+    /// Revoke nothing, and say how many would be
+    #[arg(long)]
+    dry_run: bool,
     /// The reason, for the list of sessions and the audit log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -161,11 +243,39 @@ pub(super) struct Revoke {
 
 impl Revoke {
     async fn run(self, settings: &Settings) -> Result<()> {
+        match self.id {
+            Some(id) if !self.dry_run => self.revoke_one(id, settings).await,
+            _ => self.revoke_many(settings).await,
+        }
+    }
+
+    async fn revoke_many(self, settings: &Settings) -> Result<()> {
+        let mut body = fields([("reason", self.reason)]);
+        body["dry_run"] = self.dry_run.into();
+        match self.id {
+            Some(id) => body["ids"] = json!([id.to_string()]),
+            None => {
+                let conditions = self.filter.into_iter();
+                let conditions = conditions.map(|Condition(key, value)| (key, value.into()));
+                body["filter"] = Value::Object(conditions.collect());
+            }
+        }
+        let client = Client::new(self.node.url, settings)?;
+        let path = "/service/v1/sessions/revoke";
+        let response = client.call_and_wait(Method::POST, path, Some(&body)).await?;
+        if self.node.json {
+            return print(&format!("{}\n", serde_json::to_string_pretty(&response)?));
+        }
+        let what = if self.dry_run { "that would be revoked" } else { "revoked" };
+        print(&format!("sessions {what}: {}\n", response["revoked_count"]))
+    }
+
+    async fn revoke_one(self, id: SessionId, settings: &Settings) -> Result<()> {
         let body = fields([("reason", self.reason)]);
-        let path = format!("/service/v1/sessions/{}", self.id);
+        let path = format!("/service/v1/sessions/{id}");
         let client = Client::new(self.node.url, settings)?;
         client.call(Method::DELETE, &path, Some(&body)).await?;
-        let text = format!("session {} revoked\n", self.id);
+        let text = format!("session {id} revoked\n");
         print(if self.node.json { "{}\n" } else { &text })
     }
 }
@@ -192,7 +302,7 @@ impl Edit {
             body["name"] = if name.is_empty() { Value::Null } else { name.into() };
         }
         if let Some(metadata) = self.metadata {
-            body["metadata"] = json(&metadata)?;
+            body["metadata"] = parse_json(&metadata)?;
         }
         let path = format!("/service/v1/sessions/{}", self.id);
         let client = Client::new(self.node.url, settings)?;
@@ -240,7 +350,7 @@ impl RevokeAll {
 }
 
 /// Parses JSON that was given as an argument.
-fn json(text: &str) -> Result<Value> {
+fn parse_json(text: &str) -> Result<Value> {
     serde_json::from_str(text).context("--metadata is not JSON")
 }
 
@@ -253,26 +363,18 @@ fn fields<const N: usize>(fields: [(&str, Option<String>); N]) -> Value {
         .into()
 }
 
-/// Prints one line per session.
-fn show_list(page: &Value, json: bool) -> Result<()> {
+/// Prints one line per session, and what there is beside those that are shown.
+fn show_list(page: &Value, columns: &[&str], counts: &str, json: bool) -> Result<()> {
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(page)?));
     }
-    const COLUMNS: [&str; 6] =
-        ["id", "status", "created_at", "last_activity_at", "ip_address", "device_info"];
-    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut rows = vec![columns.iter().map(|column| (*column).to_owned()).collect()];
     for session in page["sessions"].as_array().into_iter().flatten() {
-        rows.push(
-            COLUMNS.map(|column| session[column].as_str().unwrap_or("-").to_owned()).to_vec(),
-        );
+        let cell = |column: &&str| session[*column].as_str().unwrap_or("-").to_owned();
+        rows.push(columns.iter().map(cell).collect());
     }
     let more = if page["next_cursor"].is_null() { "" } else { "; there are more than are shown" };
-    print(&format!(
-        "{}{} in all, {} live{more}\n",
-        table(&rows),
-        page["total_count"],
-        page["active_count"]
-    ))
+    print(&format!("{}{counts}{more}\n", table(&rows)))
 }
 
 /// Prints the fields that the session has, the most used ones first.

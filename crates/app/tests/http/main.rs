@@ -11,6 +11,7 @@ mod lifecycle;
 mod openapi;
 mod public;
 mod routes;
+mod search;
 mod service;
 mod tokens;
 mod watch;

@@ -8,7 +8,9 @@ use axum::http::{Method, Request};
 use sessiond::http::gateway::paths as gateway_paths;
 use sessiond::http::openapi::paths as openapi_paths;
 use sessiond::http::public::{open_paths as public_pages, paths as public_paths};
-use sessiond::http::service::{open_paths as open_service_paths, paths as service_paths};
+use sessiond::http::service::{
+    console_paths, open_paths as open_service_paths, paths as service_paths,
+};
 use testkit::fixtures;
 
 use crate::fixture::{Fixture, Reply, SERVICE_KEY, bearer};
@@ -119,7 +121,8 @@ async fn every_service_route_wants_a_known_key() {
             }
         }
     }
-    let open = open_service_paths().into_iter().map(|path| (Listener::Service, path));
+    let open = open_service_paths().into_iter().chain(console_paths());
+    let open = open.map(|path| (Listener::Service, path));
     for (to, path) in open.chain(public_pages().into_iter().map(|path| (Listener::Public, path))) {
         assert_eq!(send(&fixture, to, "GET", path, None).await.status, 200, "{path}");
     }

@@ -5,5 +5,5 @@ mod session_commands;
 
 pub use session_commands::{
     CleanUp, CreateSession, EditSession, ImportSessions, RecordActivity, RevokeAllSessions,
-    RevokeAllUserSessions, RevokeSession, RevokeSessions, RotateToken,
+    RevokeAllUserSessions, RevokeMatchingSessions, RevokeSession, RevokeSessions, RotateToken,
 };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
-use domain::ports::SessionEdit;
+use domain::ports::{SessionEdit, SessionFilter};
 use domain::{Actor, IdempotencyKey, Metadata, SessionId, TokenHash, UserId};
 
 use crate::coherence::Acknowledge;
@@ -104,6 +104,21 @@ pub struct RevokeSessions {
     pub actor: Actor,
     /// When to respond.
     pub acknowledge: Acknowledge,
+}
+
+/// Revoke the sessions that an operator's search finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeMatchingSessions {
+    /// Which sessions.
+    pub filter: SessionFilter,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who revokes them.
+    pub actor: Actor,
+    /// When to respond.
+    pub acknowledge: Acknowledge,
+    /// Only count them.
+    pub dry_run: bool,
 }
 
 /// Revoke all of a user's sessions, but one if it is excepted.

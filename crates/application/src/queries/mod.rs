@@ -3,4 +3,6 @@
 pub mod handlers;
 mod session_queries;
 
-pub use session_queries::{GetSession, InspectSession, ListUserSessions, VerifyToken};
+pub use session_queries::{
+    GetSession, InspectSession, ListUserSessions, SearchSessions, VerifyToken,
+};

@@ -1,6 +1,6 @@
 //! The queries: what each of them is given.
 
-use domain::ports::ListPosition;
+use domain::ports::{ListPosition, SessionFilter};
 use domain::{SessionId, TokenHash, UserId};
 
 /// Get one session, as its owner sees it.
@@ -37,6 +37,17 @@ pub struct ListUserSessions {
     pub user_id: UserId,
     /// Only those that are live.
     pub active_only: bool,
+    /// The size of the page.
+    pub limit: u32,
+    /// Those after this position, where an earlier page ended.
+    pub after: Option<ListPosition>,
+}
+
+/// Search the sessions of all users, newest first: an operator's read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchSessions {
+    /// Which sessions.
+    pub filter: SessionFilter,
     /// The size of the page.
     pub limit: u32,
     /// Those after this position, where an earlier page ended.

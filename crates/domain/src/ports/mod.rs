@@ -16,6 +16,7 @@ mod revocation_feed;
 mod session_cache;
 mod session_repository;
 mod session_retention;
+mod session_search;
 mod session_source;
 mod token_generator;
 
@@ -34,5 +35,6 @@ pub use session_repository::{
     SessionPage, SessionRepository, TokenRotation,
 };
 pub use session_retention::SessionRetention;
+pub use session_search::{MAX_EXAMINED, SearchPage, SessionFilter, SessionSearch};
 pub use session_source::{SessionSource, SourceSession};
 pub use token_generator::TokenGenerator;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::PortError;
+use super::{PortError, SearchPage, SessionSearch};
 use crate::activity::Touch;
 use crate::coherence::SessionRead;
 use crate::ids::{SessionId, UserId};
@@ -173,6 +173,18 @@ pub trait SessionRepository: Send + Sync {
     /// # Errors
     /// As for [`find_by_id`](Self::find_by_id).
     async fn list_by_user(&self, listing: &SessionListing) -> Result<SessionPage, PortError>;
+
+    /// Returns a page of the sessions that an operator searches for, of all users. The time that it
+    /// takes is bounded by [`SessionSearch::max_examined`], however many sessions there are.
+    ///
+    /// - `search_finds_what_matches_newest_first_page_by_page`: each exactly once.
+    /// - `search_filters_by_each_field_as_the_domain_does`: see
+    ///   [`SessionFilter::matches`](super::SessionFilter::matches).
+    /// - `search_stops_at_its_bound_and_goes_on_from_there`
+    ///
+    /// # Errors
+    /// As for [`find_by_id`](Self::find_by_id).
+    async fn search(&self, search: &SessionSearch) -> Result<SearchPage, PortError>;
 
     /// Returns the session that this user's sign-in with this idempotency key made; `None` if there
     /// was no such sign-in.

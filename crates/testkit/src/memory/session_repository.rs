@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::coherence::{Scope, SessionRead};
 use domain::ports::{
-    EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SessionEdit,
-    SessionKey, SessionListing, SessionPage, SessionRepository, TokenRotation,
+    EditableFields, HealthCheck, Insertion, ListPosition, MAX_COUNTED, PortError, SearchPage,
+    SessionEdit, SessionFilter, SessionKey, SessionListing, SessionPage, SessionRepository,
+    SessionSearch, TokenRotation,
 };
 use domain::{
     OnLimit, Revocation, Session, SessionId, SessionLimit, SessionTokens, TokenHash, Touch, UserId,
@@ -119,6 +120,30 @@ impl SessionRepository for MemorySessionRepository {
         let page =
             wanted.take(listing.limit as usize).map(|session| Session::clone(session)).collect();
         Ok(SessionPage { sessions: page, total_count, active_count })
+    }
+
+    async fn search(&self, search: &SessionSearch) -> Result<SearchPage, PortError> {
+        let tables = self.database.tables()?;
+        let filter = &search.filter;
+        let position = |session: &Session| (session.created_at, session.id);
+        // What an index finds is examined alone.
+        let indexed =
+            SessionFilter { status: None, device: None, active_after: None, ..filter.clone() };
+        let is_after = |session: &Session| {
+            search.after.is_none_or(|last| position(session) < (last.created_at, last.id))
+        };
+        let mut examined: Vec<_> = tables.sessions.values().collect();
+        examined.retain(|session| indexed.matches(session, search.now) && is_after(session));
+        examined.sort_by_key(|session| Reverse(position(session)));
+        let is_complete = examined.len() <= search.max_examined as usize;
+        examined.truncate(search.max_examined as usize);
+        let examined_until = examined.last().filter(|_| !is_complete);
+        let found = examined.iter().filter(|session| filter.matches(session, search.now));
+        Ok(SearchPage {
+            sessions: found.take(search.limit as usize).map(|it| Session::clone(it)).collect(),
+            examined_until: examined_until
+                .map(|it| ListPosition { created_at: it.created_at, id: it.id }),
+        })
     }
 
     async fn find_by_idempotency_key(

@@ -4,6 +4,7 @@ mod population;
 mod traffic;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 use self::population::Population;
 use super::serve;
 use crate::auth::session_token;
-use crate::composition::maintenance;
+use crate::composition::{credentials, maintenance};
 use crate::config::{Settings, StoreUrl, Values};
 use crate::http::set_cookie;
 use crate::system::{SystemClock, random_bytes};
@@ -57,6 +58,7 @@ pub(super) struct Demo {
     opens_browser: bool,
     rng: Rng,
     population: Population,
+    key_file: PathBuf,
     /// Removed when the demo ends, with the database and the keys in it.
     _dir: TempDir,
 }
@@ -85,7 +87,8 @@ pub(super) async fn run(command: DemoCommand) -> Result<ExitCode> {
     let mut rng = Rng::with_seed(seed.unwrap_or_else(|| u64::from_le_bytes(random_bytes())));
     let population = Population::new(&mut rng, SystemClock.now());
     maintenance::import(&settings, &population.sessions).await?;
-    let demo = Demo { opens_browser: open, rng, population, _dir: dir };
+    let key_file = credentials::dev_keys(&settings)?.service_key_path();
+    let demo = Demo { opens_browser: open, rng, population, key_file, _dir: dir };
     serve::run(settings, None, Some(demo)).await
 }
 
@@ -101,10 +104,13 @@ A demo, with {} made-up sessions in a folder that is removed when it ends (Ctrl-
                                 {owner}
   http://{public}/demo/2   the same on another device: open it in a private window,
                                 and sign it out from the first
-  http://{service}/docs     every call, to try out with the key above
+  http://{service}/console  the operators' page: search, revoke, watch
+  http://{service}/docs     every call, to try out
+                                both ask for the key in {}
 
 ",
-            self.population.sessions.len()
+            self.population.sessions.len(),
+            self.key_file.display()
         )
     }
 

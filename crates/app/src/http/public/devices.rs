@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
 use super::PublicState;
+use crate::http::wire::page::{module, page, stylesheet};
 
 const PAGE: &str = include_str!("../../../assets/devices.html");
 const STYLE: &str = include_str!("../../../assets/devices.css");
@@ -23,13 +24,6 @@ const TITLES: [(&str, &str); 5] = [
     ("ja", "お使いのデバイス"),
 ];
 
-/// The page loads nothing from elsewhere, runs no inline script, and cannot be framed.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Browsers ask again after five minutes, so that an upgrade of the node reaches them.
-const CACHE_CONTROL: &str = "public, max-age=300";
-
 /// Returns the routes of the page and of its files. They need no credentials: the element presents
 /// those of its user.
 pub(super) fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
@@ -43,12 +37,9 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<PublicState>); 3] {
 async fn devices_page(headers: HeaderMap) -> Response {
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let (language, title) = preferred(accepted.unwrap_or_default());
-    let page = PAGE.replace("{language}", language).replace("{title}", title);
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (header::VARY, HeaderValue::from_static("accept-language")),
-    ];
-    (headers, file("text/html; charset=utf-8", page)).into_response()
+    let text = PAGE.replace("{language}", language).replace("{title}", title);
+    let vary = [(header::VARY, HeaderValue::from_static("accept-language"))];
+    (vary, page(text)).into_response()
 }
 
 /// Returns the first language of an `Accept-Language` header that there are texts in, with its
@@ -61,7 +52,7 @@ fn preferred(accepted: &str) -> (&'static str, &'static str) {
 }
 
 async fn devices_style() -> Response {
-    file("text/css; charset=utf-8", STYLE)
+    stylesheet(STYLE)
 }
 
 /// The element without comments and indentation, which browsers have no use for.
@@ -80,17 +71,7 @@ async fn devices_element() -> Response {
             HeaderValue::from_static("cross-origin"),
         ),
     ];
-    (anyone, file("text/javascript; charset=utf-8", SERVED_ELEMENT.as_str())).into_response()
-}
-
-fn file(content_type: &'static str, text: impl IntoResponse) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-        (header::CACHE_CONTROL, HeaderValue::from_static(CACHE_CONTROL)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    (headers, text).into_response()
+    (anyone, module(SERVED_ELEMENT.as_str())).into_response()
 }
 
 #[cfg(test)]

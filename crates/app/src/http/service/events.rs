@@ -70,9 +70,10 @@ pub(crate) struct EventParameters {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct StreamParameters {
-    /// The last event that was received; from the oldest event that is kept, if it is absent.
-    #[param(value_type = Option<u64>, format = "uint64")]
-    after: Option<Text<u64>>,
+    /// The last event that was received, or `newest` for those that come from now on; from the
+    /// oldest event that is kept, if it is absent.
+    #[param(value_type = Option<String>, pattern = "^([0-9]{1,19}|newest)?$")]
+    after: Option<Text<After>>,
     /// Only events of this session.
     #[param(
         value_type = Option<String>,
@@ -85,6 +86,20 @@ pub(crate) struct StreamParameters {
         pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
     )]
     user_id: Option<Text<UserId>>,
+}
+
+/// Where a stream begins.
+enum After {
+    Newest,
+    Event(u64),
+}
+
+impl Notion for After {
+    const EXPECTED: &'static str = "a whole number, or newest";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "newest" { Some(Self::Newest) } else { u64::parse(text).map(Self::Event) }
+    }
 }
 
 fn query(
@@ -189,7 +204,13 @@ pub(crate) async fn stream_events(
     Parameters(parameters): Parameters<StreamParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut query = query(parameters.after, MAX_LIMIT, parameters.session_id, parameters.user_id);
+    let after = match parameters.after {
+        Some(Text(After::Newest)) => Some(state.application.list_events.newest_position().await?),
+        Some(Text(After::Event(id))) => Some(id),
+        None => None,
+    };
+    let StreamParameters { session_id, user_id, .. } = parameters;
+    let mut query = query(after.map(Text), MAX_LIMIT, session_id, user_id);
     if let Some(last) = headers.get("last-event-id").filter(|value| !value.is_empty()) {
         let last = last.to_str().ok().and_then(u64::parse);
         query.after = last.ok_or_else(|| {

@@ -1,11 +1,13 @@
 //! The service listener: the application's own backends, and operators.
 
 mod authentication;
+mod console;
 mod create_session;
 mod errors;
 mod events;
 mod health;
 mod introspect;
+mod search;
 mod sessions;
 mod tokens;
 mod users;
@@ -88,6 +90,7 @@ impl Audience for ServiceState {
 #[derive(OpenApi)]
 #[openapi(paths(
     create_session::create_session,
+    search::search_sessions,
     sessions::get_session,
     sessions::edit_session,
     sessions::record_activity,
@@ -111,11 +114,12 @@ fn routes() -> [(&'static str, MethodRouter<ServiceState>); 10] {
     use create_session::create_session;
     use events::{list_events, stream_events};
     use introspect::introspect;
+    use search::search_sessions;
     use sessions::{edit_session, get_session, record_activity, revoke_session, revoke_sessions};
     use tokens::{rotate_token, verify_token};
     use users::{list_user_sessions, revoke_all_user_sessions};
     [
-        ("/service/v1/sessions", post(create_session)),
+        ("/service/v1/sessions", get(search_sessions).post(create_session)),
         ("/service/v1/sessions/revoke", post(revoke_sessions)),
         ("/service/v1/sessions/verify", post(verify_token)),
         ("/service/v1/introspect", post(introspect)),
@@ -148,10 +152,16 @@ pub fn open_paths() -> Vec<&'static str> {
     open_routes().map(|(path, _)| path).to_vec()
 }
 
+/// Returns the paths of the console: a page and its files, without a key.
+pub fn console_paths() -> Vec<&'static str> {
+    console::routes().map(|(path, _)| path).to_vec()
+}
+
 /// Returns the router of the service listener.
 pub fn router(state: ServiceState) -> Router {
     let router = work::layer(with_routes(routes()), state.clone())
         .merge(with_routes(open_routes()))
+        .merge(with_routes(console::routes()))
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state);

@@ -1,25 +1,32 @@
 //! One session, and lists of ids, for backends and operators.
 
+use std::collections::BTreeSet;
+
+use application::coherence::Revoked;
 use application::commands::{
-    EditSession, RecordActivity, RevokeAllSessions, RevokeSession, RevokeSessions,
+    EditSession, RecordActivity, RevokeAllSessions, RevokeMatchingSessions, RevokeSession,
+    RevokeSessions,
 };
+use application::queries::handlers::InspectSessionError;
 use application::queries::{GetSession, InspectSession};
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use domain::ports::{EditableFields, SessionEdit};
+use domain::ports::{EditableFields, SessionEdit, SessionFilter};
 use domain::{SessionId, UserId};
 use serde::Deserialize;
 
 use super::ServiceState;
 use super::authentication::require_scope;
 use super::errors::ServiceProblem;
+use super::search::FilterBody;
 use crate::auth::{Scope, ServiceKey};
 use crate::http::wire::body::{JsonBody, OptionalJsonBody, ReasonBody};
 use crate::http::wire::fields::{
-    AnyObject, Text, acceptable_metadata, acceptable_name, acceptable_reason, address, present,
+    AnyObject, ObjectOf, Text, acceptable_metadata, acceptable_name, acceptable_reason, address,
+    present,
 };
 use crate::http::wire::parameters::{Preference, SessionIdInPath, StrictParameters, if_match};
 use crate::http::wire::problem::Problem;
@@ -192,15 +199,65 @@ pub(super) struct RevokeSessionsBody {
     /// The sessions, at most 400.
     #[schema(value_type = Option<Vec<Uuid>>, max_items = 400)]
     ids: Option<Vec<Text<SessionId>>>,
-    /// All sessions of all users, in the place of ids; needs the scope `operate`.
+    /// Those that a search finds, in place of ids; needs the scope `operate`.
+    #[schema(value_type = Option<FilterBody>)]
+    filter: Option<ObjectOf<FilterBody>>,
+    /// All sessions of all users, in place of ids; needs the scope `operate`.
     #[serde(default)]
     all: bool,
+    /// Revokes nothing, and returns how many would be revoked.
+    #[serde(default)]
+    dry_run: bool,
     /// Why; for lists and the audit log.
     #[schema(max_length = 255)]
     reason: Option<String>,
 }
 
-/// Revokes the sessions with these ids, or, for operators, all sessions of all users.
+/// Which sessions a [`RevokeSessionsBody`] names.
+enum Target {
+    Ids(Vec<SessionId>),
+    Filter(SessionFilter),
+    All,
+}
+
+impl RevokeSessionsBody {
+    /// Returns which sessions are meant.
+    ///
+    /// # Errors
+    /// 400 if there is not exactly one of `ids`, `filter` and `all`; 422 if there are too many ids.
+    fn target(
+        ids: Option<Vec<Text<SessionId>>>,
+        filter: Option<FilterBody>,
+        all: bool,
+    ) -> Result<Target, Problem> {
+        match (ids, filter, all) {
+            (Some(ids), None, false) if ids.len() > MAX_IDS => {
+                Err(Problem::unprocessable("ids", format!("must be at most {MAX_IDS} ids")))
+            }
+            (Some(ids), None, false) => {
+                Ok(Target::Ids(ids.into_iter().map(|Text(id)| id).collect()))
+            }
+            (None, Some(filter), false) => Ok(Target::Filter(filter.into_filter()?)),
+            (None, None, true) => Ok(Target::All),
+            (None, None, false) => {
+                let message = "is missing; or give a `filter`, or say `\"all\": true`";
+                Err(Problem::invalid_request("ids", message))
+            }
+            (Some(_), _, true) => {
+                Err(Problem::invalid_request("all", "must not be true where there are ids"))
+            }
+            (None, Some(_), true) => {
+                Err(Problem::invalid_request("all", "must not be true where there is a filter"))
+            }
+            (Some(_), Some(_), false) => {
+                Err(Problem::invalid_request("filter", "must be absent where there are ids"))
+            }
+        }
+    }
+}
+
+/// Revokes the sessions with these ids, or, for operators, those that a search finds, or all
+/// sessions of all users. With `dry_run` it only counts those that are not revoked yet.
 #[utoipa::path(
     post,
     path = "/service/v1/sessions/revoke",
@@ -224,34 +281,49 @@ pub(super) async fn revoke_sessions(
     parts: Parts,
     JsonBody { value: body, .. }: JsonBody<RevokeSessionsBody>,
 ) -> Result<Response, ServiceProblem> {
-    let reason = acceptable_reason(body.reason)?;
+    let RevokeSessionsBody { ids, filter, all, dry_run, reason } = body;
+    let reason = acceptable_reason(reason)?;
     let actor = key.actor();
-    let revoked = match (body.ids, body.all) {
-        (Some(ids), false) if ids.len() > MAX_IDS => {
-            return Err(
-                Problem::unprocessable("ids", format!("must be at most {MAX_IDS} ids")).into()
-            );
-        }
-        (Some(ids), false) => {
-            let session_ids = ids.into_iter().map(|Text(id)| id).collect();
+    let application = &state.application;
+    let target = RevokeSessionsBody::target(ids, filter.map(|ObjectOf(filter)| filter), all)?;
+    if !matches!(target, Target::Ids(_)) {
+        require_scope(&state, &parts, &key, Scope::Operate)?;
+    }
+    let revoked = match target {
+        Target::Ids(session_ids) if dry_run => count_unrevoked(&state, session_ids).await?,
+        Target::Ids(session_ids) => {
             let command = RevokeSessions { session_ids, reason, actor, acknowledge };
-            state.application.revoke_sessions.handle(command).await?
+            application.revoke_sessions.handle(command).await?
         }
-        (None, true) => {
-            require_scope(&state, &parts, &key, Scope::Operate)?;
+        Target::All if !dry_run => {
             let command = RevokeAllSessions { reason, actor, acknowledge };
-            state.application.revoke_all_sessions.handle(command).await?
+            application.revoke_all_sessions.handle(command).await?
         }
-        (None, false) => {
-            return Err(
-                Problem::invalid_request("ids", "is missing; or say `\"all\": true`").into()
-            );
+        Target::All => {
+            let filter = SessionFilter::default();
+            let command = RevokeMatchingSessions { filter, reason, actor, acknowledge, dry_run };
+            application.revoke_matching_sessions.handle(command).await?
         }
-        (Some(_), true) => {
-            return Err(
-                Problem::invalid_request("all", "must not be true where there are ids").into()
-            );
+        Target::Filter(filter) => {
+            let command = RevokeMatchingSessions { filter, reason, actor, acknowledge, dry_run };
+            application.revoke_matching_sessions.handle(command).await?
         }
     };
     Ok(revoked_count_response(revoked))
+}
+
+/// Counts those of these sessions that are not revoked.
+async fn count_unrevoked(
+    state: &ServiceState,
+    session_ids: Vec<SessionId>,
+) -> Result<Revoked, ServiceProblem> {
+    let mut count = 0;
+    for session_id in session_ids.into_iter().collect::<BTreeSet<_>>() {
+        match state.application.inspect_session.handle(InspectSession { session_id }).await {
+            Ok(session) => count += u64::from(!session.is_revoked()),
+            Err(InspectSessionError::SessionNotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Revoked { count, effective_by: None })
 }

@@ -166,7 +166,12 @@ fn invalid_body(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
     let (message, _place) = message.rsplit_once(" at line ").unwrap_or((&message, ""));
     let path = error.path().to_string();
     match quoted_name(message) {
-        Some(name) => Problem::invalid_request(name, message),
+        // The path ends in the name, or in what the name is missing from.
+        Some(name) if path == "." || path == name => Problem::invalid_request(name, message),
+        Some(name) if path.ends_with(&format!(".{name}")) => {
+            Problem::invalid_request(path, message)
+        }
+        Some(name) => Problem::invalid_request(format!("{path}.{name}"), message),
         None if path == "." => Problem::invalid_request("body", message),
         None => Problem::invalid_request(path, message),
     }

@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use domain::{
-    METADATA_MAX_BYTES, Metadata, REASON_MAX_CHARS, SessionId, UserId, metadata_text,
-    parse_ip_address, parse_name,
+    METADATA_MAX_BYTES, Metadata, REASON_MAX_CHARS, SessionId, SessionStatus, UserId,
+    metadata_text, parse_ip_address, parse_name,
 };
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
@@ -51,6 +52,35 @@ impl Notion for DateTime<Utc> {
         // chrono reads a leap second as the 1000th millisecond and up of the second before.
         let is_leap_second = at.timestamp_subsec_nanos() >= 1_000_000_000;
         (!is_leap_second).then(|| at.trunc_subsecs(6))
+    }
+}
+
+impl Notion for SessionStatus {
+    const EXPECTED: &'static str = "live, revoked, expired or idle";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// An address, in any spelling of it: stores have one.
+impl Notion for IpAddr {
+    const EXPECTED: &'static str = "an IP address";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse::<Self>().ok().map(|address| address.to_canonical())
+    }
+}
+
+/// A part of a device in words, such as `iOS`.
+pub(crate) struct DevicePart(pub(crate) String);
+
+impl Notion for DevicePart {
+    const EXPECTED: &'static str = "a text of 1 to 64 characters, without U+0000";
+
+    fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=64).contains(&text.chars().count()) && !text.contains('\0');
+        fits.then(|| Self(text.to_owned()))
     }
 }
 
@@ -113,6 +143,30 @@ impl<'de> Deserialize<'de> for Count {
         }
 
         deserializer.deserialize_u64(CountVisitor)
+    }
+}
+
+/// A JSON object with these fields, within a body. serde would read it from an array too: see
+/// [`super::body`].
+pub(crate) struct ObjectOf<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = ObjectOf<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(ObjectOf)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 

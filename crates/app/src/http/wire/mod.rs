@@ -4,6 +4,7 @@
 pub(crate) mod body;
 pub(crate) mod client_address;
 pub(crate) mod fields;
+pub(crate) mod page;
 pub(crate) mod parameters;
 pub(crate) mod problem;
 pub(crate) mod schemas;

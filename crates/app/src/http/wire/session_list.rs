@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use application::queries::ListUserSessions;
-use application::queries::handlers::ListedSessions;
+use application::queries::handlers::{FoundSessions, ListedSessions};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Datelike};
@@ -60,6 +60,33 @@ struct ListedSession<'a> {
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Option<&'a Metadata>>,
+}
+
+/// A page of what was found, as operators see it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FoundBody<'a> {
+    sessions: Vec<ListedSession<'a>>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Returns the size of a page of a search.
+///
+/// # Errors
+/// As for [`page_size`].
+pub(crate) fn search_page_size(limit: Option<Text<u64>>) -> Result<u32, Problem> {
+    page_size(limit, DEFAULT_LIMIT, MAX_LIMIT)
+}
+
+/// Returns the response to a search, with user agents and metadata.
+pub(crate) fn found_response(found: &FoundSessions) -> Response {
+    let sessions = found.sessions.iter().map(|session| ListedSession {
+        session: SessionBody::new(session, found.now, false),
+        user_agent: Some(session.user_agent.as_deref()),
+        metadata: Some(session.metadata.as_deref()),
+    });
+    let next_cursor = found.next.map(encode_cursor);
+    Json(FoundBody { sessions: sessions.collect(), next_cursor }).into_response()
 }
 
 impl ListParameters {

@@ -7,6 +7,7 @@ mod import_sessions_handler;
 mod record_activity_handler;
 mod revoke_all_sessions_handler;
 mod revoke_all_user_sessions_handler;
+mod revoke_matching_sessions_handler;
 mod revoke_session_handler;
 mod revoke_sessions_handler;
 mod rotate_token_handler;
@@ -20,6 +21,7 @@ pub use import_sessions_handler::{ImportSessionsError, ImportSessionsHandler, Im
 pub use record_activity_handler::{RecordActivityError, RecordActivityHandler};
 pub use revoke_all_sessions_handler::RevokeAllSessionsHandler;
 pub use revoke_all_user_sessions_handler::RevokeAllUserSessionsHandler;
+pub use revoke_matching_sessions_handler::RevokeMatchingSessionsHandler;
 pub use revoke_session_handler::{RevokeSessionError, RevokeSessionHandler};
 pub use revoke_sessions_handler::RevokeSessionsHandler;
 pub use rotate_token_handler::{IssuedToken, RotateTokenError, RotateTokenHandler};

@@ -7,6 +7,7 @@ mod limits;
 mod list;
 mod model_test;
 mod revoke;
+mod search;
 mod tokens;
 mod touch;
 
@@ -25,6 +26,7 @@ pub use self::limits::*;
 pub use self::list::*;
 pub use self::model_test::*;
 pub use self::revoke::*;
+pub use self::search::*;
 pub use self::tokens::*;
 pub use self::touch::*;
 
@@ -67,6 +69,9 @@ macro_rules! session_repository_contract {
                 terminated_session_gets_no_token,
                 conditional_rotation_replaces_the_expected_token_only,
                 token_reuse_is_marked_once_per_rotation,
+                search_finds_what_matches_newest_first_page_by_page,
+                search_filters_by_each_field_as_the_domain_does,
+                search_stops_at_its_bound_and_goes_on_from_there,
                 random_commands_do_what_a_small_model_does,
             ]
         );
