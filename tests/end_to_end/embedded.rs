@@ -145,3 +145,48 @@ async fn doctor_checks_beside_a_running_node_and_without_one() {
     let (code, text) = doctor(&node.dir);
     assert!(code == Some(0) && text.contains("a running node uses the file"), "{text}");
 }
+
+/// What an operator does on the command line: search, count, revoke.
+#[tokio::test]
+async fn sessions_are_searched_and_revoked_by_conditions() {
+    let node = Node::start(&[]).await;
+    let kept = node.create(BOB).await;
+    let revoked = node.create(ALICE).await;
+    let alices = format!("user_id={ALICE}");
+    let found = node.command(&["session", "search", &alices, "status=live", "ip=192.0.2.7"]);
+    assert!(found.contains(&revoked) && !found.contains(&kept), "{found}");
+    assert!(found.contains("1 found"), "{found}");
+
+    let counted = node.command(&["session", "revoke", "--filter", &alices, "--dry-run"]);
+    assert_eq!(counted, "sessions that would be revoked: 1\n");
+    let text = node.command(&[
+        "session",
+        "revoke",
+        "--filter",
+        &alices,
+        "device=CURL",
+        "--reason",
+        "left",
+        "--json",
+    ]);
+    let response: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(response["revoked_count"], 1);
+    let found = node.command(&["session", "search", "--limit", "1", "--json"]);
+    let page: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(page["sessions"][0]["revoked_reason"], "left");
+    assert!(page["next_cursor"].is_string(), "there is another: {page}");
+    let live = node.command(&["session", "search", "status=live"]);
+    assert!(live.contains(&kept) && live.contains("1 found"), "{live}");
+
+    let dir = TemporaryDir::new();
+    for (arguments, message) in [
+        (vec!["session", "search", "name=x"], "must be KEY=VALUE, with one of user_id, status"),
+        (vec!["session", "search", "ip="], "must be KEY=VALUE"),
+        (vec!["session", "revoke"], "required"),
+    ] {
+        let refused = run(sessiond(dir.path(), &[]).args(&arguments));
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
+}
