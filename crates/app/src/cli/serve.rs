@@ -77,7 +77,7 @@ pub(super) async fn run(
         let routes = demo.routes(node.application.clone(), &settings.auth.cookie_name);
         interfaces.public = interfaces.public.merge(routes);
         helpers.spawn(demo.traffic(node.application.clone()));
-        demo.open(public_addr);
+        demo.open(public_addr, service_addr);
     }
     let health = node.health.clone();
     let lifecycle =

@@ -202,6 +202,7 @@ mod tests {
                     include_str!("session_repository/list.rs"),
                     include_str!("session_repository/model_test.rs"),
                     include_str!("session_repository/revoke.rs"),
+                    include_str!("session_repository/search.rs"),
                     include_str!("session_repository/tokens.rs"),
                     include_str!("session_repository/touch.rs"),
                 ),

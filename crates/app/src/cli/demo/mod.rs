@@ -39,7 +39,7 @@ const SIGN_INS: usize = 2;
 
 #[derive(Args)]
 pub(super) struct DemoCommand {
-    /// Open the devices page in a browser
+    /// Open the devices page and the console in a browser
     #[arg(long)]
     open: bool,
     /// Make the same users, devices and history each time [default: others each time]
@@ -114,12 +114,15 @@ A demo, with {} made-up sessions in a folder that is removed when it ends (Ctrl-
         )
     }
 
-    /// Opens the devices page, if that was asked for. Without a browser it is a warning.
-    pub(super) fn open(&self, public: SocketAddr) {
-        if self.opens_browser
-            && let Err(error) = open::that_detached(format!("http://{public}/demo/1"))
-        {
-            tracing::warn!(%error, "cannot open a browser");
+    /// Opens both pages, if that was asked for. Without a browser it is a warning.
+    pub(super) fn open(&self, public: SocketAddr, service: SocketAddr) {
+        if !self.opens_browser {
+            return;
+        }
+        for page in [format!("http://{service}/console"), format!("http://{public}/demo/1")] {
+            if let Err(error) = open::that_detached(page) {
+                tracing::warn!(%error, "cannot open a browser");
+            }
         }
     }
 
