@@ -28,12 +28,14 @@ RESULTS = {
 }
 
 # Headers have other names as arguments. A response that comes before its time has no call, and
-# operators revoke all sessions with their command.
+# operators revoke all sessions, or those that match, in the console or with their command.
 RENAMED = {
     "Idempotency-Key": "idempotency_key",
     "If-Match": "if_match",
     "Prefer": None,
     "all": None,
+    "filter": None,
+    "dry_run": None,
 }
 
 
