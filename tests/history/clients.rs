@@ -410,9 +410,14 @@ pub(crate) async fn namer(scene: Arc<Scene>, mut rng: Rng) {
 pub(crate) async fn rotator(scene: Arc<Scene>, mut rng: Rng) {
     let user_id = user(USERS + 3);
     let mut tokens: Option<(String, String)> = None;
+    let mut restores = scene.ledger.restores();
     while !scene.is_over() {
         tokio::time::sleep(Duration::from_millis(rng.u64(5..50))).await;
         let (place, node) = scene.some_node(&mut rng).await;
+        // A backup brings back the tokens of its time, and all its sessions are revoked.
+        if std::mem::replace(&mut restores, scene.ledger.restores()) != restores {
+            tokens = None;
+        }
         let Some((before, current)) = &tokens else {
             let request = node.http.post(format!("{}/service/v1/sessions", node.service));
             let body = json!({ "user_id": user_id, "issue_token": true });
@@ -431,7 +436,6 @@ pub(crate) async fn rotator(scene: Arc<Scene>, mut rng: Rng) {
         }
         let asked_for_current = rng.bool();
         let token = if asked_for_current { current } else { before };
-        let restores = scene.ledger.restores();
         let request = node.http.get(format!("{}/api/v1/sessions/current", node.public));
         let reply = send(request.bearer_auth(token)).await;
         let status = reply.as_ref().map(|(status, ..)| *status);
@@ -439,7 +443,6 @@ pub(crate) async fn rotator(scene: Arc<Scene>, mut rng: Rng) {
         scene.ledger.token_read();
         if scene.ledger.restores() != restores || restores % 2 == 1 || code == Some("session_ended")
         {
-            // A backup was put back, with the tokens of its time, and all sessions are revoked.
             tokens = None;
         } else if !asked_for_current && status == Some(200) {
             scene.ledger.violate(format!("I17 node {place} accepts a token that was replaced"));

@@ -42,6 +42,8 @@ pub(crate) struct Report {
     counts: Counts,
     /// How often each fault was inflicted, and how often that had an effect.
     faults: BTreeMap<FaultKind, (u32, u32)>,
+    /// What each node logged, if a promise is broken.
+    logs: Vec<String>,
 }
 
 pub(crate) async fn run(plan: Plan) -> Report {
@@ -121,18 +123,18 @@ pub(crate) async fn run(plan: Plan) -> Report {
         all_agree(&scene).await;
         compare(&scene, &footprints).await;
     }
+    let mut logs = Vec::new();
     if !scene.ledger.book().violations.is_empty() && plan.bug.is_none() {
         for place in 0..NODES {
-            let log = scene.cluster.node(place).await.unwrap().log();
-            println!("node {place}:");
-            log.lines().for_each(|line| println!("    {line}"));
+            logs.push(scene.cluster.node(place).await.unwrap().log());
         }
     }
     let book = scene.ledger.book();
     let at = |at: &Instant| scene.ledger.elapsed().saturating_sub(at.elapsed()).as_secs_f64();
     let violations =
         book.violations.iter().map(|(time, text)| format!("{text} ({:.1} s)", at(time))).collect();
-    Report { seed: plan.seed, took: began.elapsed(), violations, counts: book.counts, faults }
+    let took = began.elapsed();
+    Report { seed: plan.seed, took, violations, counts: book.counts, faults, logs }
 }
 
 /// Checks the database repeatedly: the limit holds, and revoked rows stay as they are.
@@ -325,6 +327,11 @@ impl fmt::Display for Report {
             if *times <= SHOWN {
                 writeln!(f, "  {violation}")?;
             }
+        }
+        // Last, because they are long, and a reader of a long output may see its beginning only.
+        for (place, log) in self.logs.iter().enumerate() {
+            writeln!(f, "node {place}:")?;
+            log.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
         }
         Ok(())
     }
