@@ -343,7 +343,7 @@ const FLOORS: [Floors; 8] = [
         "crates/adapters-postgres/src",
         "crate::",
         &[
-            &["sessions", "event_outbox", "dashtam_sessions"],
+            &["sessions", "event_outbox", "node_directory", "dashtam_sessions"],
             &["revocation_feed"],
             &["database"],
             &["migrations"],
@@ -352,7 +352,11 @@ const FLOORS: [Floors; 8] = [
     Floors(
         "crates/adapters-sqlite/src",
         "crate::",
-        &[&["sessions", "event_outbox", "revocation_feed"], &["database"], &["migrations"]],
+        &[
+            &["sessions", "event_outbox", "node_directory", "revocation_feed"],
+            &["database"],
+            &["migrations"],
+        ],
     ),
     Floors(
         "crates/adapters-redis/src",

@@ -17,6 +17,7 @@ mod events;
 mod gateways;
 mod keys;
 mod lifecycle;
+mod nodes;
 mod openssl;
 mod pgbouncer;
 mod production;

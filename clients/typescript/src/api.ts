@@ -284,6 +284,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/service/v1/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the nodes that serve the store, those that started first at first, with their health,
+         *     cache shares and lag. Each reports itself every five seconds.
+         */
+        get: operations["list_nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/service/v1/sessions": {
         parameters: {
             query?: never;
@@ -598,6 +618,60 @@ export interface components {
             user_agent?: string | null;
         };
         /**
+         * @description A node, as it reported itself.
+         * @example {
+         *       "cache": "up",
+         *       "cached_sessions": "used",
+         *       "host": "sessiond-0",
+         *       "id": "01a21e13-b775-7696-86b9-c972aab8eae9",
+         *       "poll_age_seconds": 0.07,
+         *       "reads": {
+         *         "database": 97,
+         *         "near": 18230,
+         *         "redis": 412
+         *       },
+         *       "ready": true,
+         *       "reported_seconds_ago": 2.4,
+         *       "started_at": "2026-03-01T09:00:00Z",
+         *       "version": "0.1.0"
+         *     }
+         */
+        NodeBody: {
+            /** @description As in `/readyz`. */
+            cache: string;
+            /** @description As in `/readyz`. */
+            cached_sessions: string;
+            /** @description The name of its machine. */
+            host: string;
+            /**
+             * Format: uuid
+             * @description Its id, which is new whenever it starts.
+             */
+            id: string;
+            /**
+             * Format: double
+             * @description How long before its report its last poll of the revocation log was sent.
+             */
+            poll_age_seconds: number;
+            /** @description The reads that it has served since it started. */
+            reads: components["schemas"]["ReadsBody"];
+            /** @description Whether requests should be sent to it. */
+            ready: boolean;
+            /**
+             * Format: double
+             * @description How long ago it reported the following. It does so every 5 seconds; after 15 something is
+             *     wrong with it, and after 60 it is not listed.
+             */
+            reported_seconds_ago: number;
+            /** Format: date-time */
+            started_at: string;
+            version: string;
+        };
+        /** @description The nodes of the store. */
+        NodesBody: {
+            nodes: components["schemas"]["NodeBody"][];
+        };
+        /**
          * @description An error (RFC 9457).
          * @example {
          *       "code": "invalid_request",
@@ -631,6 +705,15 @@ export interface components {
             ready: boolean;
             /** @description `up` or `down`; without it nothing can be served. */
             store: string;
+        };
+        /** @description Reads, by the layer that had the session. */
+        ReadsBody: {
+            /** Format: int64 */
+            database: number;
+            /** Format: int64 */
+            near: number;
+            /** Format: int64 */
+            redis: number;
         };
         /** @description The body of a request that revokes sessions which its path names. */
         ReasonBody: {
@@ -2347,6 +2430,80 @@ export interface operations {
             };
             /** @description A value is not acceptable */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description A dependency is unavailable, or the outcome is unknown */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    list_nodes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The nodes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodesBody"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description No valid credentials, or the session has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The credentials do not allow this */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

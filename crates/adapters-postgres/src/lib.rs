@@ -11,6 +11,7 @@ mod dashtam_sessions;
 mod database;
 mod event_outbox;
 mod migrations;
+mod node_directory;
 mod revocation_feed;
 mod sessions;
 
@@ -21,6 +22,7 @@ pub use database::schema::{
     Inspection, Migrated, OpenTransaction, SCHEMA_VERSION, inspect, migrate,
 };
 pub use event_outbox::PostgresEventOutbox;
+pub use node_directory::PostgresNodeDirectory;
 pub use revocation_feed::PostgresRevocationFeed;
 pub use sessions::repository::PostgresSessionRepository;
 pub use sessions::retention::PostgresSessionRetention;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use adapters_postgres::{
-    Options, PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed,
+    Options, PostgresDatabase, PostgresEventOutbox, PostgresNodeDirectory, PostgresRevocationFeed,
     PostgresSessionRepository, PostgresSessionRetention,
 };
 use testkit::conformance::{Stores, TwoNodes};
@@ -66,3 +66,8 @@ testkit::revocation_feed_contract!(stores());
 testkit::revocation_feed_of_two_nodes_contract!(two_nodes());
 
 testkit::session_retention_contract!(stores());
+
+testkit::node_directory_contract!(async {
+    let (guard, database) = database().await;
+    (guard, Arc::new(PostgresNodeDirectory::new(database)))
+});

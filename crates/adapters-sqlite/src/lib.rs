@@ -10,6 +10,7 @@
 mod database;
 mod event_outbox;
 mod migrations;
+mod node_directory;
 mod revocation_feed;
 mod sessions;
 
@@ -17,6 +18,7 @@ pub use database::file::{DatabaseFile, OpenError};
 pub use database::pool::SqliteDatabase;
 pub use database::schema::{Migrated, SCHEMA_VERSION, inspect, migrate};
 pub use event_outbox::SqliteEventOutbox;
+pub use node_directory::SqliteNodeDirectory;
 pub use revocation_feed::SqliteRevocationFeed;
 pub use sessions::repository::SqliteSessionRepository;
 pub use sessions::retention::SqliteSessionRetention;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use adapters_sqlite::{
-    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteRevocationFeed, SqliteSessionRepository,
-    SqliteSessionRetention,
+    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteNodeDirectory, SqliteRevocationFeed,
+    SqliteSessionRepository, SqliteSessionRetention,
 };
 use testkit::TemporaryDir;
 use testkit::conformance::Stores;
@@ -42,3 +42,5 @@ testkit::event_outbox_contract!(stores());
 testkit::revocation_feed_contract!(stores());
 
 testkit::session_retention_contract!(stores());
+
+testkit::node_directory_contract!(async { ((), Arc::new(SqliteNodeDirectory::default())) });

@@ -10,6 +10,8 @@ const $ = (id) => document.getElementById(id);
 const BATCH = 400;
 const MAX_LIVE = 200;
 const HEALTH_MS = 5000;
+// A node reports every 5 seconds.
+const SILENT_SECONDS = 15;
 const CONDITIONS = ["user_id", "status", "ip", "device"];
 const TIMES = ["created_after", "created_before", "active_after"];
 
@@ -221,7 +223,7 @@ const confirm = (title, text, word = "") => {
   });
 };
 
-const counted = (count) => `${count} ${count === 1 ? "session" : "sessions"}`;
+const counted = (count, noun = "session") => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 const revokeOne = async (session, device) => {
   const reason = await confirm(`Revoke ${device}?`, `The session of user ${session.user_id}.`);
@@ -306,37 +308,37 @@ const showLive = (event) => {
 const watchHealth = async (signal) => {
   while (!signal.aborted) {
     try {
-      const ready = await (await fetch("/readyz", { signal })).json();
-      const metrics = await (await fetch("/metrics", { signal })).text();
-      showHealth(ready, metrics);
-    } catch {
-      $("health").textContent = "The node does not respond.";
+      const response = await request("GET", "/service/v1/nodes", null, signal);
+      showNodes((await response.json()).nodes);
+    } catch (error) {
+      $("health").textContent = error.status ? error.message : "The node does not respond.";
     }
     await new Promise((resolve) => setTimeout(resolve, HEALTH_MS));
   }
 };
 
-const showHealth = (ready, metrics) => {
-  const value = (name) => {
-    const line = metrics.split("\n").find((line) => line.startsWith(`${name} `));
-    return line ? Number(line.slice(name.length + 1)) : 0;
-  };
-  const reads = ["near", "redis", "database"].map((layer) => [
-    layer, value(`sessiond_reads_total{layer="${layer}"}`),
-  ]);
-  const all = reads.reduce((sum, [, count]) => sum + count, 0);
-  const shares = reads.map(([layer, count]) =>
+const isSilent = (node) => node.reported_seconds_ago > SILENT_SECONDS;
+
+const showNodes = (nodes) => {
+  const ready = nodes.filter((node) => node.ready && !isSilent(node)).length;
+  $("health").textContent = ready === nodes.length
+    ? `Ready: ${counted(ready, "node")}`
+    : `Ready: ${ready} of ${counted(nodes.length, "node")}`;
+  $("nodes").replaceChildren(...nodes.map(nodeRow));
+};
+
+const nodeRow = (node) => {
+  const all = Object.values(node.reads).reduce((sum, count) => sum + count, 0);
+  const shares = Object.entries(node.reads).map(([layer, count]) =>
     `${layer} ${all ? Math.round((100 * count) / all) : 0} %`);
-  $("health").textContent = ready.ready ? "Ready" : "Not ready";
-  const facts = {
-    "database": ready.store,
-    "shared cache": ready.cache,
-    "cached sessions": ready.cached_sessions,
-    "reads, by layer": shares.join(", "),
-    "last poll of the revocation log": `${value("sessiond_poll_age_seconds").toFixed(2)} s ago`,
-  };
-  const shown = Object.entries(facts).flatMap(([name, text]) => [
-    make("dt", { textContent: name }), make("dd", { textContent: text }),
-  ]);
-  $("node").replaceChildren(...shown);
+  const silence = `no report for ${Math.round(node.reported_seconds_ago)} s`;
+  return make("tr", { title: node.id },
+    make("td", { textContent: node.host }),
+    make("td", { textContent: isSilent(node) ? silence : node.ready ? "ready" : "not ready" }),
+    make("td", { textContent: node.cache }),
+    make("td", { textContent: node.cached_sessions }),
+    make("td", { textContent: shares.join(", ") }),
+    make("td", { textContent: `${Math.round(node.poll_age_seconds * 1000)} ms` }),
+    make("td", { textContent: node.version }),
+    make("td", {}, time(node.started_at)));
 };

@@ -53,6 +53,11 @@ impl IdGenerator for SystemIds {
     }
 }
 
+/// Returns the name of this machine, or of its container.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Returns random bytes that cannot be guessed.
 ///
 /// # Panics

@@ -54,6 +54,23 @@ CREATE TABLE node_lease (
 COMMENT ON COLUMN node_lease.applied IS
     'the snapshot of the last poll that the node has merged, in the incarnation applied_life';
 
+-- What nodes report of themselves every few seconds, for operators. Nothing depends on it, so it
+-- is not logged.
+CREATE UNLOGGED TABLE node_report (
+    node            uuid        PRIMARY KEY,
+    reported_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    host            text        NOT NULL,
+    version         text        NOT NULL,
+    started_at      timestamptz NOT NULL,
+    is_ready        boolean     NOT NULL,
+    shared_cache    text        NOT NULL,
+    cached_sessions text        NOT NULL,
+    poll_age_ms     bigint      NOT NULL,
+    reads_near      bigint      NOT NULL,
+    reads_shared    bigint      NOT NULL,
+    reads_database  bigint      NOT NULL
+) WITH (fillfactor = 20);
+
 CREATE TABLE sessiond_secret (
     name  text  PRIMARY KEY,
     value bytea NOT NULL CHECK (octet_length(value) = 32)

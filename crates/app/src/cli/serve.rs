@@ -73,6 +73,7 @@ pub(super) async fn run(
     let mut interfaces = Interfaces::new(&node, &keys, &settings, metrics, shutdown.clone());
     let mut helpers = JoinSet::new();
     helpers.spawn(interfaces.limits.keep_small());
+    helpers.spawn(node.nodes.clone().report_regularly());
     if let Some(demo) = &demo {
         let routes = demo.routes(node.application.clone(), &settings.auth.cookie_name);
         interfaces.public = interfaces.public.merge(routes);
@@ -132,6 +133,7 @@ async fn close(
     let closing = async {
         let result = background.await;
         node.application.leave().await;
+        node.nodes.leave().await;
         node.close().await;
         result
     };

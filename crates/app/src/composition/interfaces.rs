@@ -85,6 +85,7 @@ impl Interfaces {
             limits: limits.clone(),
             trusted_proxies,
             health: node.health.clone(),
+            nodes: node.nodes.clone(),
             metrics,
             event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
             shutdown,

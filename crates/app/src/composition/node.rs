@@ -18,7 +18,7 @@ use super::connections::{Close, close_all};
 use super::store::{Postgres, Store, direct_url};
 use crate::auth::session_token::RandomTokens;
 use crate::config::{Settings, StoreUrl};
-use crate::http::service::Health;
+use crate::http::service::{Health, NodeIdentity, Nodes};
 use crate::system::{SystemClock, SystemIds, SystemMonotonicClock};
 
 /// The use cases of sessiond, on the adapters that the configuration names.
@@ -31,6 +31,8 @@ pub struct Node {
     pub clock: Arc<dyn Clock>,
     /// Checks whether database and shared cache respond.
     pub health: Arc<Health>,
+    /// This node among the nodes of its store, for the caller to report.
+    pub nodes: Arc<Nodes>,
     /// Where sessions are stored, for the greeting.
     pub store_description: String,
     /// Where they are cached, for the greeting.
@@ -86,11 +88,24 @@ impl Node {
         let (application, background_tasks) = Application::new(ports, settings.policies);
         let cache_health = redis.clone().map(|redis| redis as Arc<dyn HealthCheck>);
         let health = Health::new(store.health, cache_health, application.revocation_state.clone());
+        let health = Arc::new(health);
+        let identity = NodeIdentity {
+            node: store.node,
+            host: crate::system::host_name(),
+            started_at: clock.now(),
+        };
+        let nodes = Nodes::new(
+            store.node_directory,
+            identity,
+            health.clone(),
+            application.revocation_state.clone(),
+        );
         Ok(Self {
             application: Arc::new(application),
             background_tasks: Some(background_tasks),
             clock,
-            health: Arc::new(health),
+            health,
+            nodes: Arc::new(nodes),
             store_description: store.description,
             cache_description,
             connections,

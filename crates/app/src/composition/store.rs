@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use adapters_postgres::{
-    PostgresDatabase, PostgresEventOutbox, PostgresRevocationFeed, PostgresSessionRepository,
-    PostgresSessionRetention,
+    PostgresDatabase, PostgresEventOutbox, PostgresNodeDirectory, PostgresRevocationFeed,
+    PostgresSessionRepository, PostgresSessionRetention,
 };
 use adapters_sqlite::{
-    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteRevocationFeed, SqliteSessionRepository,
-    SqliteSessionRetention,
+    DatabaseFile, SqliteDatabase, SqliteEventOutbox, SqliteNodeDirectory, SqliteRevocationFeed,
+    SqliteSessionRepository, SqliteSessionRetention,
 };
 use anyhow::{Context, Result, bail};
 use domain::ports::{
-    EventOutbox, HealthCheck, IdGenerator, RevocationFeed, SessionRepository, SessionRetention,
+    EventOutbox, HealthCheck, IdGenerator, NodeDirectory, RevocationFeed, SessionRepository,
+    SessionRetention,
 };
 use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
 
 use super::connections::Close;
 use crate::config::{Settings, StoreUrl};
@@ -29,6 +31,9 @@ pub(super) struct Store {
     pub(super) event_outbox: Arc<dyn EventOutbox>,
     pub(super) session_retention: Arc<dyn SessionRetention>,
     pub(super) revocation_feed: Arc<dyn RevocationFeed>,
+    pub(super) node_directory: Arc<dyn NodeDirectory>,
+    /// The id of this node.
+    pub(super) node: Uuid,
     pub(super) health: Arc<dyn HealthCheck>,
     pub(super) description: String,
     pub(super) cache_key: [u8; 32],
@@ -51,6 +56,7 @@ impl Store {
     /// # Errors
     /// If it cannot be used.
     pub(super) async fn open(settings: &Settings) -> Result<Self> {
+        let node = SystemIds.next_id();
         match &settings.store_url {
             StoreUrl::Postgres(url) => {
                 let direct_url = direct_url(settings, url).expose_secret();
@@ -63,14 +69,15 @@ impl Store {
                 };
                 let database =
                     Arc::new(PostgresDatabase::open(options).await.context("store.url")?);
-                let feed =
-                    PostgresRevocationFeed::open(database.clone(), direct_url, SystemIds.next_id());
+                let feed = PostgresRevocationFeed::open(database.clone(), direct_url, node);
                 let feed = Arc::new(feed.await.context("store.url")?);
                 Ok(Self {
                     revocation_feed: feed.clone(),
                     session_repo: Arc::new(PostgresSessionRepository::new(database.clone())),
                     event_outbox: Arc::new(PostgresEventOutbox::new(database.clone())),
                     session_retention: Arc::new(PostgresSessionRetention::new(database.clone())),
+                    node_directory: Arc::new(PostgresNodeDirectory::new(database.clone())),
+                    node,
                     health: database.clone(),
                     description: "PostgreSQL".to_owned(),
                     cache_key: database.cache_key().await.context("store.url")?,
@@ -100,6 +107,8 @@ impl Store {
                     event_outbox: Arc::new(SqliteEventOutbox::new(database.clone())),
                     session_retention: Arc::new(SqliteSessionRetention::new(database.clone())),
                     revocation_feed: Arc::new(SqliteRevocationFeed::new(database.clone())),
+                    node_directory: Arc::new(SqliteNodeDirectory::default()),
+                    node,
                     health: database.clone(),
                     description: path.display().to_string(),
                     cache_key: database.cache_key().await.context("store.url")?,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters_memory::MemorySessionCache;
+use adapters_sqlite::SqliteNodeDirectory;
 use application::commands::handlers::Enrichers;
 use application::{Application, BackgroundTasks, Policies, Ports};
 use arc_swap::ArcSwap;
@@ -27,7 +28,9 @@ use sessiond::config::LimitSettings;
 use sessiond::http::gateway::{GatewayState, router as gateway_router};
 use sessiond::http::openapi;
 use sessiond::http::public::{PublicState, Watches, router as public_router};
-use sessiond::http::service::{Health, ServiceState, router as service_router};
+use sessiond::http::service::{
+    Health, NodeIdentity, Nodes, ServiceState, router as service_router,
+};
 use sessiond::http::{Limits, PeerAddress};
 use testkit::memory::{
     MemoryDatabase, MemoryEventOutbox, MemoryNodes, MemoryRevocationFeed, MemorySessionRepository,
@@ -37,6 +40,7 @@ use testkit::{FixedClock, SequentialIds, SteppingClock, fixtures};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 pub(crate) const SERVICE_KEY: &str = "a service key";
@@ -69,6 +73,7 @@ pub(crate) struct Fixture {
     pub(crate) shutdown: CancellationToken,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) health: Arc<Health>,
+    pub(crate) nodes: Arc<Nodes>,
     monotonic_clock: Arc<SteppingClock>,
     background_tasks: Mutex<BackgroundTasks>,
 }
@@ -217,6 +222,17 @@ impl Fixture {
         let health =
             Arc::new(Health::new(repository.clone(), None, application.revocation_state.clone()));
         let as_clock: Arc<dyn Clock> = clock.clone();
+        let identity = NodeIdentity {
+            node: Uuid::from_u128(7),
+            host: "a-host".to_owned(),
+            started_at: fixtures::now(),
+        };
+        let nodes = Arc::new(Nodes::new(
+            Arc::new(SqliteNodeDirectory::default()),
+            identity,
+            health.clone(),
+            application.revocation_state.clone(),
+        ));
         let end_users = PublicState {
             application: application.clone(),
             clock: as_clock.clone(),
@@ -238,6 +254,7 @@ impl Fixture {
                 limits,
                 trusted_proxies: Arc::new([]),
                 health: health.clone(),
+                nodes: nodes.clone(),
                 metrics: PrometheusBuilder::new().build_recorder().handle(),
                 event_streams: Arc::new(Semaphore::new(2)),
                 shutdown: shutdown.clone(),
@@ -250,6 +267,7 @@ impl Fixture {
             shutdown,
             clock,
             health,
+            nodes,
             monotonic_clock,
             background_tasks: Mutex::new(background_tasks),
         }

@@ -8,6 +8,7 @@ mod fixture;
 mod gateways;
 mod input;
 mod lifecycle;
+mod nodes;
 mod openapi;
 mod public;
 mod routes;

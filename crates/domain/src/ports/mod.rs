@@ -12,6 +12,7 @@ mod health_check;
 mod id_generator;
 mod location_enricher;
 mod monotonic_clock;
+mod node_directory;
 mod revocation_feed;
 mod session_cache;
 mod session_repository;
@@ -28,6 +29,7 @@ pub use health_check::HealthCheck;
 pub use id_generator::IdGenerator;
 pub use location_enricher::LocationEnricher;
 pub use monotonic_clock::MonotonicClock;
+pub use node_directory::{NodeDirectory, NodeReport, REPORT_RETENTION};
 pub use revocation_feed::{LogPosition, Peer, Peers, Poll, RevocationFeed};
 pub use session_cache::{CachedSession, Layer, SessionCache};
 pub use session_repository::{

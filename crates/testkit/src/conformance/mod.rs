@@ -23,6 +23,7 @@ use domain::ports::{EventOutbox, RevocationFeed, SessionRepository, SessionReten
 
 pub mod event_outbox;
 mod model;
+pub mod node_directory;
 pub mod revocation_feed;
 pub mod revocation_feed_of_two_nodes;
 pub mod session_cache;
@@ -188,6 +189,7 @@ mod tests {
             ports.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         for (suite, source) in [
             ("event_outbox", include_str!("event_outbox.rs")),
+            ("node_directory", include_str!("node_directory.rs")),
             ("revocation_feed", include_str!("revocation_feed.rs")),
             ("revocation_feed_of_two_nodes", include_str!("revocation_feed_of_two_nodes.rs")),
             ("session_cache", include_str!("session_cache.rs")),
@@ -227,7 +229,7 @@ mod tests {
             std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance")).unwrap();
         assert_eq!(
             files.count(),
-            6 + ["mod.rs", "model.rs"].len(),
+            7 + ["mod.rs", "model.rs"].len(),
             "a suite that is not in this test"
         );
     }

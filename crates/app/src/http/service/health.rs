@@ -38,9 +38,9 @@ pub(crate) struct Readiness {
     /// `up` or `down`; without it nothing can be served.
     store: &'static str,
     /// `up`, `down`, `refused` or `none`; without it reads are slower.
-    cache: &'static str,
+    pub(crate) cache: &'static str,
     /// `used`, or why what is cached is not served; then reads are slower.
-    cached_sessions: &'static str,
+    pub(crate) cached_sessions: &'static str,
 }
 
 impl Health {

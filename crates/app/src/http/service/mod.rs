@@ -7,6 +7,7 @@ mod errors;
 mod events;
 mod health;
 mod introspect;
+mod nodes;
 mod search;
 mod sessions;
 mod tokens;
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use self::authentication::authenticate_service;
 pub use self::events::MAX_EVENT_STREAMS;
 pub use self::health::Health;
+pub use self::nodes::{NodeIdentity, Nodes};
 use crate::auth::{ServiceKeys, TokenVerifier};
 use crate::http::middleware::limits::Limits;
 use crate::http::middleware::observe::{self, RequestIds};
@@ -56,6 +58,8 @@ pub struct ServiceState {
     pub trusted_proxies: Arc<[IpNetwork]>,
     /// Whether this node can do its work.
     pub health: Arc<Health>,
+    /// The nodes of the store.
+    pub nodes: Arc<Nodes>,
     /// What `/metrics` renders.
     pub metrics: PrometheusHandle,
     /// Places for event streams.
@@ -103,6 +107,7 @@ impl Audience for ServiceState {
     users::revoke_all_user_sessions,
     events::list_events,
     events::stream_events,
+    nodes::list_nodes,
     health::livez,
     health::readyz,
     health::render_metrics,
@@ -110,10 +115,11 @@ impl Audience for ServiceState {
 pub(crate) struct ServiceApi;
 
 /// Returns the routes behind a service key.
-fn routes() -> [(&'static str, MethodRouter<ServiceState>); 10] {
+fn routes() -> [(&'static str, MethodRouter<ServiceState>); 11] {
     use create_session::create_session;
     use events::{list_events, stream_events};
     use introspect::introspect;
+    use nodes::list_nodes;
     use search::search_sessions;
     use sessions::{edit_session, get_session, record_activity, revoke_session, revoke_sessions};
     use tokens::{rotate_token, verify_token};
@@ -126,6 +132,7 @@ fn routes() -> [(&'static str, MethodRouter<ServiceState>); 10] {
         ("/service/v1/sessions/{id}", get(get_session).patch(edit_session).delete(revoke_session)),
         ("/service/v1/sessions/{id}/activity", post(record_activity)),
         ("/service/v1/sessions/{id}/rotate", post(rotate_token)),
+        ("/service/v1/nodes", get(list_nodes)),
         ("/service/v1/events", get(list_events)),
         ("/service/v1/events/stream", get(stream_events)),
         (

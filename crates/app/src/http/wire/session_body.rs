@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use application::coherence::Revoked;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -148,15 +149,35 @@ impl<'a> SessionBody<'a> {
     }
 }
 
+/// The reads that one layer has served.
+struct Reads {
+    counter: Counter,
+    count: AtomicU64,
+}
+
+impl Reads {
+    fn count(&self) {
+        self.counter.increment(1);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Reads served by each layer; the counters are looked up once.
-static READS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
-    ["near", "redis", "database"]
-        .map(|layer| metrics::counter!("sessiond_reads_total", "layer" => layer))
+static READS: LazyLock<[Reads; 3]> = LazyLock::new(|| {
+    ["near", "redis", "database"].map(|layer| Reads {
+        counter: metrics::counter!("sessiond_reads_total", "layer" => layer),
+        count: AtomicU64::new(0),
+    })
 });
 
 /// Makes the counters of reads appear before there was one.
 pub(crate) fn initialise_metrics() {
-    READS.iter().for_each(|reads| reads.increment(0));
+    READS.iter().for_each(|reads| reads.counter.increment(0));
+}
+
+/// Returns how many reads the near cache, the shared cache and the database have served.
+pub(crate) fn reads_by_layer() -> [u64; 3] {
+    READS.each_ref().map(|reads| reads.count.load(Ordering::Relaxed))
 }
 
 /// Returns the response to a read, with `Cache-Status` (RFC 9211) saying which layer had it.
@@ -167,13 +188,13 @@ pub(crate) fn read_response(layer: Layer, body: impl Serialize) -> Response {
         Layer::Shared => ("sessiond; hit; detail=redis", shared),
         Layer::Database => ("sessiond; fwd=miss; detail=database", database),
     };
-    reads.increment(1);
+    reads.count();
     response(status, body)
 }
 
 /// Returns the response to a read that asks no cache.
 pub(crate) fn uncached_response(body: impl Serialize) -> Response {
-    READS[2].increment(1);
+    READS[2].count();
     response("sessiond; fwd=bypass; detail=database", body)
 }
 
