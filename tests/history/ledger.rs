@@ -16,6 +16,11 @@ const END_LIMIT: Duration = Duration::from_millis(1500);
 const AFTERMATH: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
 /// How long something whose outcome is unknown may still happen.
 const TAINT: Duration = Duration::from_secs(15);
+/// The machine has stalled if a thread wakes up so much later than it asked for:
+/// it was paused, or busy with something else. That is no fault of the nodes.
+const STALL: Duration = Duration::from_millis(200);
+/// How often that is measured.
+const TICK: Duration = Duration::from_millis(20);
 /// Questions about a session that are shown with a broken promise.
 const MAX_KEPT: usize = 16;
 
@@ -58,6 +63,9 @@ pub(crate) struct Book {
     pub(crate) violations: Vec<(Instant, String)>,
     pub(crate) counts: Counts,
     troubles: Vec<Trouble>,
+    /// From when to when the machine stalled.
+    stalls: Vec<(Instant, Instant)>,
+    late: Vec<Late>,
     /// Users who are signing in now: any of their sessions may be making room.
     signing_in: HashMap<String, u32>,
     /// Users of whom all sessions may be revoked by a request of unknown outcome.
@@ -106,6 +114,24 @@ struct Trouble {
     began: Instant,
     ended: Option<Instant>,
     mute: Option<usize>,
+}
+
+/// A response that took longer than it may, unless the machine stalled meanwhile.
+struct Late {
+    began: Instant,
+    ended: Instant,
+    limit: Duration,
+    text: String,
+}
+
+impl Late {
+    /// Returns how long it took, but for the time in which the machine stalled.
+    fn took(&self, stalls: &[(Instant, Instant)]) -> Duration {
+        let overlap = |(from, to): &(Instant, Instant)| {
+            (*to).min(self.ended).saturating_duration_since((*from).max(self.began))
+        };
+        (self.ended - self.began).saturating_sub(stalls.iter().map(overlap).sum())
+    }
 }
 
 /// What a request is that records activity.
@@ -283,6 +309,27 @@ impl Ledger {
     pub(crate) fn violate(&self, text: String) {
         self.book().violations.push((Instant::now(), text));
     }
+
+    /// Measures whether the machine stalls, for [`TICK`].
+    pub(crate) fn measure_stall(&self) {
+        let due = Instant::now() + TICK;
+        std::thread::sleep(TICK);
+        let now = Instant::now();
+        if now > due + STALL {
+            self.book().stalls.push((due, now));
+        }
+    }
+
+    /// Decides which late responses break a promise. A stall is known after it has ended, so that
+    /// is decided in the end.
+    pub(crate) fn judge_late_responses(&self) {
+        let mut book = self.book();
+        for late in std::mem::take(&mut book.late) {
+            if late.took(&book.stalls) > late.limit {
+                book.violations.push((late.ended, late.text));
+            }
+        }
+    }
 }
 
 impl Entry {
@@ -300,6 +347,11 @@ impl Entry {
 }
 
 impl Book {
+    /// Returns how often the machine stalled, and for how long in all.
+    pub(crate) fn stalls(&self) -> (usize, Duration) {
+        (self.stalls.len(), self.stalls.iter().map(|(from, to)| *to - *from).sum())
+    }
+
     fn taint(&mut self, user: &str) {
         self.tainted.insert(user.to_owned(), Instant::now());
         for entry in self.sessions.values_mut().filter(|entry| entry.user == user) {
@@ -390,7 +442,8 @@ impl Book {
         let took = asked.at.elapsed();
         if took > limit + ALLOWANCE && self.is_quiet(asked, Some(asked.place)) {
             let text = format!("{promise} {} at node {} took {took:?}", asked.what, asked.place);
-            self.violations.push((Instant::now(), text));
+            let limit = limit + ALLOWANCE;
+            self.late.push(Late { began: asked.at, ended: asked.at + took, limit, text });
         }
     }
 
@@ -415,5 +468,22 @@ impl Book {
             }
         }
         self.violations.push((Instant::now(), text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_is_late_only_by_the_time_in_which_the_machine_ran() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let late =
+            Late { began, ended: at(10), limit: Duration::from_secs(3), text: String::new() };
+        let took = |stalls: &[(Instant, Instant)]| late.took(stalls).as_secs();
+        assert_eq!(took(&[]), 10);
+        assert_eq!(took(&[(at(1), at(3)), (at(9), at(12))]), 7, "as far as it was meanwhile");
+        assert_eq!(took(&[(at(11), at(12))]), 10);
     }
 }

@@ -42,6 +42,10 @@ pub(crate) struct Report {
     counts: Counts,
     /// How often each fault was inflicted, and how often that had an effect.
     faults: BTreeMap<FaultKind, (u32, u32)>,
+    /// How often the machine stalled, and for how long in all.
+    stalls: (usize, Duration),
+    /// How descriptors and memory of each node that was not replaced have grown.
+    growth: Vec<String>,
     /// What each node logged, if a promise is broken.
     logs: Vec<String>,
 }
@@ -79,6 +83,12 @@ pub(crate) async fn run(plan: Plan) -> Report {
     clients.push(tokio::spawn(namer(scene.clone(), Rng::with_seed(plan.seed + 1))));
     clients.push(tokio::spawn(rotator(scene.clone(), Rng::with_seed(plan.seed + 2))));
     let watching = tokio::spawn(watch(scene.clone()));
+    let measured = scene.clone();
+    let measuring = std::thread::spawn(move || {
+        while !measured.is_over() {
+            measured.ledger.measure_stall();
+        }
+    });
 
     // A node may be busy connecting in its first second.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -119,9 +129,12 @@ pub(crate) async fn run(plan: Plan) -> Report {
     for client in clients.into_iter().chain([watching]) {
         client.await.unwrap();
     }
+    measuring.join().unwrap();
+    scene.ledger.judge_late_responses();
+    let mut growth = Vec::new();
     if plan.bug.is_none() {
         all_agree(&scene).await;
-        compare(&scene, &footprints).await;
+        growth = compare(&scene, &footprints).await;
     }
     let mut logs = Vec::new();
     if !scene.ledger.book().violations.is_empty() && plan.bug.is_none() {
@@ -134,7 +147,16 @@ pub(crate) async fn run(plan: Plan) -> Report {
     let violations =
         book.violations.iter().map(|(time, text)| format!("{text} ({:.1} s)", at(time))).collect();
     let took = began.elapsed();
-    Report { seed: plan.seed, took, violations, counts: book.counts, faults, logs }
+    Report {
+        seed: plan.seed,
+        took,
+        violations,
+        counts: book.counts,
+        faults,
+        stalls: book.stalls(),
+        growth,
+        logs,
+    }
 }
 
 /// Checks the database repeatedly: the limit holds, and revoked rows stay as they are.
@@ -255,20 +277,24 @@ async fn measure(scene: &Scene) -> Vec<(u32, (usize, u64))> {
 
 /// Processes that were there at the beginning have not grown; a node's near cache may fill up
 /// meanwhile.
-async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) {
+async fn compare(scene: &Scene, before: &[(u32, (usize, u64))]) -> Vec<String> {
+    let mut growth = Vec::new();
     for (pid, (descriptors, resident)) in measure(scene).await {
         let Some((_, (at_first, memory_at_first))) = before.iter().find(|(other, _)| *other == pid)
         else {
             continue;
         };
+        let text = format!(
+            "a node had {at_first} descriptors and {memory_at_first} MiB, and in the end \
+                {descriptors} and {resident}"
+        );
         // Clients keep connections, as many as ever were used at a time.
         if descriptors > at_first + 120 || resident > memory_at_first * 3 / 2 + 20 {
-            scene.ledger.violate(format!(
-                "I16 a node had {at_first} descriptors and {memory_at_first} MiB, and in the end \
-                    {descriptors} and {resident}"
-            ));
+            scene.ledger.violate(format!("I16 {text}"));
         }
+        growth.push(text);
     }
+    growth
 }
 
 impl Report {
@@ -319,6 +345,9 @@ impl fmt::Display for Report {
             .iter()
             .map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
         writeln!(f, "faults with an effect: {}", faults.collect::<Vec<_>>().join(", "))?;
+        let (times, stalled) = self.stalls;
+        writeln!(f, "the machine stalled {times} times, for {:.1} s", stalled.as_secs_f64())?;
+        self.growth.iter().try_for_each(|text| writeln!(f, "{text}"))?;
         writeln!(f, "broken promises: {}", self.violations.len())?;
         let mut shown: BTreeMap<_, usize> = BTreeMap::new();
         for violation in &self.violations {

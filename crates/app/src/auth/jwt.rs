@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::UserId;
 use domain::ports::Clock;
 use jsonwebtoken::dangerous::insecure_decode;
@@ -147,7 +148,11 @@ impl Issuer {
         if is_accepted { Ok(()) } else { Err(Refusal::Audience) }
     }
 
-    fn identify(&self, claims: &Claims) -> Result<VerifiedToken, Refusal> {
+    fn identify(
+        &self,
+        claims: &Claims,
+        expires_at: DateTime<Utc>,
+    ) -> Result<VerifiedToken, Refusal> {
         let subject =
             claims.text("sub").filter(|subject| (1..=MAX_SUBJECT_BYTES).contains(&subject.len()));
         let user_id = match (self.rules.subject, subject, claims.text("iss")) {
@@ -161,6 +166,7 @@ impl Issuer {
         Ok(VerifiedToken {
             user_id: user_id.ok_or(Refusal::Subject)?,
             session_id: session_id.ok_or(Refusal::SessionClaim)?,
+            expires_at,
         })
     }
 }
@@ -225,7 +231,7 @@ impl TokenVerifier {
         let publication = number.map(|number| Publication { issuer: index, number });
         let validity = Validity::of(&claims.0, publication)?;
         validity.check(self.clock.now())?;
-        let verified = issuer.identify(&claims)?;
+        let verified = issuer.identify(&claims, validity.expires_at())?;
         self.verified.insert(token, verified, validity);
         Ok(verified)
     }

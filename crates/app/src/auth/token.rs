@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use domain::{SessionId, UserId};
 use thiserror::Error;
 
@@ -12,6 +13,8 @@ pub struct VerifiedToken {
     pub user_id: UserId,
     /// The session claim.
     pub session_id: SessionId,
+    /// From when on it is not accepted: `exp`, and a leeway for the issuer's clock.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// Why a token was not accepted.

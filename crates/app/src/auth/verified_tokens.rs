@@ -50,13 +50,20 @@ impl Validity {
         Ok(Self { not_before: number("nbf").transpose()?, expires, publication })
     }
 
+    /// Returns from when on it is not good.
+    pub(super) fn expires_at(&self) -> DateTime<Utc> {
+        // At most the year 9999 and some seconds, which is a time.
+        DateTime::from_timestamp((self.expires + LEEWAY).ceil() as i64, 0)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
     /// RFC 7519 section 4.1.4: on or after `exp`, it must not be accepted; section 4.1.5: nor
     /// before `nbf`.
     pub(super) fn check(&self, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let now = now.timestamp() as f64;
-        if now >= self.expires + LEEWAY {
+        if now >= self.expires_at() {
             return Err(Refusal::Expired);
         }
+        let now = now.timestamp() as f64;
         if self.not_before.is_some_and(|not_before| now < not_before - LEEWAY) {
             return Err(Refusal::NotYetValid);
         }
@@ -110,7 +117,9 @@ mod tests {
     use super::*;
 
     fn verified() -> VerifiedToken {
-        VerifiedToken { user_id: fixtures::session().user_id, session_id: fixtures::session().id }
+        let session = fixtures::session();
+        let expires_at = validity(None).expires_at();
+        VerifiedToken { user_id: session.user_id, session_id: session.id, expires_at }
     }
 
     /// Good from a minute ago for an hour.

@@ -83,7 +83,7 @@ async fn inspect(token: &str, settings: &Settings) -> Result<ExitCode> {
     }
     let verified = credentials::token_verifier(settings)?.verify(token).await;
     match verified {
-        Ok(VerifiedToken { user_id, session_id }) => {
+        Ok(VerifiedToken { user_id, session_id, .. }) => {
             print(&format!(
                 "accepted: user {user_id}, session {session_id} (whether the session is live, \
                     only a node knows)\n"

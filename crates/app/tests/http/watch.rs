@@ -9,17 +9,21 @@ use chrono::TimeDelta;
 use domain::ports::SessionRepository;
 use domain::{Revocation, Session, Touch};
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::fixtures;
 
-use crate::fixture::{Fixture, bearer};
+use crate::fixture::{Fixture, bearer, bearer_of};
 use crate::lifecycle::read_until;
 
 const OWN: &str = "/api/v1/sessions/current/watch";
 const LIST: &str = "/api/v1/sessions/watch";
 
 async fn watch(fixture: &Fixture, session: &Session, path: &str) -> Response {
-    let request = Request::get(path).header("authorization", bearer(session.user_id, session.id));
+    watch_with(fixture, &bearer(session.user_id, session.id), path).await
+}
+
+async fn watch_with(fixture: &Fixture, authorization: &str, path: &str) -> Response {
+    let request = Request::get(path).header("authorization", authorization);
     fixture.public_stream(request.body(Body::empty()).unwrap()).await
 }
 
@@ -84,7 +88,9 @@ async fn watch_ends_with_the_session_and_not_before_it() {
         ..fixtures::session()
     };
     fixture.store(&session).await;
-    let mut stream = watch(&fixture, &session, OWN).await;
+    let exp = session.expires_at.timestamp();
+    let claims = json!({ "sub": session.user_id.0, "sid": session.id.0, "exp": exp });
+    let mut stream = watch_with(&fixture, &bearer_of(&claims), OWN).await;
     next(&mut stream).await;
     // Activity that another node has written: the session that was read when the watch began is not
     // idle in truth.
@@ -98,6 +104,37 @@ async fn watch_ends_with_the_session_and_not_before_it() {
     let (event, data) = next(&mut stream).await;
     assert_eq!((event.as_str(), &data["status"]), ("expired", &Value::from("idle")));
     assert!(has_ended(&mut stream).await);
+}
+
+/// The session goes on: the client connects again, with the credential that it has by then.
+#[tokio::test(start_paused = true)]
+async fn watch_ends_with_the_credential_that_it_was_opened_with() {
+    let fixture = Fixture::new();
+    let session = fixtures::session();
+    fixture.store(&session).await;
+    let mut by_jwt = watch(&fixture, &session, OWN).await;
+    next(&mut by_jwt).await;
+    fixture.clock.advance(TimeDelta::minutes(59));
+    fixture.poll().await;
+    assert!(is_quiet(&mut by_jwt).await, "its JWT is good for an hour");
+    fixture.clock.advance(TimeDelta::minutes(2));
+    fixture.poll().await;
+    assert!(has_ended(&mut by_jwt).await);
+
+    let rotate = format!("/service/v1/sessions/{}/rotate", session.id);
+    let token = async || {
+        let rotated = fixture.service_post(&rotate, "").await.json();
+        format!("Bearer {}", rotated["token"].as_str().unwrap())
+    };
+    let mut by_token = watch_with(&fixture, &token().await, LIST).await;
+    next(&mut by_token).await;
+    assert!(is_quiet(&mut by_token).await, "its token is the session's");
+    let new = token().await;
+    fixture.poll().await;
+    assert!(has_ended(&mut by_token).await, "its token has been replaced");
+    let mut by_token = watch_with(&fixture, &new, OWN).await;
+    next(&mut by_token).await;
+    assert!(is_quiet(&mut by_token).await);
 }
 
 /// What cannot be known is not reported as an end.

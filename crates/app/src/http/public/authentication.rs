@@ -7,11 +7,12 @@ use application::queries::{GetSession, VerifyToken};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Method, header};
+use chrono::{DateTime, Utc};
 use domain::{SessionId, TokenHash, UserId};
 
 use super::PublicState;
 use crate::auth::session_token::{self, PresentedToken};
-use crate::auth::{Refusal, TokenError};
+use crate::auth::{Refusal, TokenError, VerifiedToken};
 use crate::http::middleware::limits::{
     AuthFailure, CROSS_SITE, MISSING_CREDENTIALS, SESSION_ENDED, TOKEN_REUSED, TOKEN_UNKNOWN,
 };
@@ -34,7 +35,10 @@ pub(crate) struct Claimed {
 #[derive(Clone, Copy)]
 pub(crate) enum Credential {
     /// A JWT.
-    Jwt,
+    Jwt {
+        /// From when on it is not accepted.
+        expires_at: DateTime<Utc>,
+    },
     /// A session token with this hash, in a header or in the cookie.
     SessionToken {
         /// Its hash.
@@ -64,6 +68,11 @@ fn presented<'a>(state: &PublicState, parts: &'a Parts) -> Option<Presented<'a>>
 }
 
 impl Claimed {
+    fn by_jwt(verified: VerifiedToken) -> Self {
+        let VerifiedToken { user_id, session_id, expires_at } = verified;
+        Self { user_id, session_id, credential: Credential::Jwt { expires_at } }
+    }
+
     fn by_session_token(token: PresentedToken, in_cookie: bool) -> Self {
         let PresentedToken { session_id, user_id, hash } = token;
         Self { user_id, session_id, credential: Credential::SessionToken { hash, in_cookie } }
@@ -124,19 +133,14 @@ async fn verify_jwt(state: &PublicState, parts: &Parts, token: &str) -> Result<C
             })?
         }
     };
-    let credential = Credential::Jwt;
-    Ok(Claimed { user_id: verified.user_id, session_id: verified.session_id, credential })
+    Ok(Claimed::by_jwt(verified))
 }
 
 /// Returns who calls without waiting, where no limit can refuse the request: what
 /// [`authenticate_user`] would return.
 pub(crate) fn recall_user(state: &PublicState, parts: &Parts) -> Option<Claimed> {
     let claimed = match presented(state, parts)? {
-        Presented::Jwt(token) => {
-            let verified = state.tokens.load().recall(token)?;
-            let credential = Credential::Jwt;
-            Claimed { user_id: verified.user_id, session_id: verified.session_id, credential }
-        }
+        Presented::Jwt(token) => Claimed::by_jwt(state.tokens.load().recall(token)?),
         Presented::SessionToken { token, in_cookie } => {
             state.limits.admit_peer(client_address(parts, &state.trusted_proxies)).ok()?;
             Claimed::by_session_token(token?, in_cookie)
@@ -205,16 +209,19 @@ impl FromRequestParts<PublicState> for LiveCaller {
 
 /// An end user whose own session is live, as for [`LiveCaller`]. The request is not activity: a
 /// page that is left open must not keep its session from becoming idle.
-pub(crate) struct WatchingCaller(
+pub(crate) struct WatchingCaller {
+    /// By which credential.
+    pub(crate) credential: Credential,
     /// The caller's own session.
-    pub(crate) FoundSession,
-);
+    pub(crate) own: FoundSession,
+}
 
 impl FromRequestParts<PublicState> for WatchingCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, Problem> {
-        Ok(Self(find_live(state, parts).await?.1))
+        let (claimed, own) = find_live(state, parts).await?;
+        Ok(Self { credential: claimed.credential, own })
     }
 }
 
@@ -226,7 +233,7 @@ async fn find_live(state: &PublicState, parts: &Parts) -> Result<(Claimed, Found
     // Put there by `authenticate_user`, without which no public handler runs.
     let claimed = *parts.extensions.get::<Claimed>().ok_or_else(Problem::unauthenticated)?;
     let own = match claimed.credential {
-        Credential::Jwt => find_by_jwt(state, parts, &claimed).await?,
+        Credential::Jwt { .. } => find_by_jwt(state, parts, &claimed).await?,
         Credential::SessionToken { hash, .. } => {
             find_by_session_token(state, parts, &claimed, hash).await?
         }

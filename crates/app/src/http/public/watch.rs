@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::PublicState;
-use super::authentication::WatchingCaller;
+use super::authentication::{Credential, WatchingCaller};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::schemas;
 
@@ -178,10 +178,10 @@ impl Drop for Permit {
 )]
 pub(super) async fn watch_current_session(
     State(state): State<PublicState>,
-    WatchingCaller(own): WatchingCaller,
+    caller: WatchingCaller,
 ) -> Result<Response, Problem> {
-    let permit = state.watches.admit(own.session.user_id)?;
-    Ok(stream(Watch::new(state, own, None, permit)))
+    let permit = state.watches.admit(caller.own.session.user_id)?;
+    Ok(stream(Watch::new(state, caller, None, permit)))
 }
 
 /// Streams what becomes of the caller's session, as `current/watch` does, and `changed` when one of
@@ -203,11 +203,11 @@ pub(super) async fn watch_current_session(
 )]
 pub(super) async fn watch_sessions(
     State(state): State<PublicState>,
-    WatchingCaller(own): WatchingCaller,
+    caller: WatchingCaller,
 ) -> Result<Response, Problem> {
-    let permit = state.watches.admit(own.session.user_id)?;
+    let permit = state.watches.admit(caller.own.session.user_id)?;
     let changes = state.watches.changes().await?;
-    Ok(stream(Watch::new(state, own, Some(changes), permit)))
+    Ok(stream(Watch::new(state, caller, Some(changes), permit)))
 }
 
 fn stream(watch: Watch) -> Response {
@@ -244,9 +244,12 @@ struct Watch {
     application: Arc<Application>,
     clock: Arc<dyn Clock>,
     watches: Arc<Watches>,
+    credential: Credential,
     own: FoundSession,
     /// When the session was last read, or was tried to be.
     read_at: Instant,
+    /// When it is checked next whether the watch has ended.
+    check_at: Instant,
     changes: Option<broadcast::Receiver<Change>>,
     state: WatchState,
     _permit: Permit,
@@ -269,14 +272,27 @@ enum Wake {
 impl Watch {
     fn new(
         state: PublicState,
-        own: FoundSession,
+        caller: WatchingCaller,
         changes: Option<broadcast::Receiver<Change>>,
         permit: Permit,
     ) -> Self {
+        let WatchingCaller { credential, own } = caller;
         let PublicState { application, clock, watches, .. } = state;
         let read_at = Instant::now();
+        let check_at = read_at + CHECK_INTERVAL;
         let state = WatchState::Beginning;
-        Self { application, clock, watches, own, read_at, changes, state, _permit: permit }
+        Self {
+            application,
+            clock,
+            watches,
+            credential,
+            own,
+            read_at,
+            check_at,
+            changes,
+            state,
+            _permit: permit,
+        }
     }
 
     /// Returns the next event, however long it takes; `None` when the stream ends.
@@ -300,6 +316,9 @@ impl Watch {
                         self.state = WatchState::Ended;
                         return self.verdict(status);
                     }
+                    if !self.is_credential_current() {
+                        return None;
+                    }
                 }
             }
         }
@@ -308,7 +327,12 @@ impl Watch {
     async fn wake(&mut self) -> Wake {
         let user_id = self.own.session.user_id;
         tokio::select! {
-            () = tokio::time::sleep(CHECK_INTERVAL) => Wake::Check,
+            // First, and by a deadline: however often a session changes, the end is noticed.
+            biased;
+            () = tokio::time::sleep_until(self.check_at) => {
+                self.check_at = Instant::now() + CHECK_INTERVAL;
+                Wake::Check
+            }
             () = self.watches.shutdown.cancelled() => Wake::Shutdown,
             change = next_change(&self.watches, self.changes.as_mut(), user_id) => {
                 Wake::Changed(change)
@@ -347,6 +371,19 @@ impl Watch {
         }
         let status = self.own.session.status(self.clock.now());
         (status != SessionStatus::Live).then_some(status)
+    }
+
+    /// Returns whether the caller could go on reading with the credential that it has presented. A
+    /// rotation is noticed as a revocation is, and then the grace of the token before is no reason
+    /// to go on: its holder has the new one, or is a thief.
+    fn is_credential_current(&self) -> bool {
+        match self.credential {
+            Credential::Jwt { expires_at } => self.clock.now() < expires_at,
+            Credential::SessionToken { hash, .. } => {
+                let tokens = self.own.session.tokens.as_ref();
+                tokens.is_some_and(|tokens| tokens.current == hash)
+            }
+        }
     }
 
     fn verdict(&self, status: SessionStatus) -> Option<Event> {
