@@ -51,7 +51,7 @@ CREATE INDEX sessions_by_creation ON sessions (created_at DESC, id DESC);
 CREATE INDEX sessions_by_ip_address ON sessions (ip_address, created_at DESC, id DESC)
     WHERE ip_address IS NOT NULL;
 CREATE INDEX sessions_by_last_ip_address ON sessions (last_ip_address, created_at DESC, id DESC)
-    WHERE last_ip_address IS NOT ip_address;
+    WHERE last_ip_address IS NOT NULL AND last_ip_address IS NOT ip_address;
 CREATE UNIQUE INDEX sessions_by_idempotency_key ON sessions (user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX sessions_pending_expiry ON sessions (ends_at)

@@ -80,21 +80,11 @@ pub(super) async fn run(
         helpers.spawn(demo.traffic(node.application.clone()));
         demo.open(public_addr, service_addr);
     }
-    let health = node.health.clone();
     let lifecycle =
         Lifecycle { stopping: signals.stop.clone(), shutdown, abort: signals.abort.clone() };
-    let announce = async {
-        lifecycle.stopping.cancelled().await;
-        health.stopping();
-        tracing::info!(delay = ?settings.shutdown_delay, "stopping: not ready any more");
-        let _ = tokio::time::timeout(settings.shutdown_delay, signals.at_once.cancelled()).await;
-        tracing::info!("finishing the requests that have begun");
-        lifecycle.shutdown.cancel();
-        Instant::now() + DRAIN_TIMEOUT
-    };
     let serving = async {
         tokio::join!(
-            announce,
+            wait_for_stop(&node, &signals, &lifecycle, settings.shutdown_delay),
             serve(
                 "public",
                 public,
@@ -120,6 +110,24 @@ pub(super) async fn run(
     served.cancel();
     let deadline = deadline.max(Instant::now() + CLOSE_TIMEOUT);
     close(&node, background, deadline, &signals.abort).await
+}
+
+/// Waits for a signal to stop. From then on the node is not ready, and after `delay`, in which load
+/// balancers notice that, its listeners close. Returns until when requests that have begun may go
+/// on.
+async fn wait_for_stop(
+    node: &Node,
+    signals: &Signals,
+    lifecycle: &Lifecycle,
+    delay: Duration,
+) -> Instant {
+    lifecycle.stopping.cancelled().await;
+    node.health.stopping();
+    tracing::info!(?delay, "stopping: not ready any more");
+    let _ = tokio::time::timeout(delay, signals.at_once.cancelled()).await;
+    tracing::info!("finishing the requests that have begun");
+    lifecycle.shutdown.cancel();
+    Instant::now() + DRAIN_TIMEOUT
 }
 
 /// Writes what is in memory, leaves the peers, and closes every connection, until `deadline` at the
