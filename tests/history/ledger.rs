@@ -105,6 +105,8 @@ pub(crate) struct Counts {
     pub(crate) quiet_reads_from_caches: u64,
     pub(crate) cached: u64,
     pub(crate) token_reads: u64,
+    /// The longest that a response took from a place that could respond.
+    pub(crate) slowest: Duration,
     /// How far a name was behind, at most.
     pub(crate) behind: Duration,
 }
@@ -431,8 +433,9 @@ impl Book {
                 "I13 {} at node {}: {response:?} though nothing was wrong",
                 asked.what, asked.place
             );
-            // An unoptimised build may be short of breath now and then, but not for long.
-            if !cfg!(debug_assertions) || self.counts.unexplained > 50 + self.counts.reads / 100 {
+            // An unoptimised build on a busy machine is too slow now and then, but not for long: a
+            // node that cannot serve fails a third of all reads.
+            if !cfg!(debug_assertions) || self.counts.unexplained > 50 + self.counts.reads / 20 {
                 self.violations.push((Instant::now(), text));
             }
         }
@@ -440,7 +443,12 @@ impl Book {
 
     fn in_time(&mut self, promise: &str, asked: Asked, limit: Duration) {
         let took = asked.at.elapsed();
-        if took > limit + ALLOWANCE && self.is_quiet(asked, Some(asked.place)) {
+        let is_noted = took > self.counts.slowest || took > limit + ALLOWANCE;
+        if !is_noted || !self.is_quiet(asked, Some(asked.place)) {
+            return;
+        }
+        self.counts.slowest = took.max(self.counts.slowest);
+        if took > limit + ALLOWANCE {
             let text = format!("{promise} {} at node {} took {took:?}", asked.what, asked.place);
             let limit = limit + ALLOWANCE;
             self.late.push(Late { began: asked.at, ended: asked.at + took, limit, text });

@@ -345,6 +345,7 @@ impl fmt::Display for Report {
             .iter()
             .map(|(kind, (times, effective))| format!("{kind:?} {effective}/{times}"));
         writeln!(f, "faults with an effect: {}", faults.collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "the slowest response took {:.1} s", c.slowest.as_secs_f64())?;
         let (times, stalled) = self.stalls;
         writeln!(f, "the machine stalled {times} times, for {:.1} s", stalled.as_secs_f64())?;
         self.growth.iter().try_for_each(|text| writeln!(f, "{text}"))?;

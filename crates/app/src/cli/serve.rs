@@ -104,12 +104,23 @@ pub(super) async fn run(
     let (deadline, (), ()) = tokio::select! {
         stopped = serving => stopped,
         never = reload_on_hangup(&node, &keys, &logging, config.as_deref()) => never?,
+        never = supervise(&mut helpers) => never,
     };
     helpers.abort_all();
     // Nothing is served any more. What the last requests recorded is written after them.
     served.cancel();
     let deadline = deadline.max(Instant::now() + CLOSE_TIMEOUT);
     close(&node, background, deadline, &signals.abort).await
+}
+
+/// Reports a helper task that has ended, which none should. The node goes on without it: none of
+/// them holds a promise.
+async fn supervise<T>(helpers: &mut JoinSet<()>) -> T {
+    while let Some(ended) = helpers.join_next().await {
+        let error = ended.err().map_or("it returned".to_owned(), |error| error.to_string());
+        tracing::error!(error, "a helper task of this node has ended");
+    }
+    std::future::pending().await
 }
 
 /// Waits for a signal to stop. From then on the node is not ready, and after `delay`, in which load
