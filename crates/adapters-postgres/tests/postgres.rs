@@ -12,7 +12,8 @@ use adapters_postgres::{
 };
 use chrono::TimeDelta;
 use domain::ports::{
-    EventOutbox, EventQuery, HealthCheck, PortError, SessionRepository, SessionRetention,
+    EventOutbox, EventQuery, HealthCheck, PortError, SessionEdit, SessionRepository,
+    SessionRetention,
 };
 use domain::{Actor, Revocation, Session};
 use testkit::conformance::session_repository;
@@ -333,6 +334,29 @@ async fn revocations_are_logged_and_final_in_the_role_of_a_replica_too() {
     assert_eq!(database.psql("SELECT count(*) FROM revocation_log"), "1");
     let error = as_replica("UPDATE sessions SET revoked_at = NULL").unwrap_err();
     assert!(error.contains("a revocation is final"), "{error}");
+}
+
+/// One statement: were the session read after its change, a failure of the read would be reported
+/// as a change that was not made, and another's later change as this one.
+#[tokio::test]
+async fn edit_returns_the_session_as_it_wrote_it() {
+    let database = PostgresServer::shared().database();
+    let repo = open(&database).await;
+    let session = fixtures::session();
+    repo.insert(&session, None).await.unwrap();
+    database.psql(
+        "CREATE FUNCTION change_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            UPDATE sessions SET name = 'another' WHERE id = NEW.id AND name = 'mine';
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER change_again AFTER UPDATE ON sessions
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION change_again()",
+    );
+    let edit = SessionEdit { name: Some(Some("mine".into())), ..SessionEdit::default() };
+    let edited = repo.edit(session.id, &edit).await.unwrap().unwrap();
+    assert_eq!(edited.name.as_deref(), Some("mine"));
+    let found = testkit::find_session(&repo, session.id).await.unwrap();
+    assert_eq!(found.name.as_deref(), Some("another"), "the other change has been made");
 }
 
 #[tokio::test]

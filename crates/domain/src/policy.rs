@@ -71,8 +71,8 @@ impl SessionPolicy {
         Some(SessionLimit { max, on_limit: self.on_limit })
     }
 
-    /// Returns the lifetime that activity extends a session to. A session whose expiry was
-    /// requested keeps it.
+    /// Returns the lifetime that activity extends a session to. `None` if the caller requested an
+    /// expiry: activity does not extend it then.
     pub fn renewal(&self, requested_end: Option<DateTime<Utc>>) -> Option<TimeDelta> {
         (self.sliding && requested_end.is_none()).then_some(self.lifetime)
     }

@@ -31,8 +31,7 @@ pub const REASON_MAX_CHARS: usize = 255;
 /// Times are UTC with microseconds, the resolution of every store. An id is never used again, and a
 /// revocation is never undone.
 ///
-/// What is large is shared or on the side, so that a copy with later use (`touch`) costs little,
-/// and so does caching many.
+/// Large fields are shared or boxed, so that a clone for `touch` is cheap, and so is caching many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Its id; made by the server.
@@ -131,8 +130,8 @@ impl FromStr for Actor {
             None if text == "system" => Ok(Self::System),
             Some(("service", name)) if !name.is_empty() => Ok(Self::NamedService(name.into())),
             Some(("user", id)) => id.parse().map(Self::User),
-            // None of the forms, of which a bare id is not one either. The error is that of an id
-            // which is none.
+            // An unknown form; a bare id is not accepted either. The error is that of an invalid
+            // id.
             _ => "none of the forms".parse().map(Self::User),
         }
     }

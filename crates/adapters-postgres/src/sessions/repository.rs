@@ -174,11 +174,13 @@ impl SessionRepository for PostgresSessionRepository {
         session_id: SessionId,
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError> {
-        const SQL: &str = "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
+        let sql = format!(
+            "UPDATE sessions SET name = CASE WHEN $2 THEN $3 ELSE name END,
                 metadata = CASE WHEN $4 THEN $5 ELSE metadata END
             WHERE id = $1 AND (
                 NOT $6 OR (name IS NOT DISTINCT FROM $7 AND metadata IS NOT DISTINCT FROM $8)
-            )";
+            ) RETURNING {COLUMNS}"
+        );
         let values = [
             session_id.0.into(),
             edit.name.is_some().into(),
@@ -193,10 +195,8 @@ impl SessionRepository for PostgresSessionRepository {
                 .map(Json::Object)
                 .into(),
         ];
-        if self.database.execute(SQL, values).await? == 0 {
-            return Ok(None);
-        }
-        Ok(self.find_by_id(session_id).await?.map(session))
+        let edited = |row: &QueryResult| Model::from_query_result(row, "").map(Session::from);
+        Ok(self.database.write(&sql, values, edited).await?.pop())
     }
 
     async fn rotate_token(

@@ -167,9 +167,11 @@ impl SessionRepository for SqliteSessionRepository {
         session_id: SessionId,
         edit: &SessionEdit,
     ) -> Result<Option<Session>, PortError> {
-        const SQL: &str = "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
-            metadata = CASE WHEN ? THEN ? ELSE metadata END
-            WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?))";
+        let sql = format!(
+            "UPDATE sessions SET name = CASE WHEN ? THEN ? ELSE name END,
+                metadata = CASE WHEN ? THEN ? ELSE metadata END
+            WHERE id = ? AND (NOT ? OR (name IS ? AND metadata IS ?)) RETURNING {COLUMNS}"
+        );
         let values = [
             edit.name.is_some().into(),
             edit.name.clone().flatten().into(),
@@ -184,10 +186,8 @@ impl SessionRepository for SqliteSessionRepository {
                 .map(metadata_text)
                 .into(),
         ];
-        if self.database.execute(SQL, values).await? == 0 {
-            return Ok(None);
-        }
-        Ok(self.find_by_id(session_id).await?.map(session))
+        let edited = |row: &QueryResult| Model::from_query_result(row, "");
+        self.database.write(&sql, values, edited).await?.pop().map(Session::try_from).transpose()
     }
 
     async fn rotate_token(
@@ -283,17 +283,12 @@ impl SessionRepository for SqliteSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let which = "id IN (SELECT id FROM sessions WHERE user_id = ? AND id IS NOT ? AND \
             revoked_at IS NULL ORDER BY id LIMIT ?)";
-        let revoked = self
-            .revoke_where(
-                which,
-                revocation,
-                [user_id.0.into(), except.map(|id| id.0).into(), limit.into()],
-            )
-            .await?;
+        // First: if only this is done, nothing is revoked, as the error then says.
         self.database
             .execute("INSERT INTO revocation_log (user_id) VALUES (?)", [user_id.0.into()])
             .await?;
-        Ok(revoked)
+        let values = [user_id.0.into(), except.map(|id| id.0).into(), limit.into()];
+        self.revoke_where(which, revocation, values).await
     }
 
     async fn revoke_all_sessions(
@@ -304,12 +299,13 @@ impl SessionRepository for SqliteSessionRepository {
     ) -> Result<Vec<SessionKey>, PortError> {
         let which = "id IN (SELECT id FROM sessions WHERE id > coalesce(?, x'') AND revoked_at IS \
             NULL ORDER BY id LIMIT ?)";
-        let mut revoked = self
-            .revoke_where(which, revocation, [after.map(|id| id.0).into(), limit.into()])
-            .await?;
+        // First, as in `revoke_all_of_user`.
         if after.is_none() {
             self.database.execute("INSERT INTO revocation_log DEFAULT VALUES", []).await?;
         }
+        let mut revoked = self
+            .revoke_where(which, revocation, [after.map(|id| id.0).into(), limit.into()])
+            .await?;
         revoked.sort();
         Ok(revoked)
     }

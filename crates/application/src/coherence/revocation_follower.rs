@@ -12,8 +12,8 @@ use super::RevocationState;
 /// What one poll did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
-    /// Poll again soon: there is more to read, or there is news whose merging peers may wait to
-    /// poll.
+    /// Poll again soon: there is more to read, or entries were merged that the next poll has to
+    /// report, because a peer may be waiting for that.
     pub again: bool,
     /// What was cached before is not served any more: another incarnation has begun, or the log was
     /// pruned too far.

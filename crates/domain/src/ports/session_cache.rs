@@ -23,7 +23,7 @@ pub enum Layer {
 /// A session that a cache had, with the layer that had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedSession {
-    /// The session, without its user agent.
+    /// The session, without its user agent, metadata and idempotency key.
     pub session: Arc<Session>,
     /// The version of the read that found it.
     pub version: ReadVersion,

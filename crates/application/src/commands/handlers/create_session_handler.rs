@@ -86,8 +86,8 @@ impl CreateSessionHandler {
         Self { session_repo, revoker, enrichers, clock, ids, tokens, policy }
     }
 
-    /// Stores the new session within the limit, and returns it. Caches are populated by its first
-    /// read; they invalidate whom it evicted.
+    /// Stores the new session within the limit, and returns it. Its first read populates the
+    /// caches. Sessions that it evicted are removed from them.
     ///
     /// With an idempotency key that was used before for the same request, returns the session of
     /// that sign-in, as it is now. Its token is a new one, because the first is kept nowhere.

@@ -44,7 +44,7 @@ impl EditSessionHandler {
     /// too: its owner may look at an old device.
     ///
     /// # Errors
-    /// See [`EditSessionError`]. After [`PortError::Unavailable`] it may or may not be changed;
+    /// See [`EditSessionError`]. After [`PortError::OutcomeUnknown`] it may or may not be changed;
     /// trying again is safe.
     pub async fn handle(&self, command: EditSession) -> Result<Session, EditSessionError> {
         let session = self.session_repo.find_by_id(command.session_id).await?;

@@ -1,4 +1,4 @@
-//! Revoke sessions command handler.
+//! Revoke all of a user's sessions command handler.
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ pub enum VerifyTokenError {
 }
 
 /// Handles [`VerifyToken`]: gets the session in the token as [`GetSession`] does, and compares the
-/// hash of the token with that in the session. That is no look-up more than of a session.
+/// hash of the token with that in the session. This costs no look-up beyond that of the session.
 pub struct VerifyTokenHandler {
     get_session: GetSessionHandler,
     session_repo: Arc<dyn SessionRepository>,
