@@ -42,6 +42,16 @@ const close = async (page) => {
   await page.context().close();
 };
 
+/** Returns where these elements are. At once: when the list changes, its elements are replaced. */
+const boxes = async (page, selector) => {
+  const found = await page.locator("sessiond-devices").evaluate((element, selector) => {
+    const found = [...element.shadowRoot.querySelectorAll(selector)];
+    return found.map((it) => it.getBoundingClientRect().toJSON());
+  }, selector);
+  assert(found.length > 0, `there is ${selector}`);
+  return found;
+};
+
 test("this device comes first, with what is known of each", async () => {
   const { page } = await userWithPage();
   await shows(page, ["Chrome on macOS", "Safari on iOS"]);
@@ -210,8 +220,7 @@ test("on a phone of 320 pixels nothing is cut off", async () => {
   await row(page, "very long").getByRole("button", { name: /^Rename/ }).click();
   assert(await overflow() <= 0, "nor in the form");
   await page.keyboard.press("Escape");
-  for (const button of await page.locator("sessiond-devices li > button").all()) {
-    const { height } = await button.boundingBox();
+  for (const { height } of await boxes(page, "li > button")) {
     assert(height >= 40, `a button is ${height} pixels high`);
   }
   await checkAccessibility(page);
@@ -231,8 +240,8 @@ test("dark, in every language, and from right to left", async () => {
     const text = await element.evaluate((it) => it.shadowRoot.textContent);
     assert.doesNotMatch(text, /undefined|[{}]/);
     await page.evaluate(() => (document.documentElement.dir = "rtl"));
-    const icon = await page.locator("sessiond-devices .icon").first().boundingBox();
-    const button = await page.locator("sessiond-devices .sign-out").first().boundingBox();
+    const [icon] = await boxes(page, ".icon");
+    const [button] = await boxes(page, ".sign-out");
     assert(icon.x > button.x, "the icon is on the right");
     await checkAccessibility(page);
     await close(page);
@@ -272,8 +281,8 @@ test("an application of another origin shows the element, with a token and its s
   await shows(page, ["Chrome on macOS", "Safari on iOS"]);
   assert.equal(await page.locator("sessiond-devices h2").textContent(), "Where you are signed in");
   const signOut = page.locator("sessiond-devices .sign-out").first();
-  const colour = await signOut.evaluate((it) => getComputedStyle(it).color);
-  assert.equal(colour, "rgb(122, 31, 162)");
+  const colour = () => signOut.evaluate((it) => getComputedStyle(it).color);
+  await eventually(async () => (await colour()) === "rgb(122, 31, 162)", "the part has its colour");
   await row(page, "Safari").getByRole("button", { name: "Sign out Safari on iOS" }).click();
   await shows(page, ["Chrome on macOS"]);
   assert.equal(await status(phone), "revoked");
